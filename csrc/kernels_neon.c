@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: MIT
+ * The kernels for NEON.
+ */
+#if !(defined(__aarch64__))
+#error "compile this file with the flags of NEON"
+#endif
+#define ISA neon
+#define ISA_NAME "neon"
+#include <stddef.h>
+
+#include "real.h"
+
+#include "vec_neon.h"
+
+#include "kernels_template.h"

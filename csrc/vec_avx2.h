@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: MIT
+ * The vector vocabulary (see vec_baseline.h) for AVX2 with FMA.
+ */
+#include <immintrin.h>
+
+#if FASTLSTM_DOUBLE
+enum { VEC_WIDTH = 4 };
+typedef __m256d vec;
+#define OP(name) _mm256_##name##_pd
+#define TAIL_MASK(n) _mm256_cmpgt_epi64(_mm256_set1_epi64x(n), _mm256_setr_epi64x(0, 1, 2, 3))
+static inline vec vec_shift_bits_left(vec a, int count)
+{
+    return _mm256_castsi256_pd(_mm256_slli_epi64(_mm256_castpd_si256(a), count));
+}
+#else
+enum { VEC_WIDTH = 8 };
+typedef __m256 vec;
+#define OP(name) _mm256_##name##_ps
+#define TAIL_MASK(n) \
+    _mm256_cmpgt_epi32(_mm256_set1_epi32((int)(n)), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7))
+static inline vec vec_shift_bits_left(vec a, int count)
+{
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(a), count));
+}
+#endif
+typedef vec vec_mask;
+
+static inline vec vec_load(const real *p) { return OP(loadu)(p); }
+static inline void vec_store(real *p, vec a) { OP(storeu)(p, a); }
+static inline vec vec_load_tail(const real *p, ptrdiff_t n)
+{
+    return OP(maskload)(p, TAIL_MASK(n));
+}
+static inline void vec_store_tail(real *p, ptrdiff_t n, vec a)
+{
+    OP(maskstore)(p, TAIL_MASK(n), a);
+}
+static inline vec vec_set1(real a) { return OP(set1)(a); }
+static inline vec vec_add(vec a, vec b) { return OP(add)(a, b); }
+static inline vec vec_sub(vec a, vec b) { return OP(sub)(a, b); }
+static inline vec vec_mul(vec a, vec b) { return OP(mul)(a, b); }
+static inline vec vec_div(vec a, vec b) { return OP(div)(a, b); }
+static inline vec vec_fma(vec a, vec b, vec c) { return OP(fmadd)(a, b, c); }
+static inline vec vec_max(vec a, vec b) { return OP(max)(a, b); }
+static inline vec_mask vec_less(vec a, vec b) { return OP(cmp)(a, b, _CMP_LT_OQ); }
+static inline vec vec_select(vec_mask m, vec yes, vec no) { return OP(blendv)(no, yes, m); }
+static inline vec vec_abs(vec a) { return OP(andnot)(vec_set1(-0.0f), a); }
+static inline vec vec_copysign(vec size, vec sign)
+{
+    const vec bit = vec_set1(-0.0f);
+    return OP(or)(OP(andnot)(bit, size), OP(and)(bit, sign));
+}

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: MIT
+ * The vector vocabulary in plain C: a vector of one element, on any CPU.
+ *
+ * Every vec_*.h defines the same words. max(a, b) is b when either is NaN. load_tail and
+ * store_tail touch only the first n elements, 0 < n < VEC_WIDTH.
+ */
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+enum { VEC_WIDTH = 1 };
+typedef real vec;
+typedef int vec_mask;
+#if FASTLSTM_DOUBLE
+typedef uint64_t real_bits;
+#else
+typedef uint32_t real_bits;
+#endif
+
+static inline vec vec_load(const real *p) { return *p; }
+static inline void vec_store(real *p, vec a) { *p = a; }
+static inline vec vec_load_tail(const real *p, ptrdiff_t n) { return n > 0 ? *p : 0; }
+static inline void vec_store_tail(real *p, ptrdiff_t n, vec a)
+{
+    if (n > 0)
+        *p = a;
+}
+static inline vec vec_set1(real a) { return a; }
+static inline vec vec_add(vec a, vec b) { return a + b; }
+static inline vec vec_sub(vec a, vec b) { return a - b; }
+static inline vec vec_mul(vec a, vec b) { return a * b; }
+static inline vec vec_div(vec a, vec b) { return a / b; }
+static inline vec vec_fma(vec a, vec b, vec c) { return a * b + c; }
+static inline vec vec_max(vec a, vec b) { return a > b ? a : b; }
+static inline vec_mask vec_less(vec a, vec b) { return a < b; }
+static inline vec vec_select(vec_mask m, vec yes, vec no) { return m ? yes : no; }
+static inline vec vec_abs(vec a) { return LIBM(fabs)(a); }
+static inline vec vec_copysign(vec size, vec sign) { return LIBM(copysign)(size, sign); }
+static inline vec vec_shift_bits_left(vec a, int count)
+{
+    real_bits bits;
+    memcpy(&bits, &a, sizeof bits);
+    bits <<= count;
+    memcpy(&a, &bits, sizeof a);
+    return a;
+}

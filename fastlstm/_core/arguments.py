@@ -1,0 +1,69 @@
+"""Checks of the arrays that come in at the door of the core."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fastlstm.errors import as_real_array
+
+FLOAT32 = np.dtype(np.float32)
+FLOAT64 = np.dtype(np.float64)
+# BLAS takes the distance between two rows as a 32-bit int.
+LARGEST_STRIDE = 2**31 - 1
+
+
+def real_dtype_of(weights: Any, what: str) -> np.dtype:
+    """The real type of a weight array, which is the type that everything is computed in."""
+    dtype = getattr(weights, "dtype", None)
+    if dtype is None:
+        raise TypeError(f"{what} must be a NumPy array of float32 or float64, got {weights!r}.")
+    if dtype != FLOAT32 and dtype != FLOAT64:
+        raise TypeError(f"{what} must be of dtype float32 or float64, got {dtype}.")
+    return np.dtype(dtype)
+
+
+def array_of_shape(
+    value: Any, dtype: np.dtype, shape: tuple[int, ...], what: str, symbols: str
+) -> np.ndarray:
+    """`value` as a C-contiguous array of `dtype` that has the `shape` (`symbols` in letters)."""
+    array = as_real_array(value, dtype, what)
+    if array.shape != shape:
+        raise ValueError(f"{what} must have shape {symbols} = {shape}, got {array.shape}.")
+    return array
+
+
+def array_of_rank(value: Any, dtype: np.dtype, rank: int, what: str, symbols: str) -> np.ndarray:
+    """`value` as a C-contiguous array of `dtype` with `rank` dimensions."""
+    array = as_real_array(value, dtype, what)
+    if array.ndim != rank:
+        raise ValueError(f"{what} must have shape {symbols}, got {array.shape}.")
+    return array
+
+
+def mask_in_step_order(
+    mask: Any, shape: tuple[int, int], go_backwards: bool, what: str
+) -> np.ndarray:
+    """`mask` (B, T) as bytes of 0 and 1, in the order in which the steps are done."""
+    array = np.asarray(mask)
+    if array.shape != shape:
+        raise ValueError(f"{what} must have shape (B, T) = {shape}, got {array.shape}.")
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"{what} must hold booleans, got an array of dtype {array.dtype}.")
+    if array.dtype != np.bool_:
+        if not ((array == 0) | (array == 1)).all():
+            raise ValueError(f"{what} must hold booleans (or 0 and 1 only).")
+        array = array != 0
+    if go_backwards:
+        array = array[:, ::-1]
+    return np.ascontiguousarray(array).view(np.uint8)
+
+
+def check_strides(batch: int, steps: int, width: int, what: str) -> None:
+    """Refuse sequences whose rows lie too far apart for BLAS."""
+    if batch > 1 and steps * width > LARGEST_STRIDE:
+        raise ValueError(
+            f"{what}: T * max(F, 4*H) = {steps * width} exceeds {LARGEST_STRIDE}; "
+            f"run the sequence in parts and carry the states over."
+        )

@@ -1,0 +1,104 @@
+"""The one door to BLAS (OpenBLAS as built by the scipy-openblas32 project)."""
+
+cdef extern from "cblas.h" nogil:
+    cdef enum CBLAS_ORDER:
+        CblasRowMajor
+    cdef enum CBLAS_TRANSPOSE:
+        CblasNoTrans
+        CblasTrans
+    void scipy_cblas_sgemm(CBLAS_ORDER, CBLAS_TRANSPOSE, CBLAS_TRANSPOSE, int m, int n, int k,
+                           float alpha, const float *a, int lda, const float *b, int ldb,
+                           float beta, float *c, int ldc)
+    void scipy_cblas_dgemm(CBLAS_ORDER, CBLAS_TRANSPOSE, CBLAS_TRANSPOSE, int m, int n, int k,
+                           double alpha, const double *a, int lda, const double *b, int ldb,
+                           double beta, double *c, int ldc)
+    void scipy_cblas_sgemv(CBLAS_ORDER, CBLAS_TRANSPOSE, int m, int n, float alpha,
+                           const float *a, int lda, const float *x, int incx,
+                           float beta, float *y, int incy)
+    void scipy_cblas_dgemv(CBLAS_ORDER, CBLAS_TRANSPOSE, int m, int n, double alpha,
+                           const double *a, int lda, const double *x, int incx,
+                           double beta, double *y, int incy)
+    char *scipy_openblas_get_config()
+    char *scipy_openblas_get_corename()
+    void scipy_openblas_set_num_threads(int)
+    int scipy_openblas_get_num_threads()
+
+# Rows of one call: BLAS counts in 32 bits, so longer matrices go piece by piece.
+cdef enum:
+    MOST_ROWS = 1 << 30
+
+
+def openblas_config() -> str:
+    """How the library was built, as it says itself."""
+    return scipy_openblas_get_config().decode()
+
+
+def openblas_core() -> str:
+    """The CPU core whose kernels the library uses."""
+    return scipy_openblas_get_corename().decode()
+
+
+def set_num_threads(int count) -> None:
+    """Let large products use `count` threads."""
+    scipy_openblas_set_num_threads(count)
+
+
+def get_num_threads() -> int:
+    """The number of threads that large products may use."""
+    return scipy_openblas_get_num_threads()
+
+
+cdef void _row_times_matrix(bint transpose_b, Py_ssize_t n, Py_ssize_t k, const real *a,
+                            const real *b, Py_ssize_t ldb, real beta, real *c) noexcept nogil:
+    """c (n) = a (k) op(b) + beta c: a product with one row, which gemv does several times faster."""
+    cdef CBLAS_TRANSPOSE transpose = CblasNoTrans if transpose_b else CblasTrans
+    cdef Py_ssize_t rows = n if transpose_b else k
+    cdef Py_ssize_t columns = k if transpose_b else n
+    if real is float:
+        scipy_cblas_sgemv(CblasRowMajor, transpose, <int>rows, <int>columns, 1, b, <int>ldb, a, 1,
+                          beta, c, 1)
+    else:
+        scipy_cblas_dgemv(CblasRowMajor, transpose, <int>rows, <int>columns, 1, b, <int>ldb, a, 1,
+                          beta, c, 1)
+
+
+cdef void _gemm(bint transpose_a, bint transpose_b, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k,
+                const real *a, Py_ssize_t lda, const real *b, Py_ssize_t ldb,
+                real beta, real *c, Py_ssize_t ldc) noexcept nogil:
+    cdef CBLAS_TRANSPOSE op_a = CblasTrans if transpose_a else CblasNoTrans
+    cdef CBLAS_TRANSPOSE op_b = CblasTrans if transpose_b else CblasNoTrans
+    if m == 1 and not transpose_a:
+        _row_times_matrix(transpose_b, n, k, a, b, ldb, beta, c)
+    elif real is float:
+        scipy_cblas_sgemm(CblasRowMajor, op_a, op_b, <int>m, <int>n, <int>k, 1, a, <int>lda,
+                          b, <int>ldb, beta, c, <int>ldc)
+    else:
+        scipy_cblas_dgemm(CblasRowMajor, op_a, op_b, <int>m, <int>n, <int>k, 1, a, <int>lda,
+                          b, <int>ldb, beta, c, <int>ldc)
+
+
+cdef void gemm(bint transpose_a, bint transpose_b, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k,
+               const real *a, Py_ssize_t lda, const real *b, Py_ssize_t ldb,
+               real beta, real *c, Py_ssize_t ldc) noexcept nogil:
+    """C = op(A) op(B) + beta C. Widths and row distances must fit 32 bits; m, k need not."""
+    cdef Py_ssize_t start = 0, rows, row, column
+    if m == 0 or n == 0:
+        return
+    if k == 0:
+        if beta == 0:
+            for row in range(m):
+                for column in range(n):
+                    c[row * ldc + column] = 0
+        return
+    if transpose_a and k > MOST_ROWS:
+        while start < k:
+            rows = min(<Py_ssize_t>MOST_ROWS, k - start)
+            _gemm(transpose_a, transpose_b, m, n, rows, a + start * lda, lda, b + start * ldb, ldb,
+                  beta if start == 0 else <real>1, c, ldc)
+            start += rows
+        return
+    while start < m:
+        rows = min(<Py_ssize_t>MOST_ROWS, m - start)
+        _gemm(transpose_a, transpose_b, rows, n, k, a + (start if transpose_a else start * lda),
+              lda, b, ldb, beta, c + start * ldc, ldc)
+        start += rows

@@ -1,0 +1,62 @@
+"""The C kernels for Cython, and the door to the tables that were chosen at import."""
+
+cdef extern from "cpu.h" nogil:
+    ctypedef unsigned long fp_mode
+    fp_mode flush_denormals()
+    void restore_denormals(fp_mode before)
+
+cdef extern from "kernels.h" nogil:
+    const int ACTIVATION_COUNT
+    const int GATE_SCRATCH_ROWS
+
+    ctypedef struct activation_f32:
+        void (*forward)(Py_ssize_t n, const float *x, float *y) noexcept nogil
+        void (*backward)(Py_ssize_t n, const float *x, const float *dy, float *dx) noexcept nogil
+
+    ctypedef struct activation_f64:
+        void (*forward)(Py_ssize_t n, const double *x, double *y) noexcept nogil
+        void (*backward)(Py_ssize_t n, const double *x, const double *dy, double *dx) noexcept nogil
+
+    ctypedef struct gates_f32:
+        const char *name
+        void (*forward)(const gates_f32 *self, Py_ssize_t units, float *gates, float *c, float *h,
+                        float *scratch) noexcept nogil
+        void (*backward)(const gates_f32 *self, Py_ssize_t units, const float *gates,
+                         const float *c_prev, const float *c, const float *dh, float *dc,
+                         float *dz, float *scratch) noexcept nogil
+
+    ctypedef struct gates_f64:
+        const char *name
+        void (*forward)(const gates_f64 *self, Py_ssize_t units, double *gates, double *c,
+                        double *h, double *scratch) noexcept nogil
+        void (*backward)(const gates_f64 *self, Py_ssize_t units, const double *gates,
+                         const double *c_prev, const double *c, const double *dh, double *dc,
+                         double *dz, double *scratch) noexcept nogil
+
+    ctypedef struct kernels_f32:
+        activation_f32 activations[13]
+        void (*softmax_forward)(Py_ssize_t n, const float *x, float *y) noexcept nogil
+        void (*softmax_backward)(Py_ssize_t n, const float *x, const float *dy, float *dx,
+                                 float *scratch) noexcept nogil
+
+    ctypedef struct kernels_f64:
+        activation_f64 activations[13]
+        void (*softmax_forward)(Py_ssize_t n, const double *x, double *y) noexcept nogil
+        void (*softmax_backward)(Py_ssize_t n, const double *x, const double *dy, double *dx,
+                                 double *scratch) noexcept nogil
+
+    gates_f32 select_gates_f32(const kernels_f32 *table, int activation, int recurrent_activation)
+    gates_f64 select_gates_f64(const kernels_f64 *table, int activation, int recurrent_activation)
+
+ctypedef fused real:
+    float
+    double
+
+cdef const kernels_f32 *table_f32() noexcept nogil
+cdef const kernels_f64 *table_f64() noexcept nogil
+
+cdef int activation_index(str name, str what, bint elementwise) except -1
+cdef void activate(int index, Py_ssize_t rows, Py_ssize_t width, const real *x,
+                   real *y) noexcept nogil
+cdef void activate_backward(int index, Py_ssize_t rows, Py_ssize_t width, const real *x,
+                            const real *dy, real *dx, real *scratch) noexcept nogil

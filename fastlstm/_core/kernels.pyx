@@ -1,0 +1,194 @@
+"""The instruction set in use, and activations over whole arrays."""
+
+import os
+
+import numpy as np
+
+from fastlstm.errors import one_of
+
+cdef extern from "dispatch.h" nogil:
+    cdef enum isa:
+        ISA_BASELINE
+        ISA_AVX2
+        ISA_AVX512
+        ISA_NEON
+    const kernels_f32 *find_kernels_f32(isa)
+    const kernels_f64 *find_kernels_f64(isa)
+    int cpu_is_amd()
+
+# From the plainest to the widest: the last available one is the default.
+_ISA_INDICES = {
+    "baseline": ISA_BASELINE, "neon": ISA_NEON, "avx2": ISA_AVX2, "avx512": ISA_AVX512,
+}
+# In alphabetical order, as in enum activation_index; softmax works on rows and comes last.
+_ACTIVATION_INDICES = {
+    name: index
+    for index, name in enumerate((
+        "elu", "exponential", "gelu", "hard_sigmoid", "leaky_relu", "linear", "relu", "selu",
+        "sigmoid", "silu", "softplus", "softsign", "tanh", "softmax",
+    ))
+}
+
+cdef const kernels_f32 *chosen_f32 = NULL
+cdef const kernels_f64 *chosen_f64 = NULL
+_chosen_name = ""
+
+
+def available_isas() -> tuple[str, ...]:
+    """The instruction sets that were built and that this machine can run, the widest last."""
+    return tuple(
+        name for name, index in _ISA_INDICES.items() if find_kernels_f32(<isa><int>index) != NULL
+    )
+
+
+def isa_name() -> str:
+    """The instruction set in use."""
+    return _chosen_name
+
+
+def cpu_is_from_amd() -> bool:
+    """Whether the CPU names AMD as its maker."""
+    return bool(cpu_is_amd())
+
+
+def use_isa(name: str) -> None:
+    """Use the kernels of one instruction set from the next call on, in the whole process.
+
+    Raises ``ValueError`` where it is unknown or not available. For tests and comparisons;
+    users set ``FASTLSTM_ISA`` before the import.
+    """
+    global chosen_f32, chosen_f64, _chosen_name
+    known = available_isas()
+    if name not in known:
+        why = "this machine cannot run it" if name in _ISA_INDICES else "it is unknown"
+        raise ValueError(
+            f"FASTLSTM_ISA must be one of {', '.join(known)} on this machine; "
+            f"got {name!r}: {why}."
+        )
+    cdef isa index = <isa><int>_ISA_INDICES[name]
+    chosen_f32 = find_kernels_f32(index)
+    chosen_f64 = find_kernels_f64(index)
+    _chosen_name = name
+
+
+use_isa(os.environ.get("FASTLSTM_ISA") or list(reversed(available_isas()))[0])
+
+
+cdef const kernels_f32 *table_f32() noexcept nogil:
+    return chosen_f32
+
+
+cdef const kernels_f64 *table_f64() noexcept nogil:
+    return chosen_f64
+
+
+cdef int activation_index(str name, str what, bint elementwise) except -1:
+    """The place of an activation in the tables; softmax is no choice where `elementwise`."""
+    known = list(_ACTIVATION_INDICES)[:ACTIVATION_COUNT if elementwise else None]
+    if name not in known:
+        raise one_of(what, name, known)
+    return _ACTIVATION_INDICES[name]
+
+
+cdef void activate(int index, Py_ssize_t rows, Py_ssize_t width, const real *x,
+                   real *y) noexcept nogil:
+    """y = f(x) for x, y (rows, width), which may be one array unless f is softmax."""
+    cdef Py_ssize_t row
+    if index < ACTIVATION_COUNT:
+        if real is float:
+            chosen_f32.activations[index].forward(rows * width, x, y)
+        else:
+            chosen_f64.activations[index].forward(rows * width, x, y)
+        return
+    for row in range(rows):
+        if real is float:
+            chosen_f32.softmax_forward(width, x + row * width, y + row * width)
+        else:
+            chosen_f64.softmax_forward(width, x + row * width, y + row * width)
+
+
+cdef void activate_backward(int index, Py_ssize_t rows, Py_ssize_t width, const real *x,
+                            const real *dy, real *dx, real *scratch) noexcept nogil:
+    """dx from dy and the activation's input x, all (rows, width); scratch (width)."""
+    cdef Py_ssize_t row, start
+    if index < ACTIVATION_COUNT:
+        if real is float:
+            chosen_f32.activations[index].backward(rows * width, x, dy, dx)
+        else:
+            chosen_f64.activations[index].backward(rows * width, x, dy, dx)
+        return
+    for row in range(rows):
+        start = row * width
+        if real is float:
+            chosen_f32.softmax_backward(width, x + start, dy + start, dx + start, scratch)
+        else:
+            chosen_f64.softmax_backward(width, x + start, dy + start, dx + start, scratch)
+
+
+cdef void _activate_array(const real[:, ::1] x, real[:, ::1] y, int index) noexcept nogil:
+    cdef fp_mode mode
+    if x.shape[0] == 0 or x.shape[1] == 0:
+        return
+    mode = flush_denormals()
+    activate(index, x.shape[0], x.shape[1], &x[0, 0], &y[0, 0])
+    restore_denormals(mode)
+
+
+cdef void _activate_array_backward(const real[:, ::1] x, const real[:, ::1] dy, real[:, ::1] dx,
+                                   real[::1] scratch, int index) noexcept nogil:
+    cdef fp_mode mode
+    if x.shape[0] == 0 or x.shape[1] == 0:
+        return
+    mode = flush_denormals()
+    activate_backward(index, x.shape[0], x.shape[1], &x[0, 0], &dy[0, 0], &dx[0, 0], &scratch[0])
+    restore_denormals(mode)
+
+
+def _as_rows(x):
+    """x (..., U) as (rows, U), or a scalar as (1, 1), without a copy."""
+    if x.ndim == 0 or x.size == 0:
+        return x.reshape(x.size, 1)
+    width = x.shape[x.ndim - 1]
+    return x.reshape(x.size // width, width)
+
+
+def activation_forward(x, str activation):
+    """f(x) for a C-contiguous array x of float32 or float64."""
+    cdef int index = activation_index(activation, "`activation`", False)
+    cdef const float[:, ::1] x_f32
+    cdef const double[:, ::1] x_f64
+    cdef float[:, ::1] y_f32
+    cdef double[:, ::1] y_f64
+    y = np.empty_like(x)
+    if x.dtype == np.float32:
+        x_f32, y_f32 = _as_rows(x), _as_rows(y)
+        with nogil:
+            _activate_array(x_f32, y_f32, index)
+    else:
+        x_f64, y_f64 = _as_rows(x), _as_rows(y)
+        with nogil:
+            _activate_array(x_f64, y_f64, index)
+    return y
+
+
+def activation_backward(x, dy, str activation):
+    """dy * f'(x) for C-contiguous arrays x and dy of one shape and one real type."""
+    cdef int index = activation_index(activation, "`activation`", False)
+    cdef const float[:, ::1] x_f32, dy_f32
+    cdef const double[:, ::1] x_f64, dy_f64
+    cdef float[:, ::1] dx_f32
+    cdef double[:, ::1] dx_f64
+    cdef float[::1] scratch_f32
+    cdef double[::1] scratch_f64
+    dx = np.empty_like(x)
+    rows = _as_rows(x)
+    scratch = np.empty(max(1, rows.shape[1]), x.dtype)
+    if x.dtype == np.float32:
+        x_f32, dy_f32, dx_f32, scratch_f32 = rows, _as_rows(dy), _as_rows(dx), scratch
+        with nogil:
+            _activate_array_backward(x_f32, dy_f32, dx_f32, scratch_f32, index)
+    else:
+        x_f64, dy_f64, dx_f64, scratch_f64 = rows, _as_rows(dy), _as_rows(dx), scratch
+        with nogil:
+            _activate_array_backward(x_f64, dy_f64, dx_f64, scratch_f64, index)
+    return dx

@@ -1,0 +1,75 @@
+"""One place for argument checks, so that every layer says the same thing in the same form."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import Any
+
+import numpy as np
+
+__all__ = ["as_real_array", "check_positive_int", "check_shape", "one_of", "shape_text"]
+
+
+def shape_text(shape: Iterable[int | None]) -> str:
+    """The shape as NumPy writes it, e.g. ``(None, 3)``."""
+    return str(tuple(shape))
+
+
+def check_shape(what: str, array: Any, expected: tuple[int, ...], symbols: str = "") -> None:
+    """Raise ``ValueError`` unless `array` has the shape `expected`.
+
+    `symbols` is the shape in letters, e.g. ``"(F, 4*H)"``, shown before the numbers.
+    """
+    if array.shape != expected:
+        letters = f"{symbols} = " if symbols else ""
+        raise ValueError(f"{what} must have shape {letters}{expected}, got {array.shape}.")
+
+
+def check_positive_int(what: str, value: Any) -> int:
+    """`value` as an int of at least 1; ``TypeError`` or ``ValueError`` otherwise."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise TypeError(f"{what} must be a positive integer, got {value!r}.")
+    if value < 1:
+        raise ValueError(f"{what} must be a positive integer, got {value}.")
+    return int(value)
+
+
+def one_of(what: str, value: Any, known: Iterable[str]) -> ValueError:
+    """The error for a name that is none of `known`, with the nearest one suggested."""
+    known = list(known)
+    near = get_close_matches(str(value), known, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return ValueError(f"{what} must be one of {', '.join(sorted(known))}; got {value!r}.{hint}")
+
+
+def as_real_array(value: Any, dtype: Any, what: str) -> np.ndarray:
+    """`value` as a C-contiguous array of the real type `dtype`, copied only where needed.
+
+    Floats are cast. Booleans and integers are converted only when every value is exact in
+    `dtype`. Raises ``TypeError`` for objects, strings and complex numbers, ``ValueError`` for
+    ragged sequences and inexact integers.
+    """
+    dtype = np.dtype(dtype)
+    if isinstance(value, np.ndarray) and value.dtype == dtype and value.flags.c_contiguous:
+        return value
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"{what} must be a rectangular array of numbers: {error}") from None
+    kind = array.dtype.kind
+    if kind not in "fiub":
+        raise TypeError(f"{what} must hold real numbers, got an array of dtype {array.dtype}.")
+    if kind in "iu" and array.size:
+        exact = 1 << (np.finfo(dtype).nmant + 1)
+        if max(abs(int(array.min())), abs(int(array.max()))) > exact:
+            converted = array.astype(dtype)
+            if any(int(a) != int(b) for a, b in zip(array.flat, converted.flat, strict=True)):
+                raise ValueError(
+                    f"{what} holds integers that {dtype} cannot represent exactly; "
+                    f"scale them or convert them to floats yourself."
+                )
+            return np.ascontiguousarray(converted).reshape(array.shape)
+    with np.errstate(over="ignore"):
+        # ascontiguousarray makes a 0-d array 1-d.
+        return np.ascontiguousarray(array, dtype=dtype).reshape(array.shape)

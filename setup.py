@@ -1,0 +1,123 @@
+"""The part of the build that pyproject.toml cannot say: the C kernels and the vendored BLAS.
+
+Each instruction set's file in csrc/ is compiled once for each real type with its own flags, which
+setuptools has no words for, and the objects are linked into `fastlstm._core.kernels`.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from importlib.metadata import distribution
+from pathlib import Path
+
+import scipy_openblas32
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+CSRC = Path("csrc")
+OPENBLAS = Path("fastlstm/_openblas")
+HEADERS = sorted(str(path) for path in CSRC.glob("*.h"))
+LIMITED_API = ("Py_LIMITED_API", "0x030B0000")
+# Without contraction the text of a formula decides how it is rounded, on every compiler.
+C_FLAGS = ["-std=c11", "-O3", "-g0", "-ffp-contract=off", "-fvisibility=hidden", "-Wall", "-Wextra"]
+X86_FLAGS = {
+    "baseline": [],
+    "avx2": ["-mavx2", "-mfma"],
+    "avx512": ["-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mavx512cd", "-mfma"],
+}
+ARM_FLAGS: dict[str, list[str]] = {"baseline": [], "neon": []}
+ISA_FLAGS = {"x86_64": X86_FLAGS, "aarch64": ARM_FLAGS}.get(platform.machine(), {"baseline": []})
+
+
+def debug_build() -> bool:
+    """Whether FASTLSTM_DEBUG asks for bounds checks in every typed loop."""
+    return bool(os.environ.get("FASTLSTM_DEBUG"))
+
+
+def extension(name: str, **options: list[str]) -> Extension:
+    """One Cython module of the core."""
+    return Extension(
+        f"fastlstm._core.{name}",
+        [f"fastlstm/_core/{name}.pyx"],
+        include_dirs=[str(CSRC), scipy_openblas32.get_include_dir()],
+        define_macros=[LIMITED_API],
+        extra_compile_args=["-O3", "-g0", "-ffp-contract=off", "-Wno-discarded-qualifiers"],
+        depends=HEADERS,
+        py_limited_api=True,
+        **options,
+    )
+
+
+class BuildExtensions(build_ext):
+    """Compiles the kernels, and lays OpenBLAS beside the extension that links to it."""
+
+    def run(self) -> None:
+        """Build; OpenBLAS goes where the extensions go, for an editable install the source."""
+        self.vendor_openblas(Path(self.build_lib) / OPENBLAS)
+        if self.inplace:
+            self.vendor_openblas(OPENBLAS)
+        super().run()
+
+    def build_extension(self, ext: Extension) -> None:
+        """Link the kernels' objects into the module that holds them."""
+        if ext.name == "fastlstm._core.kernels":
+            ext.extra_objects = self.compile_kernels()
+        super().build_extension(ext)
+
+    def compile_kernels(self) -> list[str]:
+        """The objects of csrc/: the dispatch, and each instruction set in each real type."""
+        objects = self.compile_c("dispatch.c", C_FLAGS, "dispatch")
+        for isa, flags in ISA_FLAGS.items():
+            for double in (0, 1):
+                objects += self.compile_c(
+                    f"kernels_{isa}.c",
+                    [*C_FLAGS, *flags, f"-DFASTLSTM_DOUBLE={double}"],
+                    f"kernels_{isa}_f{64 if double else 32}",
+                )
+        return objects
+
+    def compile_c(self, source: str, flags: list[str], folder: str) -> list[str]:
+        """Compile one file of csrc/ into a folder of its own, since one file makes two objects."""
+        return self.compiler.compile(
+            [str(CSRC / source)],
+            output_dir=str(Path(self.build_temp) / folder),
+            include_dirs=[str(CSRC)],
+            extra_postargs=flags,
+            depends=HEADERS,
+        )
+
+    def vendor_openblas(self, folder: Path) -> None:
+        """Copy the shared library and its licence into the package."""
+        folder.mkdir(parents=True, exist_ok=True)
+        library = Path(scipy_openblas32.get_lib_dir()) / scipy_openblas32.get_library(fullname=True)
+        shutil.copy2(library, folder / library.name)
+        for file in distribution("scipy-openblas32").files or []:
+            if "LICENSE" in file.name.upper():
+                shutil.copy2(str(file.locate()), folder / "LICENSE.txt")
+
+
+modules = sorted(path.stem for path in Path("fastlstm/_core").glob("*.pyx"))
+blas_options = {
+    "library_dirs": [scipy_openblas32.get_lib_dir()],
+    "libraries": [scipy_openblas32.get_library()],
+    "extra_link_args": ["-Wl,-rpath,$ORIGIN/../_openblas"],
+}
+setup(
+    ext_modules=cythonize(
+        [extension(name, **(blas_options if name == "blas" else {})) for name in modules],
+        build_dir="build/cython",
+        compiler_directives={
+            "language_level": "3str",
+            "boundscheck": debug_build(),
+            "wraparound": False,
+            "initializedcheck": False,
+            "cdivision": True,
+            "freethreading_compatible": False,
+        },
+    ),
+    cmdclass={"build_ext": BuildExtensions},
+    options={"bdist_wheel": {"py_limited_api": "cp311"}},
+)

@@ -1,0 +1,129 @@
+"""Process-wide settings: the default real type, the threads, and `show_config`."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastlstm._core import blas, kernels
+from fastlstm._version import __version__
+from fastlstm.errors import check_positive_int
+
+__all__ = ["floatx", "get_num_threads", "set_floatx", "set_num_threads", "show_config"]
+
+REAL_TYPES = ("float32", "float64")
+
+_floatx = "float32"
+
+
+def floatx() -> str:
+    """The real type that layers compute in unless told otherwise: ``"float32"`` at first."""
+    return _floatx
+
+
+def set_floatx(dtype: Any) -> None:
+    """Set the default real type, ``"float32"`` or ``"float64"``, for layers made from now on.
+
+    Raises ``TypeError`` for what is no dtype, ``ValueError`` for any other dtype.
+
+    Examples
+    --------
+    >>> set_floatx("float64")
+    >>> floatx()
+    'float64'
+    >>> set_floatx("float32")
+    """
+    global _floatx
+    if dtype is None:
+        raise TypeError("set_floatx: `dtype` must be float32 or float64, got None.")
+    _floatx = real_dtype_name(dtype, "set_floatx")
+
+
+def real_dtype_name(dtype: Any, who: str) -> str:
+    """`dtype` as ``"float32"`` or ``"float64"``; None is the default type.
+
+    Raises ``TypeError`` for what is no dtype, ``ValueError`` for any other dtype.
+    """
+    if dtype is None:
+        return _floatx
+    try:
+        name = np.dtype(dtype).name
+    except TypeError:
+        raise TypeError(f"{who}: `dtype` must be float32 or float64, got {dtype!r}.") from None
+    if name not in REAL_TYPES:
+        raise ValueError(f"{who}: `dtype` must be float32 or float64, got {name}.")
+    return name
+
+
+def set_num_threads(count: int) -> None:
+    """Let large products use `count` threads, in the whole process.
+
+    Raises ``TypeError`` for what is no integer, ``ValueError`` below 1.
+    """
+    blas.set_num_threads(min(check_positive_int("set_num_threads: `count`", count), MOST_THREADS))
+
+
+def get_num_threads() -> int:
+    """The number of threads that large products may use."""
+    return blas.get_num_threads()
+
+
+# What OpenBLAS was built for; asking for more gives this many.
+MOST_THREADS = 64
+
+
+def _default_num_threads() -> int:
+    """FASTLSTM_NUM_THREADS, or OMP_NUM_THREADS, or as many as this process may use."""
+    for variable in ("FASTLSTM_NUM_THREADS", "OMP_NUM_THREADS"):
+        # OpenMP allows a list, one number for each nesting level.
+        text = os.environ.get(variable, "").split(",")[0].strip()
+        if not text:
+            continue
+        if text.isdecimal() and int(text) >= 1:
+            return int(text)
+        if variable.startswith("FASTLSTM"):
+            raise ValueError(f"{variable} must be a positive integer, got {text!r}.")
+    return _usable_cpus()
+
+
+def _usable_cpus() -> int:
+    """The CPUs that the scheduler, and a container's quota (cgroup v2), leave to this process."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        limit = int(quota) // int(period)
+    except (OSError, ValueError):
+        return count or 1
+    return max(1, min(count or 1, limit))
+
+
+def _library_path() -> str:
+    """Where the BLAS library lies: beside the package's own modules."""
+    folder = Path(__file__).parent / "_openblas"
+    libraries = sorted(folder.glob("libscipy_openblas*"))
+    return str(libraries[0]) if libraries else "not found"
+
+
+def show_config() -> None:
+    """Print the version, the instruction sets, the BLAS and the threads in use."""
+    rows = {
+        "fastlstm": __version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}",
+        "instruction set": kernels.isa_name(),
+        "available": ", ".join(kernels.available_isas()),
+        "BLAS": blas.openblas_config().split(" DYNAMIC_ARCH")[0],
+        "BLAS core": blas.openblas_core(),
+        "BLAS path": _library_path(),
+        "threads": get_num_threads(),
+    }
+    for name, value in rows.items():
+        print(f"{name + ':':<17}{value}")
+
+
+set_num_threads(_default_num_threads())

@@ -1,0 +1,172 @@
+"""Settings: the instruction set, the threads, the BLAS that was loaded, the default real type."""
+
+import os
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+from lstm_cases import random_case
+
+import fastlstm
+from fastlstm import config, functional
+from fastlstm._core import blas, kernels
+
+
+def run(code, **environment):
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("FASTLSTM_", "OPENBLAS_", "OMP_"))
+    }
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env={**inherited, **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def printed(code, **environment):
+    result = run(code, **environment)
+    assert result.returncode == 0, result.stderr
+    return result.stdout.strip()
+
+
+ISA = "from fastlstm._core import kernels; print(kernels.isa_name())"
+THREADS = "import fastlstm; print(fastlstm.get_num_threads())"
+CORE = "from fastlstm._core import blas; print(blas.openblas_core())"
+
+
+@pytest.mark.parametrize("name", kernels.available_isas())
+def test_isa_can_be_forced(name):
+    assert printed(ISA, FASTLSTM_ISA=name) == name
+
+
+def test_the_widest_isa_is_the_default():
+    assert printed(ISA) == kernels.available_isas()[-1]
+
+
+@pytest.mark.parametrize(
+    ("name", "why"), [("sse9", "it is unknown"), ("neon", "cannot run it"), ("avx2", "cannot run it")]
+)
+def test_unknown_and_unavailable_isas_are_refused(name, why):
+    if name in kernels.available_isas():
+        name, why = "AVX2 ", "it is unknown"
+    result = run(ISA, FASTLSTM_ISA=name)
+    assert result.returncode != 0
+    assert "FASTLSTM_ISA must be one of baseline" in result.stderr
+    assert why in result.stderr
+
+
+def test_use_isa_refuses_and_keeps_the_old_one():
+    before = kernels.isa_name()
+    with pytest.raises(ValueError, match="FASTLSTM_ISA must be one of"):
+        kernels.use_isa("sse9")
+    assert kernels.isa_name() == before
+
+
+@pytest.mark.parametrize(
+    ("environment", "count"),
+    [
+        ({"FASTLSTM_NUM_THREADS": "3"}, "3"),
+        ({"OMP_NUM_THREADS": "2,4"}, "2"),
+        ({"FASTLSTM_NUM_THREADS": "1", "OMP_NUM_THREADS": "2"}, "1"),
+        ({}, str(config._usable_cpus())),
+    ],
+)
+def test_threads_from_the_environment(environment, count):
+    assert printed(THREADS, **environment) == count
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "many", "1.5"])
+def test_bad_thread_counts_in_the_environment(text):
+    result = run(THREADS, FASTLSTM_NUM_THREADS=text)
+    assert f"FASTLSTM_NUM_THREADS must be a positive integer, got {text!r}" in result.stderr
+
+
+def test_set_num_threads():
+    before = fastlstm.get_num_threads()
+    try:
+        fastlstm.set_num_threads(2)
+        assert fastlstm.get_num_threads() == 2
+        with pytest.raises(ValueError, match="positive integer, got 0"):
+            fastlstm.set_num_threads(0)
+        with pytest.raises(TypeError, match="positive integer, got 1.5"):
+            fastlstm.set_num_threads(1.5)
+        assert fastlstm.get_num_threads() == 2
+        fastlstm.set_num_threads(2**40)
+        assert fastlstm.get_num_threads() <= config.MOST_THREADS
+    finally:
+        fastlstm.set_num_threads(before)
+
+
+def test_loading_leaves_the_environment_alone():
+    code = "import os; a = dict(os.environ); import fastlstm; print(a == dict(os.environ))"
+    assert printed(code) == "True"
+    assert printed(code, OPENBLAS_NUM_THREADS="7", OPENBLAS_CORETYPE="Haswell") == "True"
+
+
+@pytest.mark.skipif("avx2" not in kernels.available_isas(), reason="Haswell kernels need AVX2")
+def test_the_users_coretype_wins():
+    assert printed(CORE, OPENBLAS_CORETYPE="Haswell") == "Haswell"
+
+
+@pytest.mark.skipif("avx512" not in kernels.available_isas(), reason="needs AVX-512")
+def test_blas_uses_wide_kernels_where_the_cpu_has_them():
+    assert printed(CORE) in ("SkylakeX", "Cooperlake", "SapphireRapids")
+
+
+def test_show_config(capsys):
+    fastlstm.show_config()
+    text = capsys.readouterr().out
+    for expected in (
+        fastlstm.__version__,
+        kernels.isa_name(),
+        "OpenBLAS",
+        blas.openblas_core(),
+        f"threads:         {fastlstm.get_num_threads()}",
+        "libscipy_openblas",
+    ):
+        assert expected in text
+
+
+def test_floatx():
+    assert fastlstm.floatx() == "float32"
+    try:
+        fastlstm.set_floatx(np.float64)
+        assert fastlstm.floatx() == "float64"
+        for bad, error in [("float16", ValueError), ("no type", TypeError), (None, TypeError)]:
+            with pytest.raises(error, match="must be float32 or float64"):
+                fastlstm.set_floatx(bad)
+        assert fastlstm.floatx() == "float64"
+    finally:
+        fastlstm.set_floatx("float32")
+
+
+def test_many_python_threads_at_once():
+    cases = [random_case((4, 20, 8, 33), seed=seed) for seed in range(4)]
+    wanted = []
+    for case in cases:
+        y, _, _, cache = case.forward(functional)
+        wanted.append((y, *functional.lstm_backward(cache, *case.gradients)))
+    failures = []
+
+    def work(case, want):
+        for _ in range(20):
+            y, _, _, cache = case.forward(functional)
+            got = (y, *functional.lstm_backward(cache, *case.gradients))
+            if not all(np.array_equal(a, b) for a, b in zip(got, want, strict=True)):
+                failures.append(case)
+
+    threads = [
+        threading.Thread(target=work, args=pair) for pair in zip(cases, wanted, strict=True)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive()
+    assert not failures

@@ -1,0 +1,73 @@
+"""The dense layer: core against reference, central differences, shapes."""
+
+import numpy as np
+import pytest
+
+from fastlstm import functional, gradcheck, reference
+from fastlstm.activations import NAMES
+
+
+def arrays_for(leading, inputs, units, dtype=np.float64):
+    rng = np.random.default_rng([len(leading), inputs, units])
+    x = rng.normal(size=(*leading, inputs)).astype(dtype)
+    kernel, bias = rng.normal(size=(inputs, units)), rng.normal(size=units)
+    return x, kernel.astype(dtype), bias.astype(dtype)
+
+
+@pytest.mark.parametrize("leading", [(), (1,), (3,), (2, 5), (2, 3, 4), (0,), (3, 0)])
+@pytest.mark.parametrize("sizes", [(1, 1), (3, 5), (9, 17), (16, 2)])
+@pytest.mark.parametrize("activation", [None, "tanh", "relu", "softmax", "gelu"])
+@pytest.mark.parametrize("with_bias", [True, False])
+def test_equals_reference(isa, leading, sizes, activation, with_bias):
+    x, kernel, bias = arrays_for(leading, *sizes)
+    bias = bias if with_bias else None
+    options = {"activation": activation, "training": True}
+    y, cache = functional.dense_forward(x, kernel, bias, **options)
+    y_ref, cache_ref = reference.dense_forward(x, kernel, bias, **options)
+    assert y.shape == y_ref.shape == (*leading, sizes[1])
+    np.testing.assert_allclose(y, y_ref, rtol=1e-12, atol=1e-13)
+    dy = np.random.default_rng(1).normal(size=y.shape)
+    gradients = functional.dense_backward(cache, dy)
+    wanted = reference.dense_backward(cache_ref, dy)
+    for got, want in zip(gradients, wanted, strict=True):
+        if want is None:
+            assert got is None
+            continue
+        assert got.shape == want.shape
+        np.testing.assert_allclose(got, want, rtol=1e-11, atol=1e-12)
+    for got, again in zip(gradients, functional.dense_backward(cache, dy), strict=True):
+        np.testing.assert_array_equal(got, again)
+    assert functional.dense_forward(x, kernel, bias, activation=activation)[1] is None
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_keeps_the_real_type(dtype):
+    x, kernel, bias = arrays_for((3,), 4, 5, dtype)
+    y, cache = functional.dense_forward(x.astype(np.float64), kernel, bias, training=True)
+    assert y.dtype == dtype
+    assert {g.dtype for g in functional.dense_backward(cache, y)} == {np.dtype(dtype)}
+
+
+@pytest.mark.parametrize("activation", NAMES)
+def test_gradients(isa, activation):
+    x, kernel, bias = arrays_for((2, 3), 4, 5)
+    dy = np.random.default_rng(2).normal(size=(2, 3, 5))
+
+    def loss(x, kernel, bias):
+        y, cache = functional.dense_forward(x, kernel, bias, activation=activation, training=True)
+        return float((y * dy).sum()), functional.dense_backward(cache, dy)
+
+    # The random pre-activations lie well away from the kinks of relu and its kin.
+    z = reference.dense_forward(x, kernel, bias)[0]
+    assert min(np.abs(z).min(), np.abs(np.abs(z) - 3).min()) > 5e-3
+    gradcheck(loss, x, kernel, bias, rtol=5e-6, atol=1e-8, step=2e-4)
+
+
+def test_inputs_are_not_written_to():
+    x, kernel, bias = arrays_for((3,), 4, 5)
+    for array in (x, kernel, bias):
+        array.flags.writeable = False
+    y, cache = functional.dense_forward(x, kernel, bias, activation="tanh", training=True)
+    dy = np.ones_like(y)
+    dy.flags.writeable = False
+    functional.dense_backward(cache, dy)

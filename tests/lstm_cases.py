@@ -2,33 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from golden_files import GOLDEN, load_golden
 
-GOLDEN = Path(__file__).parent / "golden"
 GOLDEN_LSTM = sorted(GOLDEN.glob("lstm_*.npz"))
-with np.load(GOLDEN / "exact.npz") as _file:
-    EXACT = {name: _file[name] for name in _file.files}
 GRADIENT_NAMES = ("dx", "dkernel", "drecurrent_kernel", "dbias", "dh0", "dc0")
-
-
-def golden_data(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of a golden file, those that Keras rounded to float32 on the way made exact.
-
-    See golden/exact.py for how and why. What is replaced agrees to seven digits.
-    """
-    with np.load(path) as file:
-        data = {name: file[name] for name in file.files}
-    for name in data:
-        exact = EXACT.get(f"{path.stem}/{name}")
-        if exact is not None:
-            scale = np.abs(data[name]).max()
-            np.testing.assert_allclose(exact, data[name], rtol=0, atol=5e-7 * scale)
-            data[name] = exact
-    return data
 
 
 class Case(NamedTuple):
@@ -72,8 +53,7 @@ class GoldenLSTM:
     """A golden case run through a module with the functions of `fastlstm.functional`."""
 
     def __init__(self, path: Path) -> None:
-        self.data = golden_data(path)
-        config = json.loads(str(self.data["config"]))
+        config, self.data = load_golden(path)
         self.kwargs = dict(config["kwargs"])
         self.calls = config["calls"]
         self.sequences = self.kwargs.pop("return_sequences", False)

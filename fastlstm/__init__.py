@@ -1,0 +1,49 @@
+"""The LSTM and the time-distributed dense layer, fast on a CPU, under a Keras-shaped API."""
+
+from fastlstm import (
+    activations,
+    callbacks,
+    constraints,
+    functional,
+    initializers,
+    layers,
+    losses,
+    metrics,
+    models,
+    optimizers,
+    reference,
+    regularizers,
+    utils,
+)
+from fastlstm._version import __version__
+from fastlstm.config import floatx, get_num_threads, set_floatx, set_num_threads, show_config
+from fastlstm.gradient_check import gradcheck
+from fastlstm.layers import Input, Layer
+from fastlstm.models import Model, Sequential
+
+__all__ = [
+    "Input",
+    "Layer",
+    "Model",
+    "Sequential",
+    "__version__",
+    "activations",
+    "callbacks",
+    "constraints",
+    "floatx",
+    "functional",
+    "get_num_threads",
+    "gradcheck",
+    "initializers",
+    "layers",
+    "losses",
+    "metrics",
+    "models",
+    "optimizers",
+    "reference",
+    "regularizers",
+    "set_floatx",
+    "set_num_threads",
+    "show_config",
+    "utils",
+]

@@ -1,0 +1,692 @@
+"""What every layer is made of: weights, the record of one call, the layer, the symbolic graph.
+
+There is no automatic differentiation here. A layer computes in `call`, keeps what its gradient
+needs in a `Context` that travels with the call, and turns the gradient of its outputs into the
+gradient of its inputs in `backward`. A layer itself holds weights and settings only (a stateful
+LSTM also its states), so one layer may serve several threads at once.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import re
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastlstm import config, constraints, initializers, regularizers
+from fastlstm.errors import as_real_array, shape_text
+
+__all__ = ["Context", "Layer", "Node", "SymbolicTensor", "Weight", "map_structure", "reset_names"]
+
+Shape = tuple[int | None, ...]
+
+_name_counts: Counter[str] = Counter()
+_own_classes: dict[str, type[Layer]] = {}
+_user_classes: dict[str, type[Layer]] = {}
+# One lock for all layers: a layer that held its own could be neither pickled nor copied.
+_lock = threading.RLock()
+
+
+def reset_names() -> None:
+    """Forget the automatic layer names given so far: the next LSTM is ``lstm_1`` again."""
+    _name_counts.clear()
+
+
+def automatic_name(class_name: str) -> str:
+    """``TimeDistributed`` -> ``time_distributed_1``, counting from 1 as the tutorials print."""
+    base = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", class_name).lower()
+    with _lock:
+        _name_counts[base] += 1
+        return f"{base}_{_name_counts[base]}"
+
+
+def layer_classes() -> dict[str, type[Layer]]:
+    """Every layer class that has been defined, by name; the package's own before the user's."""
+    return {**_user_classes, **_own_classes}
+
+
+def map_structure(function: Callable[[Any], Any], structure: Any) -> Any:
+    """Apply `function` to every entry of a list or tuple, or to the one value that it is."""
+    if isinstance(structure, (list, tuple)):
+        return [function(entry) for entry in structure]
+    return function(structure)
+
+
+def as_list(structure: Any) -> list[Any]:
+    """A list or tuple as a list; anything else as a list of one."""
+    return list(structure) if isinstance(structure, (list, tuple)) else [structure]
+
+
+class Weight:
+    """A named array that a layer owns and an optimizer may change.
+
+    Its contents change in place; `value` becomes another array only through `rebind`, by which an
+    optimizer moves all its weights into one buffer.
+    """
+
+    def __init__(
+        self,
+        value: np.ndarray,
+        name: str,
+        trainable: bool = True,
+        regularizer: Any = None,
+        constraint: Any = None,
+    ) -> None:
+        self.value = value
+        self.name = name
+        self.trainable = trainable
+        self.always_frozen = not trainable
+        self.regularizer = regularizer
+        self.constraint = constraint
+
+    @property
+    def path(self) -> str:
+        """Where the weight is: the layer's name and its own, as in ``lstm_1/kernel``."""
+        return self.name
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the array."""
+        return self.value.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The real type of the array."""
+        return self.value.dtype
+
+    @property
+    def size(self) -> int:
+        """The number of elements."""
+        return self.value.size
+
+    def numpy(self) -> np.ndarray:
+        """A copy of the values."""
+        return self.value.copy()
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        if copy is False:
+            return np.asarray(self.value, dtype=dtype)
+        return np.array(self.value, dtype=dtype)
+
+    def checked(self, value: Any) -> np.ndarray:
+        """`value` as an array that `assign` would take; raises as `assign` does."""
+        array = as_real_array(value, self.dtype, f"Weight {self.name!r}")
+        if array.shape != self.shape:
+            raise ValueError(
+                f"Weight {self.name!r} must have shape {self.shape}, got {array.shape}."
+            )
+        if not np.isfinite(array).all():
+            raise ValueError(f"Weight {self.name!r} must be finite, got NaN or infinity.")
+        return array
+
+    def assign(self, value: Any) -> None:
+        """Copy `value` into the weight.
+
+        Raises ``ValueError`` for another shape, NaN or infinity, ``TypeError`` for what is not
+        real numbers; the weight then stays as it was.
+        """
+        self.value[...] = self.checked(value)
+
+    def rebind(self, view: np.ndarray) -> None:
+        """Move the values into `view`, which holds them from now on."""
+        view[...] = self.value
+        self.value = view
+
+    def __repr__(self) -> str:
+        return f"<Weight {self.name} shape={self.shape} dtype={self.dtype}>"
+
+
+class Context:
+    """What one call of a layer keeps for its backward pass.
+
+    Attributes
+    ----------
+    inputs, outputs : the arrays of the call, as the layer saw and returned them
+    mask, training : what the call was given
+    cache : free for the layer
+    wants_input_gradient : False where nobody will look at what `backward` returns
+    gradients : dict of `Weight` to the gradient summed so far
+    """
+
+    __slots__ = (
+        "cache",
+        "gradients",
+        "inputs",
+        "mask",
+        "outputs",
+        "training",
+        "wants_input_gradient",
+    )
+
+    def __init__(self, gradients: dict[Weight, np.ndarray] | None = None) -> None:
+        self.gradients = {} if gradients is None else gradients
+        self.inputs: Any = None
+        self.outputs: Any = None
+        self.mask: Any = None
+        self.training = False
+        self.cache: Any = None
+        self.wants_input_gradient = True
+
+    def child(self) -> Context:
+        """A context for a layer called inside this one; weight gradients meet in one place."""
+        return Context(self.gradients)
+
+    def add_gradient(self, weight: Weight, gradient: np.ndarray | None) -> None:
+        """Add to the gradient of `weight`; a frozen weight, or None, adds nothing."""
+        if gradient is None or not weight.trainable:
+            return
+        known = self.gradients.get(weight)
+        self.gradients[weight] = gradient if known is None else known + gradient
+
+
+class SymbolicTensor:
+    """A place in the graph of a functional model: a shape, a dtype and the node that fills it."""
+
+    def __init__(
+        self, shape: Sequence[int | None], dtype: str, node: Node | None = None, index: int = 0
+    ) -> None:
+        self.shape: Shape = tuple(shape)
+        self.dtype = dtype
+        self.node = node
+        self.index = index
+
+    @property
+    def ndim(self) -> int:
+        """The number of dimensions, the batch among them."""
+        return len(self.shape)
+
+    def __repr__(self) -> str:
+        return f"<SymbolicTensor shape={shape_text(self.shape)} dtype={self.dtype}>"
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        raise TypeError(
+            "A symbolic Input has no values: build a Model from it and call `predict` with arrays."
+        )
+
+
+class Node:
+    """One use of a layer in a graph.
+
+    `inputs` are the tensors of the layer's first argument; `keywords` holds those that are passed
+    by name (``initial_state``), each with its structure.
+    """
+
+    def __init__(
+        self,
+        layer: Layer,
+        inputs: Any,
+        keywords: dict[str, Any],
+        outputs: Any,
+    ) -> None:
+        self.layer = layer
+        self.inputs = inputs
+        self.keywords = keywords
+        self.outputs = outputs
+
+    def parents(self) -> list[SymbolicTensor]:
+        """Every symbolic tensor that the node reads."""
+        found = as_list(self.inputs) if self.inputs is not None else []
+        for value in self.keywords.values():
+            found = found + [t for t in as_list(value) if isinstance(t, SymbolicTensor)]
+        return found
+
+
+class _CallSignature(NamedTuple):
+    """Which of the framework's arguments a layer's `call` names."""
+
+    names: frozenset[str]
+    takes_any: bool
+
+
+def _signature(function: Callable[..., Any]) -> _CallSignature:
+    parameters = inspect.signature(function).parameters.values()
+    return _CallSignature(
+        frozenset(p.name for p in parameters),
+        any(p.kind is p.VAR_KEYWORD for p in parameters),
+    )
+
+
+def _once(build: Callable[..., None]) -> Callable[..., None]:
+    """`build` made safe to call by hand: all or nothing, and not twice over weights in use."""
+
+    @functools.wraps(build)
+    def build_once(self: Layer, *args: Any, **keywords: Any) -> None:
+        with _lock:
+            if self._building:  # super().build()
+                build(self, *args, **keywords)
+            elif not (self.built and self._weights):
+                self._build_whole(build, *args, **keywords)
+
+    return build_once
+
+
+class Layer:
+    """The base of all layers.
+
+    Subclass it with `call` and, where the layer has weights, `build`; with `backward` if it is to
+    be trained.
+
+    Parameters
+    ----------
+    name : str, optional
+        Unique within a model; ``lstm_1`` and so on by default.
+    trainable : bool
+        Whether an optimizer may change the layer's weights.
+    dtype : "float32", "float64" or None for `fastlstm.config.floatx()`
+    input_shape, batch_input_shape : tuple, optional
+        Keras 2's spelling for the first layer of a Sequential; without, or with, the batch size.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> class Scale(Layer):
+    ...     def build(self, input_shape):
+    ...         self.factor = self.add_weight((input_shape[-1],), "ones", name="factor")
+    ...     def call(self, inputs):
+    ...         return inputs * self.factor.value
+    ...     def backward(self, context, dy):
+    ...         context.add_gradient(self.factor, (dy * context.inputs).sum(axis=0))
+    ...         return dy * self.factor.value
+    >>> layer, context = Scale(), Context()
+    >>> y = layer(np.array([[1.0, 2.0]]), context=context)
+    >>> layer.backward(context, np.ones_like(y))
+    array([[1., 1.]], dtype=float32)
+    >>> context.gradients[layer.factor]
+    array([1., 2.], dtype=float32)
+    """
+
+    supports_masking = False
+    casts_inputs = True
+    _building = False
+    _call_signature: _CallSignature
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        cls._call_signature = _signature(cls.call)
+        own = cls.__module__.startswith("fastlstm.")
+        (_own_classes if own else _user_classes)[cls.__name__] = cls
+        if "build" in cls.__dict__:
+            cls.build = _once(cls.__dict__["build"])  # type: ignore[method-assign]
+
+    def __init__(
+        self,
+        *,
+        name: str | None = None,
+        trainable: bool = True,
+        dtype: Any = None,
+        input_shape: Sequence[int | None] | None = None,
+        batch_input_shape: Sequence[int | None] | None = None,
+        **unknown: Any,
+    ) -> None:
+        class_name = type(self).__name__
+        if unknown:
+            raise TypeError(f"{class_name} got unknown arguments: {', '.join(sorted(unknown))}.")
+        if name is not None and not isinstance(name, str):
+            raise TypeError(f"{class_name}: `name` must be a string, got {name!r}.")
+        self.dtype = config.real_dtype_name(dtype, class_name)
+        self._name = name if name is not None else automatic_name(class_name)
+        self._trainable = bool(trainable)
+        self.built = False
+        self._weights: list[Weight] = []
+        self._layers: list[Layer] = []
+        self._nodes: list[Node] = []
+        self.batch_input_shape: Shape | None = None
+        for what, shape in (
+            ("batch_input_shape", batch_input_shape),
+            ("input_shape", input_shape),
+        ):
+            if shape is not None and not is_shape(shape):
+                raise TypeError(
+                    f"{self.label}: `{what}` must be a tuple of integers and None, got {shape!r}."
+                )
+        if batch_input_shape is not None:
+            self.batch_input_shape = tuple(batch_input_shape)
+        elif input_shape is not None:
+            self.batch_input_shape = (None, *input_shape)
+
+    # ---- to implement ------------------------------------------------------------------------
+
+    def check_inputs(self, input_shape: Any) -> None:
+        """Raise ``ValueError`` for inputs that the layer cannot take; called first of all."""
+
+    @_once
+    def build(self, input_shape: Any) -> None:
+        """Create the weights for inputs of `input_shape` (batch first, None where it varies)."""
+
+    def call(self, inputs: Any) -> Any:
+        """Compute the outputs. May name any of training, mask, initial_state, context."""
+        raise NotImplementedError(f"{self.label} must implement `call`.")
+
+    def backward(self, context: Context, dy: Any) -> Any:
+        """The gradient of the inputs, given that of the outputs; adds weight gradients."""
+        raise NotImplementedError(
+            f"{self.label} cannot be trained through: it does not implement `backward`."
+        )
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """The shape of the outputs; found by computing on zeros unless a layer knows better."""
+        return self._shape_by_running(input_shape)
+
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
+        """The mask of the outputs: the inputs' own where masks are supported, else none."""
+        return mask if self.supports_masking else None
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments, all of which JSON can hold."""
+        config = {"name": self.name, "trainable": self._trainable, "dtype": self.dtype}
+        if self.batch_input_shape is not None:
+            config["batch_input_shape"] = list(self.batch_input_shape)
+        return config
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Layer:
+        """The layer that `get_config` describes."""
+        return cls(**config)
+
+    # ---- identity ----------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """The layer's name, unique within a model."""
+        return self._name
+
+    @property
+    def label(self) -> str:
+        """How error messages call the layer: ``LSTM "lstm_1"``."""
+        return f'{type(self).__name__} "{self._name}"'
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} name={self._name}, built={self.built}>"
+
+    # ---- weights -----------------------------------------------------------------------------
+
+    def add_weight(
+        self,
+        shape: Sequence[int],
+        initializer: Any = "glorot_uniform",
+        *,
+        name: str = "weight",
+        trainable: bool = True,
+        regularizer: Any = None,
+        constraint: Any = None,
+        dtype: Any = None,
+    ) -> Weight:
+        """Create a weight of the layer; call it in `build`.
+
+        `initializer` is an object, a function of (shape, dtype), or one of Keras's names.
+        """
+        dtype = np.dtype(dtype or self.dtype)
+        value = initializers.get(initializer)(tuple(shape), dtype=dtype)
+        weight = Weight(
+            np.array(value, dtype=dtype, order="C"),
+            f"{self._name}/{name}",
+            trainable,
+            regularizers.get(regularizer),
+            constraints.get(constraint),
+        )
+        weight.trainable = trainable and self._trainable
+        self._weights.append(weight)
+        return weight
+
+    @property
+    def sublayers(self) -> list[Layer]:
+        """The layers that this one is made of."""
+        return list(self._layers)
+
+    @property
+    def weights(self) -> list[Weight]:
+        """All weights, those of the layer before those of its sublayers."""
+        found = dict.fromkeys(self._weights)
+        for layer in self._layers:
+            found.update(dict.fromkeys(layer.weights))
+        return list(found)
+
+    @property
+    def trainable_weights(self) -> list[Weight]:
+        """The weights that an optimizer may change."""
+        return [w for w in self.weights if w.trainable]
+
+    @property
+    def non_trainable_weights(self) -> list[Weight]:
+        """The frozen weights."""
+        return [w for w in self.weights if not w.trainable]
+
+    @property
+    def trainable(self) -> bool:
+        """Whether the weights may change; setting it reaches every sublayer."""
+        return self._trainable
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        self._trainable = bool(value)
+        for weight in self._weights:
+            weight.trainable = self._trainable and not weight.always_frozen
+        for layer in self._layers:
+            layer.trainable = self._trainable
+
+    def has_trainable_weights(self) -> bool:
+        """Whether an optimizer may change anything here."""
+        return any(w.trainable for w in self._weights) or any(
+            layer.has_trainable_weights() for layer in self._layers
+        )
+
+    def count_params(self) -> int:
+        """The number of elements in all weights; ``ValueError`` before the layer is built."""
+        if not self.built:
+            raise ValueError(f"{self.label} has no weights yet: call it or `build` it first.")
+        return sum(w.size for w in self.weights)
+
+    def get_weights(self) -> list[np.ndarray]:
+        """Copies of all weights, in the order of `weights`."""
+        return [w.numpy() for w in self.weights]
+
+    def set_weights(self, weights: Sequence[Any]) -> None:
+        """Copy arrays into the weights, all of them or, on an error, none."""
+        own = self.weights
+        if len(weights) != len(own):
+            hint = "" if self.built else " It is not built yet: call it or `build` it first."
+            raise ValueError(
+                f"{self.label}: `set_weights` needs {len(own)} arrays, got {len(weights)}.{hint}"
+            )
+        checked = [w.checked(value) for w, value in zip(own, weights, strict=True)]
+        for weight, array in zip(own, checked, strict=True):
+            weight.assign(array)
+
+    # ---- calling -----------------------------------------------------------------------------
+
+    def __call__(
+        self,
+        inputs: Any,
+        *,
+        training: bool | None = None,
+        mask: Any = None,
+        initial_state: Any = None,
+        context: Context | None = None,
+        **keywords: Any,
+    ) -> Any:
+        """Compute on arrays; on symbolic tensors add the layer to the graph."""
+        if self._is_symbolic(inputs) or self._is_symbolic(initial_state):
+            return self._call_symbolically(inputs, initial_state, keywords)
+        if self.casts_inputs:
+            inputs = self._cast(inputs)
+        else:
+            inputs = map_structure(np.asarray, self._arrays(inputs))
+        for keyword in keywords:
+            self._refuse_unless_taken(keyword)
+        if initial_state is not None:
+            self._refuse_unless_taken("initial_state")
+            keywords["initial_state"] = initial_state
+        input_shape = map_structure(np.shape, inputs)
+        self.check_inputs(input_shape)
+        self.ensure_built(input_shape)
+        names = self._call_signature.names
+        if "training" in names:
+            keywords["training"] = bool(training)
+        if "mask" in names:
+            keywords["mask"] = mask
+        if "context" in names:
+            keywords["context"] = context
+        if context is not None:
+            context.inputs, context.mask, context.training = inputs, mask, bool(training)
+        outputs = self.call(inputs, **keywords)
+        if context is not None:
+            context.outputs = outputs
+        return outputs
+
+    def call_with_mask(self, inputs: Any, mask: Any, **call: Any) -> tuple[Any, Any]:
+        """The outputs for arrays, and the mask of the outputs."""
+        outputs = self(inputs, mask=mask, **call)
+        return outputs, self.compute_mask(inputs, mask)
+
+    def ensure_built(self, input_shape: Any) -> None:
+        """Build the layer for `input_shape` unless that has been done."""
+        if not self.built:
+            self.build_once(input_shape)
+
+    def build_once(self, input_shape: Any) -> None:
+        """Build unless another thread has; on an error the layer is as it was before."""
+        with _lock:
+            if not self.built:
+                self._build_whole(type(self).build, input_shape)
+
+    def _build_whole(self, build: Callable[..., None], *args: Any, **keywords: Any) -> None:
+        if args:
+            self.check_inputs(args[0])
+        weights, layers = list(self._weights), list(self._layers)
+        self._building = True
+        try:
+            build(self, *args, **keywords)
+        except BaseException:
+            self._weights, self._layers = weights, layers
+            raise
+        finally:
+            self._building = False
+        self.built = True
+
+    def _cast(self, inputs: Any) -> Any:
+        dtype = np.dtype(self.dtype)
+
+        def cast(value: Any) -> np.ndarray:
+            if type(value) is np.ndarray and value.dtype is dtype:
+                return value
+            return as_real_array(value, dtype, f"{self.label}: input")
+
+        return map_structure(cast, self._arrays(inputs))
+
+    def _arrays(self, inputs: Any) -> Any:
+        """A list of numbers is one array; a list of arrays is several inputs."""
+        if isinstance(inputs, (list, tuple)) and not any(
+            isinstance(entry, np.ndarray) for entry in inputs
+        ):
+            return np.asarray(inputs)
+        return inputs
+
+    def _refuse_unless_taken(self, keyword: str) -> None:
+        signature = self._call_signature
+        if keyword not in signature.names and not signature.takes_any:
+            raise TypeError(f"{self.label} takes no `{keyword}`.")
+
+    # ---- the graph ---------------------------------------------------------------------------
+
+    @staticmethod
+    def _is_symbolic(structure: Any) -> bool:
+        if structure is None or type(structure) is np.ndarray:
+            return False
+        return any(isinstance(entry, SymbolicTensor) for entry in as_list(structure))
+
+    def _call_symbolically(self, inputs: Any, initial_state: Any, keywords: dict[str, Any]) -> Any:
+        for entry in as_list(inputs):
+            if not isinstance(entry, SymbolicTensor):
+                raise TypeError(
+                    f"{self.label}: symbolic and array inputs cannot be mixed, got {type(entry)}."
+                )
+        for keyword in keywords:
+            self._refuse_unless_taken(keyword)
+        if initial_state is not None:
+            self._refuse_unless_taken("initial_state")
+            keywords["initial_state"] = initial_state
+        shape = map_structure(lambda t: t.shape, inputs)
+        self.check_inputs(shape)
+        self.ensure_built(shape)
+        out_shape = self.compute_output_shape(shape)
+        node = Node(self, inputs, keywords, None)
+        if isinstance(out_shape, list):
+            node.outputs = [
+                SymbolicTensor(s, self.dtype, node, index) for index, s in enumerate(out_shape)
+            ]
+        else:
+            node.outputs = SymbolicTensor(out_shape, self.dtype, node)
+        self._nodes.append(node)
+        return node.outputs
+
+    def _only_node(self, what: str) -> Node:
+        if len(self._nodes) != 1:
+            raise AttributeError(
+                f"{self.label} has no single `{what}`: it was called on symbolic tensors "
+                f"{len(self._nodes)} times."
+            )
+        return self._nodes[0]
+
+    @property
+    def input(self) -> Any:
+        """The symbolic input of a layer that was used once; ``AttributeError`` otherwise."""
+        return self._only_node("input").inputs
+
+    @property
+    def output(self) -> Any:
+        """The symbolic output of a layer that was used once; ``AttributeError`` otherwise."""
+        return self._only_node("output").outputs
+
+    @property
+    def input_shape(self) -> Any:
+        """The shape of `input`."""
+        return map_structure(lambda t: t.shape, self.input)
+
+    @property
+    def output_shape(self) -> Any:
+        """The shape of `output`."""
+        return map_structure(lambda t: t.shape, self.output)
+
+    def _shape_by_running(self, input_shape: Any) -> Any:
+        """Run on zeros twice with unlike sizes for the open dimensions: what differs is open."""
+
+        def run(size: int) -> list[tuple[int, ...]]:
+            zeros = map_structure_of_shapes(
+                lambda s: np.zeros([size if n is None else n for n in s], self.dtype), input_shape
+            )
+            return [np.shape(y) for y in as_list(self(zeros))]
+
+        first, second = run(2), run(3)
+        shapes: list[Shape] = [
+            tuple(a if a == b else None for a, b in zip(one, two, strict=True))
+            for one, two in zip(first, second, strict=True)
+        ]
+        return shapes[0] if len(shapes) == 1 else shapes
+
+
+def is_shape(value: Any) -> bool:
+    """Whether `value` is one shape rather than a list of shapes."""
+    if not isinstance(value, (list, tuple)):
+        return False
+    # A plain loop: every call of a layer comes through here.
+    for n in value:
+        if n is not None and type(n) is not int and not isinstance(n, np.integer):
+            return False
+    return True
+
+
+def map_structure_of_shapes(function: Callable[[Shape], Any], shapes: Any) -> Any:
+    """Apply `function` to one shape, or to each of a list of shapes."""
+    if is_shape(shapes):
+        return function(tuple(shapes))
+    return [function(tuple(shape)) for shape in shapes]
+
+
+def total_size(weights: Iterable[Weight]) -> int:
+    """The number of elements in `weights`."""
+    return sum(w.size for w in weights)

@@ -1,0 +1,146 @@
+"""The densely connected layer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fastlstm import activations, constraints, functional, initializers, regularizers
+from fastlstm.errors import check_positive_int
+from fastlstm.layers.base import Context, Layer, Shape, Weight
+from fastlstm.layers.checks import check_features, check_rank, refuse_activity_regularizer
+from fastlstm.layers.serialization import object_config
+
+__all__ = ["Dense"]
+
+
+class Dense(Layer):
+    """activation(x @ kernel + bias) over the last axis.
+
+    Inputs (B, ..., F), outputs (B, ..., units), both of the layer's dtype.
+
+    Parameters
+    ----------
+    units : int
+    activation : str or function of `fastlstm.activations`, optional
+        None is linear.
+    use_bias : bool
+    kernel_initializer, bias_initializer
+        See `fastlstm.initializers`.
+    kernel_regularizer, bias_regularizer
+        See `fastlstm.regularizers`.
+    kernel_constraint, bias_constraint
+        See `fastlstm.constraints`.
+
+    Attributes
+    ----------
+    kernel : Weight (F, units)
+    bias : Weight (units,) or None
+
+    Raises
+    ------
+    ValueError, TypeError
+        For `units` that is no positive integer, an unknown activation, inputs of fewer than two
+        dimensions or of another number of features than at first.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> layer = Dense(2, kernel_initializer="ones", bias_initializer="ones")
+    >>> layer(np.array([[1.0, 2.0, 3.0]]))
+    array([[7., 7.]], dtype=float32)
+    """
+
+    supports_masking = True
+
+    def __init__(
+        self,
+        units: int,
+        activation: Any = None,
+        use_bias: bool = True,
+        kernel_initializer: Any = "glorot_uniform",
+        bias_initializer: Any = "zeros",
+        kernel_regularizer: Any = None,
+        bias_regularizer: Any = None,
+        activity_regularizer: Any = None,
+        kernel_constraint: Any = None,
+        bias_constraint: Any = None,
+        **keywords: Any,
+    ) -> None:
+        super().__init__(**keywords)
+        refuse_activity_regularizer(self.label, activity_regularizer)
+        self.units = check_positive_int(f"{self.label}: `units`", units)
+        self.activation = activations.get(activation, what=f"{self.label}: `activation`")
+        self.use_bias = bool(use_bias)
+        self.kernel_initializer = initializers.get(kernel_initializer)
+        self.bias_initializer = initializers.get(bias_initializer)
+        self.kernel_regularizer = regularizers.get(kernel_regularizer)
+        self.bias_regularizer = regularizers.get(bias_regularizer)
+        self.kernel_constraint = constraints.get(kernel_constraint)
+        self.bias_constraint = constraints.get(bias_constraint)
+        self.kernel: Weight
+        self.bias: Weight | None = None
+
+    def check_inputs(self, input_shape: Any) -> None:
+        """Raise ``ValueError`` unless the shape is (B, ..., F)."""
+        shape = check_rank(self.label, input_shape, 2, "(B, ..., F)", or_more=True)
+        check_features(self.label, shape, self.kernel.shape[0] if self.built else None)
+
+    def build(self, input_shape: Any) -> None:
+        """Create `kernel` and `bias` for inputs (B, ..., F)."""
+        self.kernel = self.add_weight(
+            (input_shape[-1], self.units),
+            self.kernel_initializer,
+            name="kernel",
+            regularizer=self.kernel_regularizer,
+            constraint=self.kernel_constraint,
+        )
+        if self.use_bias:
+            self.bias = self.add_weight(
+                (self.units,),
+                self.bias_initializer,
+                name="bias",
+                regularizer=self.bias_regularizer,
+                constraint=self.bias_constraint,
+            )
+
+    def call(self, inputs: np.ndarray, context: Context | None = None) -> np.ndarray:
+        """The outputs (B, ..., units)."""
+        y, cache = functional.dense_forward(
+            inputs,
+            self.kernel.value,
+            None if self.bias is None else self.bias.value,
+            activation=self.activation,
+            training=context is not None,
+        )
+        if context is not None:
+            context.cache = cache
+        return y
+
+    def backward(self, context: Context, dy: np.ndarray) -> np.ndarray:
+        """The gradient of the inputs (B, ..., F)."""
+        dx, dkernel, dbias = functional.dense_backward(context.cache, dy)
+        context.add_gradient(self.kernel, dkernel)
+        if self.bias is not None:
+            context.add_gradient(self.bias, dbias)
+        return dx
+
+    def compute_output_shape(self, input_shape: Any) -> Shape:
+        """(B, ..., units)."""
+        return (*input_shape[:-1], self.units)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {
+            **super().get_config(),
+            "units": self.units,
+            "activation": self.activation,
+            "use_bias": self.use_bias,
+            "kernel_initializer": object_config("kernel_initializer", self.kernel_initializer),
+            "bias_initializer": object_config("bias_initializer", self.bias_initializer),
+            "kernel_regularizer": object_config("kernel_regularizer", self.kernel_regularizer),
+            "bias_regularizer": object_config("bias_regularizer", self.bias_regularizer),
+            "kernel_constraint": object_config("kernel_constraint", self.kernel_constraint),
+            "bias_constraint": object_config("bias_constraint", self.bias_constraint),
+        }

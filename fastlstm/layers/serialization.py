@@ -1,0 +1,84 @@
+"""Layers, and the objects that configure them, as dictionaries that JSON can hold, and back."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from fastlstm.errors import one_of
+from fastlstm.layers.base import Layer, layer_classes
+
+__all__ = ["deserialize", "object_config", "serialize"]
+
+# Keras writes these for features that this package does not have; they must be off.
+_KERAS_ONLY = (
+    "activity_regularizer",
+    "lora_alpha",
+    "lora_rank",
+    "quantization_config",
+    "rms_scaling",
+)
+
+
+def object_config(what: str, value: Any) -> dict[str, Any] | None:
+    """An initializer, regularizer or constraint as its class name and settings.
+
+    Raises ``TypeError`` for a plain function, which has no settings to write down.
+    """
+    if value is None:
+        return None
+    if not hasattr(value, "get_config"):
+        raise TypeError(
+            f"{what} cannot be written to a config: {value!r} has no `get_config`; "
+            f"make it a class that has one."
+        )
+    return {"class_name": type(value).__name__, "config": value.get_config()}
+
+
+def serialize(layer: Layer) -> dict[str, Any]:
+    """The layer as ``{"class_name": ..., "config": ...}``.
+
+    Examples
+    --------
+    >>> from fastlstm.layers import RepeatVector
+    >>> serialize(RepeatVector(3, name="again"))["config"]["n"]
+    3
+    """
+    return {"class_name": type(layer).__name__, "config": layer.get_config()}
+
+
+def deserialize(spec: Mapping[str, Any], custom_objects: Mapping[str, Any] | None = None) -> Layer:
+    """The layer that `serialize`, or Keras 3's function of that name, has described.
+
+    `custom_objects` gives classes, and functions of `Lambda` layers, by name; classes of this
+    package and subclasses of `Layer` that the program has defined are known without it.
+
+    Raises ``TypeError`` for what is no such description, ``ValueError`` for an unknown class.
+
+    Examples
+    --------
+    >>> deserialize({"class_name": "Dense", "config": {"units": 2, "name": "out"}})
+    <Dense name=out, built=False>
+    """
+    if not isinstance(spec, Mapping) or not {"class_name", "config"} <= set(spec):
+        raise TypeError(
+            f"A layer's description must be a dict with `class_name` and `config`, got {spec!r}."
+        )
+    known = {**layer_classes(), **(custom_objects or {})}
+    name = spec["class_name"]
+    if name not in known:
+        raise one_of("`class_name`", name, known)
+    cls, config = known[name], _plain(spec["config"])
+    if custom_objects and "custom_objects" in inspect.signature(cls.from_config).parameters:
+        return cls.from_config(config, custom_objects=custom_objects)
+    return cls.from_config(config)
+
+
+def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
+    """`config` without what only Keras writes: dtype policies and features that are off."""
+    plain = {k: v for k, v in config.items() if k not in _KERAS_ONLY or v}
+    dtype = plain.get("dtype")
+    if isinstance(dtype, Mapping):
+        plain["dtype"] = dtype["config"]["name"]
+    return plain

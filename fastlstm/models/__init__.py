@@ -1,0 +1,6 @@
+"""Models: the functional `Model`, and `Sequential`, a stack of layers."""
+
+from fastlstm.models.model import Model
+from fastlstm.models.sequential import Sequential
+
+__all__ = ["Model", "Sequential"]

@@ -1,0 +1,213 @@
+"""A graph of layers as a flat list of steps: planned once, run forward and backward many times.
+
+Every symbolic tensor between the inputs and the outputs gets a slot; a step reads slots, calls a
+layer and fills slots. Running leaves nothing behind in the graph, so one graph serves many threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastlstm.layers.base import Context, Layer, Node, SymbolicTensor, as_list
+
+__all__ = ["Graph", "Step", "Tape"]
+
+
+class Step(NamedTuple):
+    """One call of a layer: which slots it reads, by position or name, and which it fills."""
+
+    node: Node
+    layer: Layer
+    inputs: list[int]
+    keywords: dict[str, list[int]]
+    outputs: list[int]
+
+    def arguments(self, values: list[Any]) -> Any:
+        """The first argument of the layer, a list where the layer was called with one."""
+        if isinstance(self.node.inputs, (list, tuple)):
+            return [values[slot] for slot in self.inputs]
+        return values[self.inputs[0]]
+
+    def reads(self) -> list[int]:
+        """Every slot that the step reads."""
+        return [*self.inputs, *(slot for slots in self.keywords.values() for slot in slots)]
+
+
+class Tape(NamedTuple):
+    """The contexts of one forward run, one for each step, and what wants a gradient."""
+
+    contexts: list[Context]
+    wanted: list[bool]
+
+
+class Graph:
+    """The nodes between some tensors and others.
+
+    Parameters
+    ----------
+    inputs, outputs : lists of SymbolicTensor
+        `inputs` may lie in the middle of a larger graph.
+
+    Raises
+    ------
+    ValueError
+        When an output needs an input that is not among `inputs`.
+    """
+
+    def __init__(
+        self, inputs: Sequence[SymbolicTensor], outputs: Sequence[SymbolicTensor], who: str
+    ) -> None:
+        self._slots: dict[int, int] = {}
+        self._tensors: list[SymbolicTensor] = []
+        self.input_slots = [self._slot(tensor) for tensor in inputs]
+        self.steps = [self._step(node) for node in self._ordered_nodes(outputs, who)]
+        self.output_slots = [self._slots[id(tensor)] for tensor in outputs]
+
+    # ---- planning ----------------------------------------------------------------------------
+
+    def _slot(self, tensor: SymbolicTensor) -> int:
+        if id(tensor) not in self._slots:
+            self._slots[id(tensor)] = len(self._tensors)
+            self._tensors.append(tensor)
+        return self._slots[id(tensor)]
+
+    def _step(self, node: Node) -> Step:
+        keywords = {
+            name: [self._slot(tensor) for tensor in as_list(value)]
+            for name, value in node.keywords.items()
+            if Layer._is_symbolic(value)
+        }
+        return Step(
+            node,
+            node.layer,
+            [self._slot(tensor) for tensor in as_list(node.inputs)],
+            keywords,
+            [self._slot(tensor) for tensor in as_list(node.outputs)],
+        )
+
+    def _ordered_nodes(self, outputs: Sequence[SymbolicTensor], who: str) -> list[Node]:
+        """Nodes from the inputs to the outputs, each after those that it needs.
+
+        Without recursion: a chain may be longer than Python's stack. Ties are settled as Keras
+        does, by the distance from the outputs, so that weights come in Keras's order.
+        """
+        found: dict[int, Node] = {}
+        pending: list[tuple[SymbolicTensor, bool]] = [(t, False) for t in reversed(outputs)]
+        entered: set[int] = set()
+        while pending:
+            tensor, parents_done = pending.pop()
+            node = tensor.node
+            if id(tensor) in self._slots and not parents_done:
+                continue
+            if node is None or node.inputs is None:
+                raise ValueError(
+                    f"{who}: an output depends on the Input "
+                    f"{node.layer.name if node else tensor!r}, which is not among `inputs`."
+                )
+            if parents_done:
+                found.setdefault(id(node), node)
+            elif id(node) not in entered:
+                entered.add(id(node))
+                pending.append((tensor, True))
+                pending.extend((parent, False) for parent in reversed(node.parents()))
+        nodes = list(found.values())
+        depth = {id(node): 0 for node in nodes}
+        for node in reversed(nodes):
+            for parent in node.parents():
+                if parent.node is not None and id(parent.node) in depth:
+                    own = depth[id(parent.node)]
+                    depth[id(parent.node)] = max(own, depth[id(node)] + 1)
+        return sorted(nodes, key=lambda node: -depth[id(node)])
+
+    def layers(self) -> list[Layer]:
+        """The layers, each once, in the order of their first use."""
+        return list(dict.fromkeys(step.layer for step in self.steps))
+
+    # ---- running -----------------------------------------------------------------------------
+
+    def run(
+        self,
+        inputs: Sequence[Any],
+        masks: Sequence[Any] | None = None,
+        *,
+        training: bool = False,
+        context: Context | None = None,
+    ) -> tuple[list[Any], list[Any], Tape | None]:
+        """Outputs, their masks, and with a `context` the tape for `backward`."""
+        values: list[Any] = [None] * len(self._tensors)
+        slot_masks: list[Any] = [None] * len(self._tensors)
+        for position, slot in enumerate(self.input_slots):
+            values[slot] = inputs[position]
+            slot_masks[slot] = None if masks is None else masks[position]
+        wanted = [] if context is None else self._wanted(context.wants_input_gradient)
+        contexts: list[Context] = []
+        for step in self.steps:
+            own = None
+            if context is not None:
+                own = context.child()
+                own.wants_input_gradient = any(wanted[slot] for slot in step.reads())
+                contexts.append(own)
+            keywords = {
+                name: [values[slot] for slot in slots] for name, slots in step.keywords.items()
+            }
+            outputs, out_masks = step.layer.call_with_mask(
+                step.arguments(values),
+                step.arguments(slot_masks),
+                training=training,
+                context=own,
+                **{**step.node.keywords, **keywords} if step.node.keywords else {},
+            )
+            if len(step.outputs) == 1 and not isinstance(step.node.outputs, list):
+                values[step.outputs[0]], slot_masks[step.outputs[0]] = outputs, out_masks
+                continue
+            for slot, value in zip(step.outputs, outputs, strict=True):
+                values[slot] = value
+            if out_masks is not None:
+                for slot, mask in zip(step.outputs, out_masks, strict=True):
+                    slot_masks[slot] = mask
+        tape = None if context is None else Tape(contexts, wanted)
+        return (
+            [values[slot] for slot in self.output_slots],
+            [slot_masks[slot] for slot in self.output_slots],
+            tape,
+        )
+
+    def _wanted(self, inputs_too: bool) -> list[bool]:
+        """For each slot whether its gradient leads to a trainable weight, or to an input."""
+        wanted = [False] * len(self._tensors)
+        for slot in self.input_slots:
+            wanted[slot] = inputs_too
+        for step in self.steps:
+            if step.layer.has_trainable_weights() or any(wanted[slot] for slot in step.reads()):
+                for slot in step.outputs:
+                    wanted[slot] = True
+        return wanted
+
+    def backward(self, tape: Tape, doutputs: Sequence[np.ndarray | None]) -> list[Any]:
+        """The gradients of the inputs; those of the weights go to the tape's contexts."""
+        gradients: list[Any] = [None] * len(self._tensors)
+
+        def add(slot: int, gradient: np.ndarray | None) -> None:
+            if gradient is not None and tape.wanted[slot]:
+                known = gradients[slot]
+                gradients[slot] = gradient if known is None else known + gradient
+
+        for slot, gradient in zip(self.output_slots, doutputs, strict=True):
+            add(slot, gradient)
+        for step, context in zip(reversed(self.steps), reversed(tape.contexts), strict=True):
+            arriving = [gradients[slot] for slot in step.outputs]
+            if all(gradient is None for gradient in arriving):
+                continue
+            several = isinstance(step.node.outputs, list)
+            found = step.layer.backward(context, arriving if several else arriving[0])
+            if step.keywords:
+                found, by_name = found
+                for name, slots in step.keywords.items():
+                    for slot, gradient in zip(slots, by_name[name], strict=True):
+                        add(slot, gradient)
+            for slot, gradient in zip(step.inputs, as_list(found), strict=True):
+                add(slot, gradient)
+        return [gradients[slot] for slot in self.input_slots]

@@ -1,0 +1,327 @@
+"""Models: layers joined in a graph, that are layers themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from fastlstm.errors import one_of
+from fastlstm.layers.base import Context, Layer, Node, SymbolicTensor, as_list, map_structure
+from fastlstm.layers.serialization import deserialize, serialize
+from fastlstm.models.graph import Graph, Tape
+from fastlstm.models.summary import print_summary
+from fastlstm.models.training import Trainer
+
+__all__ = ["Model"]
+
+
+class Model(Trainer, Layer):
+    """A graph of layers between inputs and outputs.
+
+    Parameters
+    ----------
+    inputs : SymbolicTensor, list, or dict of names to them
+        What `Input` returned, or any tensor in the middle of a graph.
+    outputs : SymbolicTensor, list, or dict of names to them
+        What calling layers on the inputs returned.
+    name : str, optional
+    trainable : bool
+
+    Raises
+    ------
+    TypeError
+        For what is no symbolic tensor.
+    ValueError
+        When an output depends on an input that is not given, or two layers share a name.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastlstm.layers import LSTM, Dense, Input
+    >>> series = Input(shape=(None, 3))
+    >>> model = Model(inputs=series, outputs=Dense(1)(LSTM(4)(series)))
+    >>> model.predict(np.ones((2, 5, 3))).shape
+    (2, 1)
+    """
+
+    supports_masking = True
+    casts_inputs = False
+
+    def __init__(
+        self, inputs: Any = None, outputs: Any = None, name: str | None = None, **keywords: Any
+    ) -> None:
+        super().__init__(name=name, **keywords)
+        if inputs is None or outputs is None:
+            raise TypeError(
+                f"{self.label} needs `inputs` and `outputs`: models here are graphs of layers. "
+                f"For a computation of your own, subclass Layer."
+            )
+        self._set_graph(inputs, outputs)
+
+    def _set_graph(self, inputs: Any, outputs: Any) -> None:
+        self._input_names = list(inputs) if isinstance(inputs, dict) else None
+        self._output_names = list(outputs) if isinstance(outputs, dict) else None
+        self._single_input = isinstance(inputs, SymbolicTensor)
+        self._single_output = isinstance(outputs, SymbolicTensor)
+        self.inputs = self._tensors(inputs, "inputs")
+        self.outputs = self._tensors(outputs, "outputs")
+        self.graph = Graph(self.inputs, self.outputs, self.label)
+        inputs_first = [t.node.layer for t in self.inputs if t.node and t.node.inputs is None]
+        self._layers = list(dict.fromkeys([*inputs_first, *self.graph.layers()]))
+        self._refuse_equal_names()
+        self.built = True
+
+    def _tensors(self, structure: Any, what: str) -> list[SymbolicTensor]:
+        tensors = list(structure.values()) if isinstance(structure, dict) else as_list(structure)
+        if not tensors:
+            raise ValueError(f"{self.label}: `{what}` is empty.")
+        for tensor in tensors:
+            if not isinstance(tensor, SymbolicTensor):
+                raise TypeError(
+                    f"{self.label}: `{what}` must be symbolic tensors, as Input and layers called "
+                    f"on them return, got {tensor!r}."
+                )
+        return tensors
+
+    def _refuse_equal_names(self) -> None:
+        names = [layer.name for layer in self._layers]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"{self.label}: two layers are named {name!r}; rename one.")
+
+    # ---- what it is made of ------------------------------------------------------------------
+
+    @property
+    def layers(self) -> list[Layer]:
+        """The layers, those of the inputs first."""
+        return list(self._layers)
+
+    @property
+    def input_names(self) -> list[str]:
+        """How the inputs are called in a dict of data."""
+        return self._input_names or [_source_name(tensor) for tensor in self.inputs]
+
+    @property
+    def output_names(self) -> list[str]:
+        """How the outputs are called in logs and in a dict of targets."""
+        return self._output_names or [_source_name(tensor) for tensor in self.outputs]
+
+    @property
+    def input(self) -> Any:
+        """The symbolic input, a list if there are several."""
+        return self.inputs[0] if self._single_input else list(self.inputs)
+
+    @property
+    def output(self) -> Any:
+        """The symbolic output, a list if there are several."""
+        return self.outputs[0] if self._single_output else list(self.outputs)
+
+    def get_layer(self, name: str | None = None, index: int | None = None) -> Layer:
+        """The layer of that name or at that index; ``ValueError`` if there is none."""
+        if (name is None) == (index is None):
+            raise ValueError(f"{self.label}: `get_layer` takes either a name or an index.")
+        layers = self.layers
+        if index is not None:
+            if not -len(layers) <= index < len(layers):
+                raise ValueError(f"{self.label} has {len(layers)} layers, no layer {index}.")
+            return layers[index]
+        for layer in layers:
+            if layer.name == name:
+                return layer
+        raise one_of(f"{self.label}: the name of a layer", name, [la.name for la in layers])
+
+    def node_of(self, layer: Layer) -> Node:
+        """The first use of `layer` in this model."""
+        for step in self.graph.steps:
+            if step.layer is layer:
+                return step.node
+        for tensor in self.inputs:
+            if tensor.node is not None and tensor.node.layer is layer:
+                return tensor.node
+        raise ValueError(f"{self.label} does not use {layer.label}.")
+
+    def use_of(self, node: Node) -> int:
+        """The how manieth use of its layer in this model `node` is, from 0."""
+        uses = [step.node for step in self.graph.steps if step.layer is node.layer]
+        return uses.index(node) if node in uses else 0
+
+    def summary(
+        self,
+        line_length: int | None = None,
+        positions: Sequence[float] | None = None,
+        print_fn: Callable[[str], Any] | None = None,
+    ) -> None:
+        """Print the layers with their output shapes and parameters, as Keras 2 did.
+
+        Raises ``ValueError`` before the model is built.
+        """
+        self._require_built("summary")
+        print_summary(self, line_length, positions, print_fn)
+
+    def _require_built(self, what: str) -> None:
+        if not self.built:
+            raise ValueError(
+                f"{self.label} is not built yet, so `{what}` cannot work: give its first layer "
+                f"an `input_shape`, or call the model on data first."
+            )
+
+    def reset_states(self) -> None:
+        """Set the states of every stateful layer to zero."""
+        for layer in self._layers:
+            reset = getattr(layer, "reset_states", None)
+            if reset is not None:
+                reset()
+
+    # ---- computing as a layer ----------------------------------------------------------------
+
+    def call(
+        self,
+        inputs: Any,
+        training: bool = False,
+        mask: Any = None,
+        context: Context | None = None,
+    ) -> Any:
+        """The outputs for arrays."""
+        return self.call_with_mask(inputs, mask, training=training, context=context)[0]
+
+    def call_with_mask(
+        self,
+        inputs: Any,
+        mask: Any,
+        *,
+        training: bool = False,
+        context: Context | None = None,
+        **keywords: Any,
+    ) -> tuple[Any, Any]:
+        """The outputs for arrays, and their masks as they came out of the graph."""
+        self.ensure_built(map_structure(np.shape, inputs))
+        arrays = [np.asarray(x) for x in self.in_input_order(inputs)]
+        masks = None if mask is None else as_list(mask)
+        outputs, out_masks, tape = self.graph.run(arrays, masks, training=training, context=context)
+        if context is not None:
+            context.cache = tape
+            context.inputs = arrays[0] if self._single_input else arrays
+        return self._structured(outputs), out_masks[0] if self._single_output else out_masks
+
+    def _structured(self, outputs: list[Any]) -> Any:
+        if self._single_output:
+            return outputs[0]
+        if self._output_names is not None:
+            return dict(zip(self._output_names, outputs, strict=True))
+        return outputs
+
+    def in_input_order(self, inputs: Any) -> list[Any]:
+        """One entry for each input, from a single value, a list, or a dict of names."""
+        if isinstance(inputs, dict):
+            names = self.input_names
+            missing = [name for name in names if name not in inputs]
+            if missing or len(inputs) != len(names):
+                raise ValueError(
+                    f"{self.label} has the inputs {names}, got data named {sorted(inputs)}."
+                )
+            return [inputs[name] for name in names]
+        entries = [inputs] if self._single_input and not _holds_arrays(inputs) else as_list(inputs)
+        if len(entries) != len(self.inputs):
+            raise ValueError(
+                f"{self.label} has {len(self.inputs)} inputs, got {len(entries)} arrays."
+            )
+        return entries
+
+    def backward(self, context: Context, dy: Any) -> Any:
+        """The gradients of the inputs; those of the weights go into the context."""
+        tape: Tape = context.cache
+        gradients = self.graph.backward(tape, as_list(dy))
+        return gradients[0] if self._single_input else gradients
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """The shapes that the graph's outputs were built with."""
+        shapes = [tensor.shape for tensor in self.outputs]
+        return shapes[0] if self._single_output else shapes
+
+    # ---- configuration -----------------------------------------------------------------------
+
+    def get_config(self) -> dict[str, Any]:
+        """Layers and how they are joined, as plain data that JSON can hold."""
+        nodes = [t.node for t in self.inputs] + [step.node for step in self.graph.steps]
+        places = {
+            id(tensor): [number, index]
+            for number, node in enumerate(nodes)
+            if node is not None
+            for index, tensor in enumerate(as_list(node.outputs))
+        }
+
+        def place(tensor: SymbolicTensor) -> list[int]:
+            return places[id(tensor)]
+
+        calls = []
+        for step in self.graph.steps:
+            node = step.node
+            keywords = {
+                name: [place(t) for t in as_list(value)] for name, value in node.keywords.items()
+            }
+            read = node.inputs
+            calls.append(
+                {
+                    "layer": node.layer.name,
+                    "inputs": [place(t) for t in read] if isinstance(read, list) else place(read),
+                    "keywords": keywords,
+                }
+            )
+        return {
+            "name": self.name,
+            "trainable": self._trainable,
+            "layers": [serialize(layer) for layer in self._layers],
+            "calls": calls,
+            "inputs": _named(self._input_names, [place(t) for t in self.inputs], True),
+            "outputs": _named(
+                self._output_names, [place(t) for t in self.outputs], self._single_output
+            ),
+        }
+
+    @classmethod
+    def from_config(
+        cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None
+    ) -> Model:
+        """The model, with fresh weights, that `get_config` describes."""
+        layers = {
+            spec["config"]["name"]: deserialize(spec, custom_objects) for spec in config["layers"]
+        }
+        produced: list[list[SymbolicTensor]] = [
+            as_list(layer.output) for layer in layers.values() if layer._nodes
+        ]
+
+        def at(place: list[int]) -> SymbolicTensor:
+            return produced[place[0]][place[1]]
+
+        for call in config["calls"]:
+            places = call["inputs"]
+            single = isinstance(places[0], int)
+            keywords = {name: [at(p) for p in value] for name, value in call["keywords"].items()}
+            layer = layers[call["layer"]]
+            outputs = layer(at(places) if single else [at(p) for p in places], **keywords)
+            produced.append(as_list(outputs))
+        inputs, outputs = (_mapped(at, config[key]) for key in ("inputs", "outputs"))
+        return cls(inputs, outputs, name=config["name"], trainable=config["trainable"])
+
+
+def _source_name(tensor: SymbolicTensor) -> str:
+    return tensor.node.layer.name if tensor.node is not None else "input"
+
+
+def _holds_arrays(inputs: Any) -> bool:
+    return isinstance(inputs, (list, tuple)) and any(isinstance(x, np.ndarray) for x in inputs)
+
+
+def _named(names: list[str] | None, places: list[Any], single: bool) -> Any:
+    """Places as they were given: by name, one alone, or a list."""
+    if names is not None:
+        return dict(zip(names, places, strict=True))
+    return places[0] if single and len(places) == 1 else places
+
+
+def _mapped(at: Callable[[Any], Any], places: Any) -> Any:
+    if isinstance(places, dict):
+        return {name: at(place) for name, place in places.items()}
+    return at(places) if isinstance(places[0], int) else [at(place) for place in places]

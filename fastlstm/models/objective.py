@@ -1,0 +1,210 @@
+"""What a compiled model minimises and reports: losses and metrics over all its outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from fastlstm import losses, metrics
+from fastlstm.layers.base import Weight
+from fastlstm.models.data import Batch
+
+__all__ = ["Objective"]
+
+
+class Objective:
+    """The losses and metrics of one compiled model.
+
+    Parameters
+    ----------
+    names : list of str
+        The outputs.
+    loss, loss_weights, metrics, weighted_metrics
+        As `Model.compile` takes them: one for all outputs, a list, or a dict by output.
+    """
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        loss: Any,
+        loss_weights: Any,
+        plain_metrics: Any,
+        weighted_metrics: Any,
+    ) -> None:
+        self.names = list(names)
+        self.losses: list[losses.Loss | None] = [
+            None if spec is None else losses.get(spec)
+            for spec in _per_output("loss", loss, self.names)
+        ]
+        if loss is not None and not any(self.losses):
+            raise ValueError("`loss` names no output with a loss.")
+        shares = _per_output("loss_weights", loss_weights, self.names, spread=False)
+        self.loss_weights = [1.0 if share is None else float(share) for share in shares]
+        self._specs = [
+            [(spec, False) for spec in _as_specs(plain)]
+            + [(spec, True) for spec in _as_specs(weighted)]
+            for plain, weighted in zip(
+                _metrics_per_output("metrics", plain_metrics, self.names),
+                _metrics_per_output("weighted_metrics", weighted_metrics, self.names),
+                strict=True,
+            )
+        ]
+        for specs in self._specs:
+            for spec, _ in specs:
+                metrics.get(spec)
+        self._metrics: list[list[tuple[str, metrics.Metric, bool]]] | None = None
+        self.total = metrics.Mean(name="loss")
+        several = len(self.names) > 1 and any(self.losses)
+        self._parts = [
+            metrics.Mean(name=f"{name}_loss") if several and loss is not None else None
+            for name, loss in zip(self.names, self.losses, strict=True)
+        ]
+
+    # ---- the loss ----------------------------------------------------------------------------
+
+    def evaluate(
+        self, batch: Batch, outputs: Sequence[np.ndarray], masks: Sequence[Any]
+    ) -> float:
+        """The weighted sum of the losses of one batch, taken into account."""
+        values = [
+            None if loss is None else loss(y, p, sample_weight=w, mask=m)
+            for loss, y, p, w, m in self._rows(batch, outputs, masks)
+        ]
+        return self._add_up(values, batch.size)
+
+    def differentiate(
+        self, batch: Batch, outputs: Sequence[np.ndarray], masks: Sequence[Any]
+    ) -> tuple[float, list[np.ndarray | None]]:
+        """As `evaluate`, and the gradients of the outputs."""
+        values: list[float | None] = []
+        gradients: list[np.ndarray | None] = []
+        rows = self._rows(batch, outputs, masks)
+        for (loss, y, p, w, m), share in zip(rows, self.loss_weights, strict=True):
+            if loss is None:
+                values.append(None)
+                gradients.append(None)
+                continue
+            value, gradient = loss.value_and_gradient(y, p, sample_weight=w, mask=m)
+            values.append(value)
+            gradients.append(gradient if share == 1 else gradient * gradient.dtype.type(share))
+        return self._add_up(values, batch.size), gradients
+
+    def _rows(self, batch: Batch, outputs: Sequence[Any], masks: Sequence[Any]) -> Any:
+        for name, loss, target in zip(self.names, self.losses, batch.y, strict=True):
+            if loss is not None and target is None:
+                raise ValueError(f"The output {name!r} has a loss, but no targets came for it.")
+        return zip(self.losses, batch.y, outputs, batch.sample_weight, masks, strict=True)
+
+    def _add_up(self, values: Sequence[float | None], size: int) -> float:
+        total = 0.0
+        for value, share, part in zip(values, self.loss_weights, self._parts, strict=True):
+            if value is None:
+                continue
+            total += share * value
+            if part is not None:
+                part.update_state(value, sample_weight=size)
+        return total
+
+    # ---- what is reported --------------------------------------------------------------------
+
+    def reset(self) -> None:
+        """Forget what was taken into account."""
+        self.total.reset_state()
+        for part in self._parts:
+            if part is not None:
+                part.reset_state()
+        for row in self._metrics or []:
+            for _, metric, _ in row:
+                metric.reset_state()
+
+    def update(
+        self, loss: float, batch: Batch, outputs: Sequence[np.ndarray], masks: Sequence[Any]
+    ) -> None:
+        """Take the whole loss of one batch, and its metrics, into account."""
+        self.total.update_state(loss, sample_weight=batch.size)
+        if self._metrics is None:
+            self._metrics = self._resolve(batch, outputs)
+        for row, y, p, w, m in zip(
+            self._metrics, batch.y, outputs, batch.sample_weight, masks, strict=True
+        ):
+            for _, metric, weighted in row:
+                metric.update_state(y, p, sample_weight=w if weighted else None, mask=m)
+
+    def _resolve(self, batch: Batch, outputs: Sequence[np.ndarray]) -> list[Any]:
+        resolved = []
+        for name, specs, y, p in zip(self.names, self._specs, batch.y, outputs, strict=True):
+            if specs and y is None:
+                raise ValueError(f"The output {name!r} has metrics, but no targets came for it.")
+            row = []
+            for spec, weighted in specs:
+                metric = metrics.resolve(spec, np.shape(y), p.shape)
+                known = metric.name if len(self.names) == 1 else f"{name}_{metric.name}"
+                row.append((known, metric, weighted))
+            resolved.append(row)
+        return resolved
+
+    def logs(self) -> dict[str, float]:
+        """Every reported number by name, the loss first."""
+        found = {"loss": self.total.result()}
+        for part in self._parts:
+            if part is not None:
+                found[part.name] = part.result()
+        for row in self._metrics or []:
+            for name, metric, _ in row:
+                found[name] = metric.result()
+        return found
+
+
+def penalty(weights: Sequence[Weight]) -> float:
+    """The sum of the weights' own penalties."""
+    return sum(float(w.regularizer(w.value)) for w in weights if w.regularizer is not None)
+
+
+def add_penalty_gradients(
+    weights: Sequence[Weight], gradients: dict[Weight, np.ndarray]
+) -> None:
+    """Add the derivative of every penalty to the gradient of its weight."""
+    for weight in weights:
+        if weight.regularizer is not None:
+            own = weight.regularizer.gradient(weight.value)
+            known = gradients.get(weight)
+            gradients[weight] = own if known is None else known + own
+
+
+def _per_output(what: str, spec: Any, names: list[str], spread: bool = True) -> list[Any]:
+    """One entry for each output; a single value is for all of them where `spread`."""
+    if isinstance(spec, Mapping) and not {"class_name", "config"} <= set(spec):
+        unknown = sorted(set(spec) - set(names))
+        if unknown:
+            raise ValueError(f"`{what}` names unknown outputs {unknown}; known are {names}.")
+        return [spec.get(name) for name in names]
+    if isinstance(spec, (list, tuple)):
+        if len(spec) != len(names):
+            raise ValueError(
+                f"`{what}` must have one entry for each of the outputs {names}, got {len(spec)}."
+            )
+        return list(spec)
+    if not spread and spec is not None:
+        if len(names) != 1:
+            raise ValueError(f"`{what}` must be a list or a dict by output, got {spec!r}.")
+        return [spec]
+    return [spec] * len(names)
+
+
+def _metrics_per_output(what: str, spec: Any, names: list[str]) -> list[Any]:
+    if isinstance(spec, (list, tuple)):
+        nested = any(isinstance(entry, (list, tuple)) or entry is None for entry in spec)
+        if len(names) == 1 and not nested:
+            return [spec]
+        if not nested and len(spec) != len(names):
+            # A flat list is meant for every output.
+            return [spec] * len(names)
+    return _per_output(what, spec, names)
+
+
+def _as_specs(value: Any) -> list[Any]:
+    if value is None:
+        return []
+    return list(value) if isinstance(value, (list, tuple)) else [value]

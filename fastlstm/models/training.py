@@ -1,0 +1,543 @@
+"""compile, fit, evaluate and predict: the loops around a graph."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastlstm import optimizers, random
+from fastlstm.callbacks import CallbackList, History
+from fastlstm.errors import check_positive_int, one_of
+from fastlstm.layers.base import Context, SymbolicTensor
+from fastlstm.models.data import (
+    ArrayData,
+    Batch,
+    IterableData,
+    check_lengths,
+    class_weights,
+    in_order,
+    is_iterable_of_batches,
+    numeric,
+)
+from fastlstm.models.objective import Objective, add_penalty_gradients, penalty
+
+if TYPE_CHECKING:
+    from fastlstm.models.graph import Graph
+
+__all__ = ["Trainer"]
+
+DEFAULT_BATCH_SIZE = 32
+# What hooks get before there is anything to tell.
+NO_LOGS: dict[str, float] = {}
+# Keras's arguments that say how TensorFlow or JAX shall run the model; nothing to choose here.
+_WITHOUT_EFFECT = ("run_eagerly", "steps_per_execution", "jit_compile", "auto_scale_loss")
+
+
+class Trainer:
+    """The half of `Model` that trains, evaluates and predicts."""
+
+    graph: Graph
+    inputs: list[SymbolicTensor]
+    outputs: list[SymbolicTensor]
+    optimizer: optimizers.Optimizer | None = None
+    history: History | None = None
+    stop_training = False
+    _objective: Objective | None = None
+    _compile_arguments: Mapping[str, Any] | None = None
+
+    # ---- compiling ---------------------------------------------------------------------------
+
+    def compile(
+        self,
+        optimizer: Any = "rmsprop",
+        loss: Any = None,
+        loss_weights: Any = None,
+        metrics: Any = None,
+        weighted_metrics: Any = None,
+        **keywords: Any,
+    ) -> None:
+        """Say how to train.
+
+        Parameters
+        ----------
+        optimizer : Optimizer or str
+        loss : Loss, str, or for several outputs a list or a dict by output name
+        loss_weights : list or dict of float, optional
+            What each output's loss counts in the sum.
+        metrics, weighted_metrics : list, or for several outputs a list of lists or a dict
+            `weighted_metrics` are those that sample weights reach.
+        run_eagerly, steps_per_execution, jit_compile, auto_scale_loss
+            Accepted for Keras's sake, without effect.
+
+        Raises
+        ------
+        ValueError, TypeError
+            For unknown names and arguments; the model then stays compiled as it was.
+        """
+        for keyword in keywords:
+            if keyword not in _WITHOUT_EFFECT:
+                known = ["optimizer", "loss", "loss_weights", "metrics", "weighted_metrics"]
+                error = one_of(f"{self._label}: an argument of `compile`", keyword, known)
+                raise TypeError(str(error))
+        arguments = {
+            "loss": loss,
+            "loss_weights": loss_weights,
+            "plain_metrics": metrics,
+            "weighted_metrics": weighted_metrics,
+        }
+        new_optimizer = optimizers.get(optimizer)
+        # A Sequential does not know its output's name yet; one output always has one name.
+        names = self.output_names if self.built else ["output"]  # type: ignore[attr-defined]
+        objective = Objective(names, **arguments)
+        self.optimizer, self._objective, self._compile_arguments = (
+            new_optimizer,
+            objective,
+            arguments,
+        )
+        self.stop_training = False
+
+    @property
+    def _label(self) -> str:
+        return self.label  # type: ignore[attr-defined, no-any-return]
+
+    @property
+    def compiled(self) -> bool:
+        """Whether `compile` has been called."""
+        return self._objective is not None
+
+    @property
+    def loss(self) -> Any:
+        """What `compile` was given as the loss."""
+        return None if self._compile_arguments is None else self._compile_arguments["loss"]
+
+    @property
+    def metrics_names(self) -> list[str]:
+        """The names of what `evaluate` returns; complete after the first batch."""
+        return list(self._compiled_objective("metrics_names").logs())
+
+    def _compiled_objective(self, what: str) -> Objective:
+        if self._objective is None:
+            raise ValueError(f"{self._label} must be compiled before `{what}`: call `compile`.")
+        return self._objective
+
+    # ---- data --------------------------------------------------------------------------------
+
+    def _standard_inputs(self, who: str, x: Any) -> list[np.ndarray]:
+        """Arrays for the inputs, checked against their shapes; builds an unbuilt Sequential."""
+        if not self.built:  # type: ignore[attr-defined]
+            self.ensure_built(np.shape(x))  # type: ignore[attr-defined]
+        names = self.input_names  # type: ignore[attr-defined]
+        arrays = []
+        for name, tensor, value in zip(
+            names, self.inputs, in_order(f"{who}: x", x, names), strict=True
+        ):
+            what = f"{who}: the input {name!r}"
+            array = numeric(what, value, self._dtype_for(tensor))
+            fits = array.ndim == len(tensor.shape) and all(
+                known is None or known == size
+                for known, size in zip(tensor.shape[1:], array.shape[1:], strict=True)
+            )
+            if not fits:
+                raise ValueError(
+                    f"{self._label}: {what} must have shape {tensor.shape}, got {array.shape}."
+                )
+            arrays.append(array)
+        return arrays
+
+    def _dtype_for(self, tensor: SymbolicTensor) -> str | None:
+        """The type to which data are brought once, rather than in every batch by the layers."""
+        readers = [
+            step.layer
+            for step in self.graph.steps
+            if any(parent is tensor for parent in step.node.parents())
+        ]
+        dtypes = {layer.dtype for layer in readers if layer.casts_inputs}
+        if len(dtypes) != 1 or not all(layer.casts_inputs for layer in readers):
+            return None
+        return dtypes.pop()
+
+    def _standard_batch(
+        self,
+        who: str,
+        x: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        class_weight: Mapping[int, float] | None = None,
+    ) -> Batch:
+        """`x`, `y` and weights as checked arrays."""
+        arrays = self._standard_inputs(who, x)
+        names = self.output_names  # type: ignore[attr-defined]
+        targets = [
+            None if value is None else numeric(f"{who}: the targets {name!r}", value, None)
+            for name, value in zip(names, in_order(f"{who}: y", y, names), strict=True)
+        ]
+        weights = [
+            None if value is None else numeric(f"{who}: `sample_weight`", value, "float64")
+            for value in in_order(f"{who}: sample_weight", sample_weight, names)
+        ]
+        batch = Batch(arrays, targets, weights)
+        check_lengths(f"{self._label}: {who}", batch)
+        if class_weight is not None:
+            by_class = class_weights(who, class_weight, targets)
+            own = weights[0]
+            batch = batch._replace(
+                sample_weight=[by_class if own is None else _rows_like(own, by_class) * by_class]
+            )
+        return batch
+
+    def _data(
+        self,
+        who: str,
+        x: Any,
+        y: Any,
+        sample_weight: Any,
+        class_weight: Mapping[int, float] | None,
+        batch_size: int | None,
+        steps: int | None,
+    ) -> ArrayData | IterableData:
+        if is_iterable_of_batches(x):
+            if y is not None or sample_weight is not None:
+                raise ValueError(
+                    f"{self._label}: {who}: batches from an iterable bring their own targets "
+                    f"and weights; leave out `y` and `sample_weight`."
+                )
+
+            def standardize(x: Any, y: Any, sample_weight: Any) -> Batch:
+                return self._standard_batch(who, x, y, sample_weight, class_weight)
+
+            return IterableData(x, standardize, steps)
+        batch = self._standard_batch(who, x, y, sample_weight, class_weight)
+        if batch.size == 0:
+            raise ValueError(f"{self._label}: {who}: there are no samples in x.")
+        size = DEFAULT_BATCH_SIZE if batch_size is None else batch_size
+        return ArrayData(batch, check_positive_int(f"{who}: `batch_size`", size))
+
+    # ---- one batch ---------------------------------------------------------------------------
+
+    def _train(self, batch: Batch, objective: Objective) -> None:
+        """One update. Everything that can fail has been done before a weight changes."""
+        context = Context()
+        context.wants_input_gradient = False
+        outputs, masks, tape = self.graph.run(batch.x, training=True, context=context)
+        assert tape is not None and self.optimizer is not None
+        loss, doutputs = objective.differentiate(batch, outputs, masks)
+        self.graph.backward(tape, doutputs)
+        weights = self._weights_to_train
+        add_penalty_gradients(weights, context.gradients)
+        objective.update(loss + penalty(self._all_weights), batch, outputs, masks)
+        self.optimizer.apply(context.gradients)
+
+    def _test(self, batch: Batch, objective: Objective) -> None:
+        outputs, masks, _ = self.graph.run(batch.x)
+        loss = objective.evaluate(batch, outputs, masks)
+        objective.update(loss + penalty(self._all_weights), batch, outputs, masks)
+
+    def _prepare(self, who: str, *, training: bool) -> Objective:
+        """Collect what a loop needs that may have changed since the last one."""
+        objective = self._compiled_objective(who)
+        if training and not any(objective.losses):
+            raise ValueError(f"{self._label}: `{who}` needs a loss; `compile` got none.")
+        names = self.output_names  # type: ignore[attr-defined]
+        if objective.names != names:
+            assert self._compile_arguments is not None
+            self._objective = objective = Objective(names, **self._compile_arguments)
+        self._all_weights = [
+            w
+            for w in self.weights  # type: ignore[attr-defined]
+            if w.regularizer is not None and w.trainable
+        ]
+        self._weights_to_train = self.trainable_weights  # type: ignore[attr-defined]
+        if training:
+            assert self.optimizer is not None
+            self.optimizer.build(self._weights_to_train)
+        return objective
+
+    # ---- loops -------------------------------------------------------------------------------
+
+    def fit(
+        self,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        epochs: int = 1,
+        verbose: Any = "auto",
+        callbacks: Any = None,
+        validation_split: float = 0.0,
+        validation_data: Any = None,
+        shuffle: bool = True,
+        class_weight: Mapping[int, float] | None = None,
+        sample_weight: Any = None,
+        initial_epoch: int = 0,
+        steps_per_epoch: int | None = None,
+        validation_steps: int | None = None,
+        validation_batch_size: int | None = None,
+        validation_freq: int | Sequence[int] = 1,
+    ) -> History:
+        """Train for some epochs.
+
+        Parameters
+        ----------
+        x : array (N, ...), list or dict of arrays for several inputs, or an iterable of batches
+            Batches are (x,), (x, y) or (x, y, sample_weight).
+        y : array (N, ...), list or dict of arrays
+        batch_size : int, optional
+            32 by default.
+        epochs, initial_epoch : int
+            Epochs are counted from `initial_epoch` up to `epochs`.
+        verbose : "auto", 0, 1 or 2
+            A bar ("auto" and 1), one line an epoch (2), or nothing (0).
+        callbacks : list of Callback, optional
+        validation_split : float in [0, 1)
+            The last part of the arrays, before shuffling, is kept for validation.
+        validation_data : (x, y) or (x, y, sample_weight), or an iterable of batches, optional
+        shuffle : bool
+            Whether each epoch takes the samples in a new order.
+        class_weight : dict of label to float, optional
+        sample_weight : array (N,) or (N, T), optional
+        steps_per_epoch, validation_steps : int, optional
+            How many batches make an epoch.
+        validation_batch_size : int, optional
+            `batch_size` by default.
+        validation_freq : int or list of int
+            After every how manieth epoch, or after which ones, counted from 1.
+
+        Returns
+        -------
+        History, whose `history` is a dict of lists, one entry an epoch.
+
+        Raises
+        ------
+        ValueError, TypeError
+            For data that do not fit the model or each other; no weight has changed then.
+        """
+        self._compiled_objective("fit")
+        epochs = check_positive_int("fit: `epochs`", epochs)
+        data = self._data("fit", x, y, sample_weight, class_weight, batch_size, steps_per_epoch)
+        validation = self._validation_data(
+            validation_data, validation_batch_size or batch_size, validation_steps
+        )
+        if not 0 <= validation_split < 1:
+            raise ValueError(f"fit: `validation_split` must be in [0, 1), got {validation_split}.")
+        if validation_split and validation is None:
+            if not isinstance(data, ArrayData):
+                raise ValueError("fit: `validation_split` needs arrays, not an iterable.")
+            data, validation = data.split(validation_split)
+        objective = self._prepare("fit", training=True)
+        generator = random.generator() if shuffle else None
+        steps = len(data) if steps_per_epoch is None else steps_per_epoch
+        run = self._callbacks(callbacks, verbose, epochs=epochs, steps=steps or None)
+        self.stop_training = False
+        run.on_train_begin(NO_LOGS)
+        logs: dict[str, float] = {}
+        for epoch in range(initial_epoch, epochs):
+            run.on_epoch_begin(epoch, NO_LOGS)
+            objective.reset()
+            logs = self._run_epoch(data, objective, run, generator, steps_per_epoch)
+            if validation is not None and _is_due(epoch + 1, validation_freq):
+                found = self._run_test(validation, objective, run, validation_steps)
+                logs.update({f"val_{name}": value for name, value in found.items()})
+            run.on_epoch_end(epoch, logs)
+            if self.stop_training:
+                break
+        run.on_train_end(logs)
+        assert self.history is not None
+        return self.history
+
+    def _run_epoch(
+        self,
+        data: ArrayData | IterableData,
+        objective: Objective,
+        run: CallbackList,
+        generator: np.random.Generator | None,
+        steps: int | None,
+    ) -> dict[str, float]:
+        number = 0
+        for number, batch in enumerate(data.batches(generator), 1):
+            run.on_train_batch_begin(number - 1, NO_LOGS)
+            self._train(batch, objective)
+            if run.calls("on_train_batch_end"):
+                run.on_train_batch_end(number - 1, objective.logs())
+            if self.stop_training or number == steps:
+                break
+        if not number:
+            raise ValueError(f"{self._label}: fit: the iterable gave no batches.")
+        return objective.logs()
+
+    def _run_test(
+        self,
+        data: ArrayData | IterableData,
+        objective: Objective,
+        run: CallbackList,
+        steps: int | None,
+    ) -> dict[str, float]:
+        objective.reset()
+        run.on_test_begin(NO_LOGS)
+        for number, batch in enumerate(data.batches()):
+            run.on_test_batch_begin(number, NO_LOGS)
+            self._test(batch, objective)
+            if run.calls("on_test_batch_end"):
+                run.on_test_batch_end(number, objective.logs())
+            if number + 1 == steps:
+                break
+        logs = objective.logs()
+        run.on_test_end(logs)
+        return logs
+
+    def _validation_data(
+        self, given: Any, batch_size: int | None, steps: int | None
+    ) -> ArrayData | IterableData | None:
+        if given is None:
+            return None
+        if is_iterable_of_batches(given):
+            return self._data("validation", given, None, None, None, None, steps)
+        if not isinstance(given, (list, tuple)) or not 1 <= len(given) <= 3:
+            raise ValueError(
+                "fit: `validation_data` must be (x, y) or (x, y, sample_weight), "
+                f"got {type(given).__name__}."
+            )
+        x, y, weights = (*given, *[None] * (3 - len(given)))
+        return self._data("validation", x, y, weights, None, batch_size, steps)
+
+    def _callbacks(self, callbacks: Any, verbose: Any, **numbers: Any) -> CallbackList:
+        if isinstance(callbacks, CallbackList):
+            return callbacks
+        level = _verbosity(verbose)
+        return CallbackList(
+            callbacks,
+            add_history=True,
+            add_progbar=level > 0,
+            model=self,
+            verbose=level,
+            **numbers,
+        )
+
+    def evaluate(
+        self,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        verbose: Any = "auto",
+        sample_weight: Any = None,
+        steps: int | None = None,
+        callbacks: Any = None,
+        return_dict: bool = False,
+    ) -> Any:
+        """The loss and metrics over some data, computed as `fit` does, without training.
+
+        Returns the loss, a list [loss, metric, ...] if there are metrics, or a dict by name.
+        """
+        self._compiled_objective("evaluate")
+        data = self._data("evaluate", x, y, sample_weight, None, batch_size, steps)
+        objective = self._prepare("evaluate", training=False)
+        count = len(data) if steps is None else steps
+        run = self._callbacks(callbacks, verbose, epochs=1, steps=count or None)
+        return _returned(self._run_test(data, objective, run, steps), return_dict)
+
+    def predict(
+        self,
+        x: Any,
+        batch_size: int | None = None,
+        verbose: Any = 0,
+        steps: int | None = None,
+        callbacks: Any = None,
+    ) -> Any:
+        """The outputs for x, an array (N, ...) or a list of them for several outputs.
+
+        Unlike Keras 3 it prints nothing by default, as the Keras of the tutorials did. Safe to
+        call from several threads at once, unless a layer is stateful.
+
+        Raises ``ValueError`` or ``TypeError`` for data that do not fit the inputs.
+        """
+        data = self._data("predict", x, None, None, None, batch_size, steps)
+        count = len(data) if steps is None else steps
+        level = _verbosity(verbose)
+        run = None
+        if level or callbacks:
+            run = CallbackList(
+                callbacks,
+                add_progbar=level > 0,
+                model=self,
+                verbose=level,
+                epochs=1,
+                steps=count or None,
+            )
+            run.on_predict_begin(NO_LOGS)
+        parts: list[list[np.ndarray]] = []
+        for number, batch in enumerate(data.batches()):
+            if run is not None:
+                run.on_predict_batch_begin(number, NO_LOGS)
+            parts.append(self.graph.run(batch.x)[0])
+            if run is not None:
+                run.on_predict_batch_end(number, {"outputs": parts[-1]})
+            if number + 1 == steps:
+                break
+        if run is not None:
+            run.on_predict_end(NO_LOGS)
+        if not parts:
+            raise ValueError(f"{self._label}: predict: the iterable gave no batches.")
+        columns = zip(*parts, strict=True)
+        return self._structured(  # type: ignore[attr-defined]
+            [column[0] if len(column) == 1 else np.concatenate(column) for column in columns]
+        )
+
+    # ---- by hand -----------------------------------------------------------------------------
+
+    def train_on_batch(
+        self,
+        x: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        class_weight: Mapping[int, float] | None = None,
+        return_dict: bool = False,
+    ) -> Any:
+        """One update on one batch; returns the loss before it, or as `evaluate` does."""
+        self._compiled_objective("train_on_batch")
+        batch = self._standard_batch("train_on_batch", x, y, sample_weight, class_weight)
+        objective = self._prepare("train_on_batch", training=True)
+        objective.reset()
+        self._train(batch, objective)
+        return _returned(objective.logs(), return_dict)
+
+    def test_on_batch(
+        self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False
+    ) -> Any:
+        """The loss of one batch, or as `evaluate` does."""
+        self._compiled_objective("test_on_batch")
+        batch = self._standard_batch("test_on_batch", x, y, sample_weight)
+        objective = self._prepare("test_on_batch", training=False)
+        objective.reset()
+        self._test(batch, objective)
+        return _returned(objective.logs(), return_dict)
+
+    def predict_on_batch(self, x: Any) -> Any:
+        """The outputs for one batch."""
+        arrays = self._standard_inputs("predict_on_batch", x)
+        return self._structured(self.graph.run(arrays)[0])  # type: ignore[attr-defined]
+
+
+def _returned(logs: dict[str, float], return_dict: bool) -> Any:
+    if return_dict:
+        return logs
+    values = list(logs.values())
+    return values[0] if len(values) == 1 else values
+
+
+def _verbosity(verbose: Any) -> int:
+    if verbose == "auto":
+        return 1
+    if verbose not in (0, 1, 2):
+        raise ValueError(f"`verbose` must be 'auto', 0, 1 or 2, got {verbose!r}.")
+    return int(verbose)
+
+
+def _is_due(epoch: int, frequency: int | Sequence[int]) -> bool:
+    if isinstance(frequency, int):
+        return epoch % check_positive_int("fit: `validation_freq`", frequency) == 0
+    return epoch in frequency
+
+
+def _rows_like(weights: np.ndarray, like: np.ndarray) -> np.ndarray:
+    """Weights (N,) with axes of one added, so that they multiply weights (N, T)."""
+    return weights.reshape(weights.shape + (1,) * (like.ndim - weights.ndim))

@@ -1,0 +1,383 @@
+"""compile, fit, evaluate, predict: what they mean, what they print, what they refuse."""
+
+import numpy as np
+import pytest
+
+from fastlstm.callbacks import Callback, EarlyStopping, LambdaCallback
+from fastlstm.layers import LSTM, Dense, Dropout, Embedding, Input, TimeDistributed
+from fastlstm.models import Model, Sequential
+from fastlstm.utils import set_random_seed
+
+
+def normal(*shape, seed=0):
+    return np.random.default_rng([seed, *shape]).normal(size=shape)
+
+
+X, Y = normal(10, 4, 2), normal(10, 1)
+
+
+def small_model(loss="mse", **compiled):
+    model = Sequential([LSTM(3, input_shape=(4, 2), dtype="float64"), Dense(1, dtype="float64")])
+    model.compile("sgd", loss, **compiled)
+    return model
+
+
+def snapshot(model):
+    return [w.copy() for w in model.get_weights()]
+
+
+def assert_unchanged(model, before):
+    for got, want in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(got, want)
+
+
+# ---- meaning -----------------------------------------------------------------------------------
+
+
+def test_epoch_loss_is_the_mean_over_samples():
+    model = small_model(metrics=["mae"])
+    model.optimizer.learning_rate = 0.0
+    history = model.fit(X, Y, batch_size=4, verbose=0, shuffle=False).history
+    error = model.predict(X) - Y
+    assert history["loss"][0] == pytest.approx(np.mean(error**2), rel=1e-12)
+    assert history["mae"][0] == pytest.approx(np.mean(np.abs(error)), rel=1e-12)
+    loss, mae = model.evaluate(X, Y, batch_size=3, verbose=0)
+    assert loss == pytest.approx(np.mean(error**2), rel=1e-12)
+    assert model.evaluate(X, Y, verbose=0, return_dict=True) == pytest.approx(
+        {"loss": loss, "mae": mae}
+    )
+    assert model.metrics_names == ["loss", "mae"]
+
+
+def test_sample_weight_and_class_weight():
+    model = small_model()
+    weights = np.arange(1.0, 11.0)
+    error = (model.predict(X) - Y)[:, 0] ** 2
+    assert model.evaluate(X, Y, sample_weight=weights, verbose=0) == pytest.approx(
+        np.mean(error * weights)
+    )
+    labels = (Y > 0).astype(int)
+    model.optimizer.learning_rate = 0.0
+    history = model.fit(X, labels, class_weight={0: 2.0, 1: 5.0}, verbose=0, batch_size=10)
+    error = (model.predict(X) - labels)[:, 0] ** 2
+    want = np.mean(error * np.where(labels[:, 0] == 1, 5.0, 2.0))
+    assert history.history["loss"][0] == pytest.approx(want)
+
+
+def test_regularizers_count():
+    model = Sequential(
+        [Dense(2, input_shape=(3,), kernel_regularizer="l2", dtype="float64")]
+    )
+    model.compile("sgd", "mse")
+    x, y = normal(5, 3), normal(5, 2)
+    kernel = model.layers[0].kernel.numpy()
+    plain = np.mean((model.predict(x) - y) ** 2)
+    assert model.evaluate(x, y, verbose=0) == pytest.approx(plain + 0.01 * np.sum(kernel**2))
+    gradient = 2 * x.T @ (model.predict(x) - y) / y.size + 0.02 * kernel
+    model.train_on_batch(x, y)
+    np.testing.assert_allclose(model.layers[0].kernel.value, kernel - 0.01 * gradient, rtol=1e-9)
+
+
+def test_several_outputs_by_name():
+    x = Input(shape=(4, 2))
+    h = LSTM(3)(x)
+    model = Model(x, [Dense(1, name="a")(h), Dense(2, name="b")(h)])
+    model.compile(
+        "adam",
+        loss={"a": "mse", "b": "mae"},
+        loss_weights={"b": 0.5},
+        metrics={"b": ["mse"]},
+    )
+    targets = {"a": Y, "b": normal(10, 2)}
+    logs = model.fit(X, targets, verbose=0).history
+    assert list(logs) == ["loss", "a_loss", "b_loss", "b_mse"] or list(logs) == [
+        "loss", "a_loss", "b_loss", "b_mean_squared_error",
+    ]  # fmt: skip
+    assert logs["loss"][0] == pytest.approx(logs["a_loss"][0] + 0.5 * logs["b_loss"][0], rel=1e-5)
+    a, b = model.predict(X)
+    assert a.shape == (10, 1)
+    assert b.shape == (10, 2)
+
+
+def test_accuracy_for_sequence_labels():
+    x = np.array([[1, 2, 3, 0], [4, 5, 0, 0]])
+    model = Sequential(
+        [
+            Embedding(7, 3, mask_zero=True, input_shape=(4,)),
+            LSTM(4, return_sequences=True),
+            TimeDistributed(Dense(5, activation="softmax")),
+        ]
+    )
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    y = model.predict(x).argmax(axis=-1)
+    wrong = y.copy()
+    wrong[0, 0] = (wrong[0, 0] + 1) % 5
+    wrong[1, 3] = (wrong[1, 3] + 1) % 5
+    # Five steps count; one of them is labelled otherwise.
+    assert model.evaluate(x, wrong, verbose=0)[1] == pytest.approx(4 / 5)
+
+
+def test_shuffle_reaches_every_sample_and_follows_the_seed():
+    seen = []
+
+    class Recorder(Dense):
+        def call(self, inputs, context=None):
+            if context is not None:
+                seen.append(inputs[:, 0].tolist())
+            return super().call(inputs, context=context)
+
+    def run(seed):
+        seen.clear()
+        set_random_seed(seed)
+        model = Sequential([Recorder(1, input_shape=(1,), dtype="float64")])
+        model.compile("sgd", "mse")
+        x = np.arange(10.0)[:, None]
+        model.fit(x, x, batch_size=3, epochs=2, verbose=0)
+        return [list(batch) for batch in seen]
+
+    first = run(1)
+    epochs = [sum(first[:4], []), sum(first[4:], [])]
+    assert [len(batch) for batch in first] == [3, 3, 3, 1] * 2
+    assert [sorted(epoch) for epoch in epochs] == [list(range(10))] * 2
+    assert epochs[0] != epochs[1] != list(range(10))
+    assert run(1) == first
+    assert run(2) != first
+
+
+def test_a_seed_makes_a_run_repeatable_to_the_bit():
+    def run():
+        set_random_seed(7)
+        model = Sequential(
+            [
+                LSTM(5, input_shape=(4, 2), dropout=0.2, recurrent_dropout=0.2),
+                Dropout(0.3),
+                Dense(1),
+            ]
+        )
+        model.compile("adam", "mse")
+        model.fit(X, Y, batch_size=3, epochs=3, verbose=0)
+        return model.get_weights()
+
+    for one, two in zip(run(), run(), strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+def test_validation():
+    model = small_model(metrics=["mae"])
+    history = model.fit(X, Y, validation_split=0.3, epochs=2, verbose=0)
+    assert list(history.history) == ["loss", "mae", "val_loss", "val_mae"]
+    want = model.evaluate(X[7:], Y[7:], verbose=0)
+    assert history.history["val_loss"][-1] == pytest.approx(want[0])
+    history = model.fit(
+        X, Y, validation_data=(X[:3], Y[:3]), validation_freq=2, epochs=5, verbose=0
+    )
+    assert len(history.history["val_loss"]) == 2
+    assert len(history.history["loss"]) == 5
+
+
+def test_batches_from_iterables():
+    model = small_model()
+    list_of_batches = [(X[:4], Y[:4]), (X[4:], Y[4:])]
+
+    class Batches:
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, number):
+            return list_of_batches[number]
+
+    def endless():
+        while True:
+            yield from list_of_batches
+
+    model.optimizer.learning_rate = 0.0
+    want = model.evaluate(X, Y, verbose=0)
+    for source, steps in ((Batches(), None), (endless(), 2), (iter(list_of_batches), None)):
+        history = model.fit(source, steps_per_epoch=steps, verbose=0)
+        assert history.history["loss"][0] == pytest.approx(want)
+    np.testing.assert_allclose(model.predict(Batches()), model.predict(X), rtol=1e-12)
+    assert model.evaluate(Batches(), verbose=0) == pytest.approx(want)
+    with pytest.raises(ValueError, match="gave no batches"):
+        model.fit(iter([]), verbose=0)
+
+
+def test_train_test_and_predict_on_batch():
+    model = small_model(metrics=["mae"])
+    loss, mae = model.test_on_batch(X, Y)
+    assert model.train_on_batch(X, Y) == pytest.approx([loss, mae])
+    assert model.train_on_batch(X, Y, return_dict=True)["loss"] < loss
+    np.testing.assert_array_equal(model.predict_on_batch(X), model.predict(X))
+
+
+def test_predict_in_batches_equals_predict_at_once():
+    model = small_model()
+    np.testing.assert_allclose(model.predict(X, batch_size=3), model.predict(X), rtol=1e-12)
+
+
+def test_stateful_layers_carry_over_batches():
+    layer = LSTM(3, stateful=True, return_sequences=True, batch_input_shape=(2, 3, 1))
+    stateful = Sequential([layer])
+    plain = Sequential([LSTM(3, return_sequences=True, input_shape=(6, 1))])
+    plain.set_weights(stateful.get_weights())
+    x = normal(2, 6, 1)
+    want = plain.predict(x)
+    got = np.concatenate([stateful.predict(x[:, :3]), stateful.predict(x[:, 3:])], axis=1)
+    np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
+    stateful.reset_states()
+    np.testing.assert_allclose(stateful.predict(x[:, :3]), want[:, :3], rtol=1e-5, atol=1e-6)
+    with pytest.raises(ValueError, match="stateful with a batch size of 2"):
+        stateful.predict(x[:1, :3])
+
+
+def test_callbacks_get_the_model_and_can_stop():
+    model = small_model()
+    calls = []
+    stop = LambdaCallback(on_epoch_end=lambda epoch, logs: calls.append((epoch, sorted(logs))))
+
+    class Stop(Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            self.model.stop_training = epoch == 1
+
+    model.fit(X, Y, epochs=5, verbose=0, callbacks=[stop, Stop()])
+    assert calls == [(0, ["loss"]), (1, ["loss"])]
+    early = EarlyStopping(monitor="loss", patience=0, min_delta=1e9, restore_best_weights=True)
+    before = snapshot(model)
+    history = model.fit(X, Y, epochs=5, verbose=0, callbacks=[early])
+    assert len(history.history["loss"]) == 2
+    assert any((a != b).any() for a, b in zip(model.get_weights(), before, strict=True))
+
+
+def test_training_goes_on_where_it_stopped():
+    model, other = small_model(), small_model()
+    other.set_weights(model.get_weights())
+    for each in (model, other):
+        each.compile("adam", "mse")
+    model.fit(X, Y, epochs=4, verbose=0, shuffle=False)
+    other.fit(X, Y, epochs=2, verbose=0, shuffle=False)
+    history = other.fit(X, Y, initial_epoch=2, epochs=4, verbose=0, shuffle=False)
+    assert history.epoch == [2, 3]
+    for one, two in zip(model.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+# ---- what is printed ---------------------------------------------------------------------------
+
+
+def test_progress(capsys):
+    model = small_model()
+    model.fit(X, Y, batch_size=5, epochs=2, verbose=2)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "Epoch 1/2"
+    assert lines[1].startswith("2/2 - ")
+    assert " - loss: " in lines[1]
+    model.fit(X, Y, batch_size=5, verbose=1)
+    text = capsys.readouterr().out
+    assert "Epoch 1/1" in text or "2/2" in text
+    assert "━" in text
+    model.fit(X, Y, verbose=0)
+    model.predict(X)
+    assert capsys.readouterr().out == ""
+    model.predict(X, verbose=1)
+    assert "1/1" in capsys.readouterr().out
+
+
+# ---- what is refused ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"y": Y[:7]}, ValueError, "same number of samples, got x 10, y 7"),
+        ({"sample_weight": np.ones(3)}, ValueError, "same number of samples"),
+        ({"x": normal(10, 4, 3)}, ValueError, r"must have shape \(None, 4, 2\), got \(10, 4, 3\)"),
+        ({"x": normal(10, 4)}, ValueError, r"got \(10, 4\)"),
+        ({"x": np.full((10, 4, 2), "a")}, TypeError, "must hold real numbers"),
+        ({"x": X.astype(object)}, TypeError, "must hold real numbers"),
+        ({"x": X[:0], "y": Y[:0]}, ValueError, "no samples"),
+        ({"x": [X, X]}, (ValueError, TypeError), "shape|arrays"),
+        ({"y": normal(10, 3)}, ValueError, "shape"),
+        ({"y": None}, ValueError, "no targets"),
+        ({"epochs": 0}, ValueError, "`epochs` must be a positive integer"),
+        ({"epochs": 1.5}, TypeError, "`epochs` must be a positive integer"),
+        ({"batch_size": 0}, ValueError, "`batch_size` must be a positive integer"),
+        ({"validation_split": 1.0}, ValueError, r"\[0, 1\)"),
+        ({"validation_split": 0.999}, ValueError, "leaves nothing"),
+        ({"validation_data": X}, ValueError, "validation_data"),
+        ({"verbose": 3}, ValueError, "`verbose` must be"),
+        ({"callbacks": [3]}, TypeError, "callback"),
+    ],
+)
+def test_fit_refuses_and_changes_nothing(arguments, error, message):
+    model = small_model()
+    before = snapshot(model)
+    with pytest.raises(error, match=message):
+        model.fit(**{"x": X, "y": Y, "verbose": 0, **arguments})
+    assert_unchanged(model, before)
+    assert model.optimizer.iterations == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"optimizer": "adamm"}, ValueError, "adam"),
+        ({"loss": "msee"}, ValueError, "mse"),
+        ({"metrics": ["accurracy"]}, ValueError, "accuracy"),
+        ({"metrix": []}, TypeError, "metrics"),
+        ({"loss": {"other": "mse"}}, ValueError, "unknown outputs"),
+        ({"loss": ["mse", "mse"]}, ValueError, "one entry for each"),
+    ],
+)
+def test_compile_refuses_and_stays_compiled(arguments, error, message):
+    model = small_model()
+    before = model.optimizer
+    with pytest.raises(error, match=message):
+        model.compile(**{"optimizer": "adam", "loss": "mse", **arguments})
+    assert model.optimizer is before
+    model.fit(X, Y, verbose=0)
+
+
+def test_not_compiled_and_no_loss():
+    model = Sequential([Dense(1, input_shape=(3,))])
+    with pytest.raises(ValueError, match='Sequential "sequential_.*must be compiled before `fit`'):
+        model.fit(np.ones((2, 3)), np.ones((2, 1)))
+    model.compile("adam")
+    with pytest.raises(ValueError, match="needs a loss"):
+        model.fit(np.ones((2, 3)), np.ones((2, 1)), verbose=0)
+
+
+def test_predict_before_build_builds():
+    model = Sequential([LSTM(3), Dense(1)])
+    assert not model.built
+    assert model.predict(X).shape == (10, 1)
+    assert model.built
+
+
+def test_weights_set_by_hand_are_checked():
+    model = small_model()
+    before = snapshot(model)
+    bad = snapshot(model)
+    bad[-1] = np.array([np.nan])
+    with pytest.raises(ValueError, match="must be finite, got NaN"):
+        model.set_weights(bad)
+    with pytest.raises(ValueError, match="needs 5 arrays, got 4"):
+        model.set_weights(before[:4])
+    bad[-1] = np.ones(2)
+    with pytest.raises(ValueError, match=r"must have shape \(1,\), got \(2,\)"):
+        model.set_weights(bad)
+    assert_unchanged(model, before)
+
+
+def test_an_interrupt_leaves_a_model_that_works():
+    model = small_model()
+
+    def interrupt(batch, logs):
+        if batch == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(
+            X, Y, batch_size=2, verbose=0, callbacks=LambdaCallback(on_train_batch_end=interrupt)
+        )
+    assert model.optimizer.iterations == 2
+    model.fit(X, Y, verbose=0)
+    assert np.isfinite(model.predict(X)).all()

@@ -46,10 +46,7 @@ static inline fp_mode flush_denormals(void)
     _mm_setcsr(before | 0x8040); /* flush to zero, denormals are zero */
     return before;
 }
-static inline void restore_denormals(fp_mode before)
-{
-    _mm_setcsr(before);
-}
+static inline void restore_denormals(fp_mode before) { _mm_setcsr(before); }
 #elif defined(__aarch64__)
 typedef unsigned long fp_mode;
 static inline fp_mode flush_denormals(void)
@@ -66,14 +63,8 @@ static inline void restore_denormals(fp_mode before)
 }
 #else
 typedef int fp_mode;
-static inline fp_mode flush_denormals(void)
-{
-    return 0;
-}
-static inline void restore_denormals(fp_mode before)
-{
-    (void)before;
-}
+static inline fp_mode flush_denormals(void) { return 0; }
+static inline void restore_denormals(fp_mode before) { (void)before; }
 #endif
 
 #endif

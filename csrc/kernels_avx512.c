@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  * The kernels for AVX-512.
  */
-#if !(defined(__AVX512F__) && defined(__AVX512DQ__) && defined(__AVX512BW__) && defined(__AVX512VL__))
+#if !(defined(__AVX512F__) && defined(__AVX512DQ__) && defined(__AVX512BW__) && \
+      defined(__AVX512VL__))
 #error "compile this file with the flags of AVX-512"
 #endif
 #define ISA avx512

@@ -30,14 +30,8 @@ ALWAYS_INLINE void store(real *p, ptrdiff_t n, vec a)
 /* ---- activations ---------------------------------------------------------------------------- */
 
 /* Derivatives in terms of the output y, as tanh, sigmoid and relu allow. */
-ALWAYS_INLINE vec tanh_slope(vec y)
-{
-    return vec_sub(vec_set1(1), vec_mul(y, y));
-}
-ALWAYS_INLINE vec sigmoid_slope(vec y)
-{
-    return vec_mul(y, vec_sub(vec_set1(1), y));
-}
+ALWAYS_INLINE vec tanh_slope(vec y) { return vec_sub(vec_set1(1), vec_mul(y, y)); }
+ALWAYS_INLINE vec sigmoid_slope(vec y) { return vec_mul(y, vec_sub(vec_set1(1), y)); }
 ALWAYS_INLINE vec relu_slope(vec y)
 {
     return vec_select(vec_less(vec_set1(0), y), vec_set1(1), vec_set1(0));
@@ -111,18 +105,9 @@ static inline real logistic(real z)
     const real e = LIBM(exp)(-LIBM(fabs)(z));
     return (z < 0 ? e : 1) / (1 + e);
 }
-static inline real normal_cdf(real z)
-{
-    return (real)0.5 * LIBM(erfc)(-z * SQRT_HALF);
-}
-static inline real normal_pdf(real z)
-{
-    return INVERSE_SQRT_2PI * LIBM(exp)((real)-0.5 * z * z);
-}
-static inline real clip_0_6(real z)
-{
-    return z < 0 ? 0 : z > 6 ? 6 : z;
-}
+static inline real normal_cdf(real z) { return (real)0.5 * LIBM(erfc)(-z * SQRT_HALF); }
+static inline real normal_pdf(real z) { return INVERSE_SQRT_2PI * LIBM(exp)((real)-0.5 * z * z); }
+static inline real clip_0_6(real z) { return z < 0 ? 0 : z > 6 ? 6 : z; }
 
 SCALAR_ACTIVATION(elu, z > 0 ? z : LIBM(expm1)(z), z > 0 ? 1 : LIBM(exp)(z))
 SCALAR_ACTIVATION(exponential, LIBM(exp)(z), LIBM(exp)(z))
@@ -178,29 +163,29 @@ ALWAYS_INLINE void gates_backward_strip(vec_function act, vec_function slope, pt
     store(dc, n, vec_mul(dc_step, f));
 }
 
-#define FUSED_GATES(act)                                                                       \
-    static void gates_##act##_forward(const TYPED(gates) * self, ptrdiff_t units, real *gates, \
-                                      real *c, real *h, real *scratch)                         \
-    {                                                                                          \
-        (void)self, (void)scratch;                                                             \
-        ptrdiff_t p = 0;                                                                       \
-        for (; p + VEC_WIDTH <= units; p += VEC_WIDTH)                                         \
-            gates_forward_strip(vec_##act, VEC_WIDTH, units, gates + p, c + p, h + p);         \
-        if (p < units)                                                                         \
-            gates_forward_strip(vec_##act, units - p, units, gates + p, c + p, h + p);         \
-    }                                                                                          \
-    static void gates_##act##_backward(const TYPED(gates) * self, ptrdiff_t units,             \
-                                       const real *gates, const real *c_prev, const real *c,   \
-                                       const real *dh, real *dc, real *dz, real *scratch)      \
-    {                                                                                          \
-        (void)self, (void)scratch;                                                             \
-        ptrdiff_t p = 0;                                                                       \
-        for (; p + VEC_WIDTH <= units; p += VEC_WIDTH)                                         \
-            gates_backward_strip(vec_##act, act##_slope, VEC_WIDTH, units, gates + p,          \
-                                 c_prev + p, c + p, dh + p, dc + p, dz + p);                   \
-        if (p < units)                                                                         \
-            gates_backward_strip(vec_##act, act##_slope, units - p, units, gates + p,          \
-                                 c_prev + p, c + p, dh + p, dc + p, dz + p);                   \
+#define FUSED_GATES(act)                                                                          \
+    static void gates_##act##_forward(const TYPED(gates) * self, ptrdiff_t units, real *gates,    \
+                                      real *c, real *h, real *scratch)                            \
+    {                                                                                             \
+        (void)self, (void)scratch;                                                                \
+        ptrdiff_t p = 0;                                                                          \
+        for (; p + VEC_WIDTH <= units; p += VEC_WIDTH)                                            \
+            gates_forward_strip(vec_##act, VEC_WIDTH, units, gates + p, c + p, h + p);            \
+        if (p < units)                                                                            \
+            gates_forward_strip(vec_##act, units - p, units, gates + p, c + p, h + p);            \
+    }                                                                                             \
+    static void gates_##act##_backward(const TYPED(gates) * self, ptrdiff_t units,                \
+                                       const real *gates, const real *c_prev, const real *c,      \
+                                       const real *dh, real *dc, real *dz, real *scratch)         \
+    {                                                                                             \
+        (void)self, (void)scratch;                                                                \
+        ptrdiff_t p = 0;                                                                          \
+        for (; p + VEC_WIDTH <= units; p += VEC_WIDTH)                                            \
+            gates_backward_strip(vec_##act, act##_slope, VEC_WIDTH, units, gates + p, c_prev + p, \
+                                 c + p, dh + p, dc + p, dz + p);                                  \
+        if (p < units)                                                                            \
+            gates_backward_strip(vec_##act, act##_slope, units - p, units, gates + p, c_prev + p, \
+                                 c + p, dh + p, dc + p, dz + p);                                  \
     }
 
 FUSED_GATES(tanh)

@@ -39,19 +39,11 @@ static inline vec vec_expm1_reduced(vec r)
 {
     static const real inverse_factorials[] = {
 #if FASTLSTM_DOUBLE
-        1.0 / 6227020800.0,
-        1.0 / 479001600.0,
-        1.0 / 39916800.0,
-        1.0 / 3628800.0,
-        1.0 / 362880.0,
-        1.0 / 40320.0,
+        1.0 / 6227020800.0,   1.0 / 479001600.0,   1.0 / 39916800.0,
+        1.0 / 3628800.0,      1.0 / 362880.0,      1.0 / 40320.0,
 #endif
-        (real)(1.0 / 5040.0),
-        (real)(1.0 / 720.0),
-        (real)(1.0 / 120.0),
-        (real)(1.0 / 24.0),
-        (real)(1.0 / 6.0),
-        (real)0.5,
+        (real)(1.0 / 5040.0), (real)(1.0 / 720.0), (real)(1.0 / 120.0),
+        (real)(1.0 / 24.0),   (real)(1.0 / 6.0),   (real)0.5,
     };
     enum { COUNT = sizeof inverse_factorials / sizeof *inverse_factorials };
     vec sum = vec_set1(inverse_factorials[0]);
@@ -92,7 +84,4 @@ static inline vec vec_tanh(vec x)
     return vec_copysign(vec_div(m, vec_add(two, m)), x);
 }
 
-static inline vec vec_relu(vec x)
-{
-    return vec_max(vec_set1(0), x);
-}
+static inline vec vec_relu(vec x) { return vec_max(vec_set1(0), x); }

@@ -10,9 +10,7 @@ import numpy as np
 __all__ = ["gradcheck", "numeric_gradient"]
 
 
-def numeric_gradient(
-    f: Callable[..., float], x: np.ndarray, *, step: float = 1e-3
-) -> np.ndarray:
+def numeric_gradient(f: Callable[..., float], x: np.ndarray, *, step: float = 1e-3) -> np.ndarray:
     """The gradient of a scalar function at x by fourth-order central differences.
 
     For every element, with d a `step` along it::

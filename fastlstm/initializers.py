@@ -339,9 +339,7 @@ class _FixedScaling(VarianceScaling):
     def __init__(
         self, seed: int | None = None, input_axes: Axes = None, output_axes: Axes = None
     ) -> None:
-        super().__init__(
-            self._SCALE, self._MODE, self._DISTRIBUTION, seed, input_axes, output_axes
-        )
+        super().__init__(self._SCALE, self._MODE, self._DISTRIBUTION, seed, input_axes, output_axes)
 
     def get_config(self) -> dict[str, Any]:
         return self._seed_and_axes()

@@ -14,7 +14,8 @@ and the backward pass is the chain rule applied to these lines from the last ste
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -62,7 +63,7 @@ def _softmax_backward(z: np.ndarray, dy: np.ndarray) -> np.ndarray:
     return y * (dy - (y * dy).sum(axis=-1, keepdims=True))
 
 
-ACTIVATIONS = {
+ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
     "tanh": np.tanh,
     "sigmoid": _sigmoid,
     "hard_sigmoid": lambda z: np.clip(z + 3, 0, 6) / 6,
@@ -79,7 +80,7 @@ ACTIVATIONS = {
 }
 
 # d activation(z) / dz, at a kink the derivative that Keras takes: zero, or the left one.
-DERIVATIVES = {
+DERIVATIVES: dict[str, Callable[[Any], Any]] = {
     "tanh": lambda z: 1 - np.tanh(z) ** 2,
     "sigmoid": lambda z: _sigmoid(z) * _sigmoid(-z),
     "hard_sigmoid": lambda z: np.where((z > -3) & (z < 3), 1 / 6, 0.0),
@@ -182,9 +183,7 @@ def lstm_backward(
     dy: np.ndarray | None = None,
     dh: np.ndarray | None = None,
     dc: np.ndarray | None = None,
-) -> tuple[
-    np.ndarray, np.ndarray, np.ndarray, np.ndarray | None, np.ndarray, np.ndarray
-]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None, np.ndarray, np.ndarray]:
     """Gradients (dx, dkernel, drecurrent_kernel, dbias, dh0, dc0) of `lstm_forward`.
 
     Examples

@@ -50,7 +50,8 @@ def test_the_widest_isa_is_the_default():
 
 
 @pytest.mark.parametrize(
-    ("name", "why"), [("sse9", "it is unknown"), ("neon", "cannot run it"), ("avx2", "cannot run it")]
+    ("name", "why"),
+    [("sse9", "it is unknown"), ("neon", "cannot run it"), ("avx2", "cannot run it")],
 )
 def test_unknown_and_unavailable_isas_are_refused(name, why):
     if name in kernels.available_isas():
@@ -94,7 +95,7 @@ def test_set_num_threads():
         assert fastlstm.get_num_threads() == 2
         with pytest.raises(ValueError, match="positive integer, got 0"):
             fastlstm.set_num_threads(0)
-        with pytest.raises(TypeError, match="positive integer, got 1.5"):
+        with pytest.raises(TypeError, match=r"positive integer, got 1\.5"):
             fastlstm.set_num_threads(1.5)
         assert fastlstm.get_num_threads() == 2
         fastlstm.set_num_threads(2**40)
@@ -161,9 +162,7 @@ def test_many_python_threads_at_once():
             if not all(np.array_equal(a, b) for a, b in zip(got, want, strict=True)):
                 failures.append(case)
 
-    threads = [
-        threading.Thread(target=work, args=pair) for pair in zip(cases, wanted, strict=True)
-    ]
+    threads = [threading.Thread(target=work, args=pair) for pair in zip(cases, wanted, strict=True)]
     for thread in threads:
         thread.start()
     for thread in threads:

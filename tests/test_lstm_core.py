@@ -189,9 +189,12 @@ def test_permuting_the_batch_permutes_the_result():
     order = np.array([3, 0, 4, 1, 2])
     rows = {name: case.arrays[name][order] for name in ("x", "h0", "c0")}
     permuted = case._replace(
-        arrays={**case.arrays, **rows}, options={**case.options, "mask": case.options["mask"][order]}
+        arrays={**case.arrays, **rows},
+        options={**case.options, "mask": case.options["mask"][order]},
     )
-    for got, want in zip(permuted.forward(functional)[:3], case.forward(functional)[:3], strict=True):
+    for got, want in zip(
+        permuted.forward(functional)[:3], case.forward(functional)[:3], strict=True
+    ):
         np.testing.assert_allclose(got, want[order], rtol=1e-12)
 
 
@@ -203,7 +206,7 @@ def test_a_mask_equals_shorter_sequences(side):
     if side == "left":
         mask = mask[:, ::-1]
     y, h, c, _ = case.forward(functional, mask=mask)
-    for b, n in enumerate(lengths):
+    for b in range(len(lengths)):
         arrays = dict(case.arrays)
         for name in ("x", "h0", "c0"):
             arrays[name] = case.arrays[name][b : b + 1]

@@ -299,7 +299,11 @@ def test_config_round_trip():
         (lambda x, y: Model([], y), ValueError, "`inputs` is empty"),
         (lambda x, y: Model(Input(shape=(3,)), y), ValueError, "not among `inputs`"),
         (lambda x, y: Sequential([3]), TypeError, "takes a Layer, got 3"),
-        (lambda x, y: Sequential([Dense(1, name="a"), Dense(1, name="a")]), ValueError, "named 'a'"),
+        (
+            lambda x, y: Sequential([Dense(1, name="a"), Dense(1, name="a")]),
+            ValueError,
+            "named 'a'",
+        ),
         (lambda x, y: Sequential().pop(), ValueError, "no layer to remove"),
         (lambda x, y: Sequential([Dense(1)]).summary(), ValueError, "not built yet"),
         (lambda x, y: Sequential([Dense(1)]).count_params(), ValueError, "not built yet"),

@@ -65,9 +65,7 @@ def test_sample_weight_and_class_weight():
 
 
 def test_regularizers_count():
-    model = Sequential(
-        [Dense(2, input_shape=(3,), kernel_regularizer="l2", dtype="float64")]
-    )
+    model = Sequential([Dense(2, input_shape=(3,), kernel_regularizer="l2", dtype="float64")])
     model.compile("sgd", "mse")
     x, y = normal(5, 3), normal(5, 2)
     kernel = model.layers[0].kernel.numpy()
@@ -136,7 +134,7 @@ def test_shuffle_reaches_every_sample_and_follows_the_seed():
         return [list(batch) for batch in seen]
 
     first = run(1)
-    epochs = [sum(first[:4], []), sum(first[4:], [])]
+    epochs = [[row for batch in part for row in batch] for part in (first[:4], first[4:])]
     assert [len(batch) for batch in first] == [3, 3, 3, 1] * 2
     assert [sorted(epoch) for epoch in epochs] == [list(range(10))] * 2
     assert epochs[0] != epochs[1] != list(range(10))
@@ -338,7 +336,7 @@ def test_compile_refuses_and_stays_compiled(arguments, error, message):
 
 def test_not_compiled_and_no_loss():
     model = Sequential([Dense(1, input_shape=(3,))])
-    with pytest.raises(ValueError, match='Sequential "sequential_.*must be compiled before `fit`'):
+    with pytest.raises(ValueError, match=r'Sequential "sequential_.*must be compiled before `fit`'):
         model.fit(np.ones((2, 3)), np.ones((2, 1)))
     model.compile("adam")
     with pytest.raises(ValueError, match="needs a loss"):

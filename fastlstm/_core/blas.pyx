@@ -50,7 +50,7 @@ def get_num_threads() -> int:
 
 cdef void _row_times_matrix(bint transpose_b, Py_ssize_t n, Py_ssize_t k, const real *a,
                             const real *b, Py_ssize_t ldb, real beta, real *c) noexcept nogil:
-    """c (n) = a (k) op(b) + beta c: a product with one row, which gemv does several times faster."""
+    """c (n) = a (k) op(b) + beta c: one row, for which gemv is several times faster."""
     cdef CBLAS_TRANSPOSE transpose = CblasNoTrans if transpose_b else CblasTrans
     cdef Py_ssize_t rows = n if transpose_b else k
     cdef Py_ssize_t columns = k if transpose_b else n

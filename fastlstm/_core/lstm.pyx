@@ -59,7 +59,8 @@ cdef inline const real *row_of(const real[:, ::1] array, Py_ssize_t b) noexcept 
     return &array[b, 0]
 
 
-cdef inline Py_ssize_t place_of(Py_ssize_t step, Py_ssize_t steps, bint go_backwards) noexcept nogil:
+cdef inline Py_ssize_t place_of(Py_ssize_t step, Py_ssize_t steps,
+                                bint go_backwards) noexcept nogil:
     return steps - 1 - step if go_backwards else step
 
 
@@ -99,9 +100,11 @@ cdef void gates_backward(LSTMCache cache, Py_ssize_t units, const real *gates,
                          const real *c_prev, const real *c, const real *dh, real *dc, real *dz,
                          real *scratch) noexcept nogil:
     if real is float:
-        cache.gate_kernels_f32.backward(&cache.gate_kernels_f32, units, gates, c_prev, c, dh, dc, dz, scratch)
+        cache.gate_kernels_f32.backward(&cache.gate_kernels_f32, units, gates, c_prev, c, dh, dc,
+                                        dz, scratch)
     else:
-        cache.gate_kernels_f64.backward(&cache.gate_kernels_f64, units, gates, c_prev, c, dh, dc, dz, scratch)
+        cache.gate_kernels_f64.backward(&cache.gate_kernels_f64, units, gates, c_prev, c, dh, dc,
+                                        dz, scratch)
 
 
 cdef void run_forward(

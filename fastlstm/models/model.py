@@ -298,7 +298,9 @@ class Model(Trainer, Layer):
         for call in config["calls"]:
             places = call["inputs"]
             single = isinstance(places[0], int)
-            keywords = {name: [at(p) for p in value] for name, value in call["keywords"].items()}
+            keywords: dict[str, Any] = {
+                name: [at(p) for p in value] for name, value in call["keywords"].items()
+            }
             layer = layers[call["layer"]]
             outputs = layer(at(places) if single else [at(p) for p in places], **keywords)
             produced.append(as_list(outputs))

@@ -64,9 +64,7 @@ class Objective:
 
     # ---- the loss ----------------------------------------------------------------------------
 
-    def evaluate(
-        self, batch: Batch, outputs: Sequence[np.ndarray], masks: Sequence[Any]
-    ) -> float:
+    def evaluate(self, batch: Batch, outputs: Sequence[np.ndarray], masks: Sequence[Any]) -> float:
         """The weighted sum of the losses of one batch, taken into account."""
         values = [
             None if loss is None else loss(y, p, sample_weight=w, mask=m)
@@ -139,7 +137,7 @@ class Objective:
                 raise ValueError(f"The output {name!r} has metrics, but no targets came for it.")
             row = []
             for spec, weighted in specs:
-                metric = metrics.resolve(spec, np.shape(y), p.shape)
+                metric = metrics.resolve(spec, () if y is None else y.shape, p.shape)
                 known = metric.name if len(self.names) == 1 else f"{name}_{metric.name}"
                 row.append((known, metric, weighted))
             resolved.append(row)
@@ -162,9 +160,7 @@ def penalty(weights: Sequence[Weight]) -> float:
     return sum(float(w.regularizer(w.value)) for w in weights if w.regularizer is not None)
 
 
-def add_penalty_gradients(
-    weights: Sequence[Weight], gradients: dict[Weight, np.ndarray]
-) -> None:
+def add_penalty_gradients(weights: Sequence[Weight], gradients: dict[Weight, np.ndarray]) -> None:
     """Add the derivative of every penalty to the gradient of its weight."""
     for weight in weights:
         if weight.regularizer is not None:

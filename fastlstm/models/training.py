@@ -100,7 +100,7 @@ class Trainer:
 
     @property
     def _label(self) -> str:
-        return self.label  # type: ignore[attr-defined, no-any-return]
+        return self.label  # type: ignore[attr-defined]
 
     @property
     def compiled(self) -> bool:
@@ -221,7 +221,8 @@ class Trainer:
         context = Context()
         context.wants_input_gradient = False
         outputs, masks, tape = self.graph.run(batch.x, training=True, context=context)
-        assert tape is not None and self.optimizer is not None
+        assert tape is not None
+        assert self.optimizer is not None
         loss, doutputs = objective.differentiate(batch, outputs, masks)
         self.graph.backward(tape, doutputs)
         weights = self._weights_to_train
@@ -397,7 +398,7 @@ class Trainer:
                 "fit: `validation_data` must be (x, y) or (x, y, sample_weight), "
                 f"got {type(given).__name__}."
             )
-        x, y, weights = (*given, *[None] * (3 - len(given)))
+        x, y, weights = [*given, None, None][:3]
         return self._data("validation", x, y, weights, None, batch_size, steps)
 
     def _callbacks(self, callbacks: Any, verbose: Any, **numbers: Any) -> CallbackList:

@@ -1,4 +1,4 @@
-"""Write `exact.npz`: the golden layer and training cases again, from Keras on JAX with real float64.
+"""Write `exact.npz`: the golden cases again, from Keras on JAX with real float64.
 
 Keras 3.15, which wrote the other files here, computes `keras.ops.matmul` of two float64 arrays in
 float32: `keras.backend.result_type("float64", "float64")` is "float32". Every case whose layer
@@ -43,7 +43,7 @@ def recompute(data: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     layer = layer_of(config)
     layer.build(data["x"].shape)
     names = [n for n in ("kernel", "recurrent_kernel", "bias") if n in data]
-    names = names or sorted((n for n in data if n[0] == "w" and n[1:].isdigit()))
+    names = names or sorted(n for n in data if n[0] == "w" and n[1:].isdigit())
     layer.set_weights([data[n] for n in names])
     states = [n for n in ("h0", "c0") if n in data]
     call = {"mask": jax.numpy.asarray(data["mask"])} if "mask" in data else {}

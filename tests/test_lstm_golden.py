@@ -20,9 +20,7 @@ def test_outputs_and_gradients(module, path, isa):
     for k, output in enumerate(outputs):
         np.testing.assert_allclose(output, golden.data[f"out{k}"], rtol=1e-9, atol=1e-10)
     for name, gradient in gradients.items():
-        np.testing.assert_allclose(
-            gradient, golden.data[name], rtol=1e-9, atol=1e-10, err_msg=name
-        )
+        np.testing.assert_allclose(gradient, golden.data[name], rtol=1e-9, atol=1e-10, err_msg=name)
 
 
 @pytest.mark.parametrize("path", GOLDEN_LSTM, ids=lambda p: p.stem)

@@ -188,7 +188,7 @@ def test_layers_without_gradients_before_the_first_weights():
         np.testing.assert_array_equal(got, want)
 
 
-class Scale(Layer):
+class Gain(Layer):
     def build(self, input_shape):
         self.factor = self.add_weight((input_shape[-1],), "ones", name="factor")
 
@@ -201,7 +201,7 @@ class Scale(Layer):
 
 
 def test_custom_layers_train():
-    model = Sequential([Scale(dtype="float64"), lstm(3), dense(1)])
+    model = Sequential([Gain(dtype="float64"), lstm(3), dense(1)])
     model.build((None, 4, 2))
     check_model_gradients(model, [normal(2, 4, 2)])
     assert model.layers[0].output_shape == (None, 4, 2)

@@ -1,8 +1,9 @@
 """Layers, with Keras 3's names, arguments and meaning."""
 
 from fastlstm.layers.activation import Activation
-from fastlstm.layers.base import Context, Layer, SymbolicTensor, Weight
+from fastlstm.layers.base import Layer
 from fastlstm.layers.bidirectional import Bidirectional
+from fastlstm.layers.context import Context
 from fastlstm.layers.dense import Dense
 from fastlstm.layers.dropout import Dropout
 from fastlstm.layers.embedding import Embedding
@@ -23,7 +24,9 @@ from fastlstm.layers.merging import (
 from fastlstm.layers.normalization import LayerNormalization
 from fastlstm.layers.reshaping import Flatten, Permute, RepeatVector, Reshape
 from fastlstm.layers.serialization import deserialize, serialize
+from fastlstm.layers.symbolic import SymbolicTensor
 from fastlstm.layers.time_distributed import TimeDistributed
+from fastlstm.layers.weight import Weight
 
 __all__ = [
     "LSTM",

@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 
 from fastlstm import activations, functional
-from fastlstm.layers.base import Context, Layer, Shape
+from fastlstm.layers.base import Layer
 from fastlstm.layers.checks import one_shape
+from fastlstm.layers.context import Context
+from fastlstm.layers.structure import Shape
 
 __all__ = ["Activation"]
 

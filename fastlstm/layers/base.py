@@ -1,4 +1,4 @@
-"""What every layer is made of: weights, the record of one call, the layer, the symbolic graph.
+"""The base of all layers: weights, calling, building, and a place in the graph.
 
 There is no automatic differentiation here. A layer computes in `call`, keeps what its gradient
 needs in a `Context` that travels with the call, and turns the gradient of its outputs into the
@@ -13,17 +13,25 @@ import inspect
 import re
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from fastlstm import config, constraints, initializers, regularizers
-from fastlstm.errors import as_real_array, shape_text
+from fastlstm.errors import as_real_array
+from fastlstm.layers.context import Context
+from fastlstm.layers.structure import (
+    Shape,
+    as_list,
+    is_shape,
+    map_structure,
+    map_structure_of_shapes,
+)
+from fastlstm.layers.symbolic import Node, SymbolicTensor
+from fastlstm.layers.weight import Weight
 
-__all__ = ["Context", "Layer", "Node", "SymbolicTensor", "Weight", "map_structure", "reset_names"]
-
-Shape = tuple[int | None, ...]
+__all__ = ["Layer", "automatic_name", "layer_classes", "reset_names"]
 
 _name_counts: Counter[str] = Counter()
 _own_classes: dict[str, type[Layer]] = {}
@@ -48,192 +56,6 @@ def automatic_name(class_name: str) -> str:
 def layer_classes() -> dict[str, type[Layer]]:
     """Every layer class that has been defined, by name; the package's own before the user's."""
     return {**_user_classes, **_own_classes}
-
-
-def map_structure(function: Callable[[Any], Any], structure: Any) -> Any:
-    """Apply `function` to every entry of a list or tuple, or to the one value that it is."""
-    if isinstance(structure, (list, tuple)):
-        return [function(entry) for entry in structure]
-    return function(structure)
-
-
-def as_list(structure: Any) -> list[Any]:
-    """A list or tuple as a list; anything else as a list of one."""
-    return list(structure) if isinstance(structure, (list, tuple)) else [structure]
-
-
-class Weight:
-    """A named array that a layer owns and an optimizer may change.
-
-    Its contents change in place; `value` becomes another array only through `rebind`, by which an
-    optimizer moves all its weights into one buffer.
-    """
-
-    def __init__(
-        self,
-        value: np.ndarray,
-        name: str,
-        trainable: bool = True,
-        regularizer: Any = None,
-        constraint: Any = None,
-    ) -> None:
-        self.value = value
-        self.name = name
-        self.trainable = trainable
-        self.always_frozen = not trainable
-        self.regularizer = regularizer
-        self.constraint = constraint
-
-    @property
-    def path(self) -> str:
-        """Where the weight is: the layer's name and its own, as in ``lstm_1/kernel``."""
-        return self.name
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The shape of the array."""
-        return self.value.shape
-
-    @property
-    def dtype(self) -> np.dtype:
-        """The real type of the array."""
-        return self.value.dtype
-
-    @property
-    def size(self) -> int:
-        """The number of elements."""
-        return self.value.size
-
-    def numpy(self) -> np.ndarray:
-        """A copy of the values."""
-        return self.value.copy()
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        if copy is False:
-            return np.asarray(self.value, dtype=dtype)
-        return np.array(self.value, dtype=dtype)
-
-    def checked(self, value: Any) -> np.ndarray:
-        """`value` as an array that `assign` would take; raises as `assign` does."""
-        array = as_real_array(value, self.dtype, f"Weight {self.name!r}")
-        if array.shape != self.shape:
-            raise ValueError(
-                f"Weight {self.name!r} must have shape {self.shape}, got {array.shape}."
-            )
-        if not np.isfinite(array).all():
-            raise ValueError(f"Weight {self.name!r} must be finite, got NaN or infinity.")
-        return array
-
-    def assign(self, value: Any) -> None:
-        """Copy `value` into the weight.
-
-        Raises ``ValueError`` for another shape, NaN or infinity, ``TypeError`` for what is not
-        real numbers; the weight then stays as it was.
-        """
-        self.value[...] = self.checked(value)
-
-    def rebind(self, view: np.ndarray) -> None:
-        """Move the values into `view`, which holds them from now on."""
-        view[...] = self.value
-        self.value = view
-
-    def __repr__(self) -> str:
-        return f"<Weight {self.name} shape={self.shape} dtype={self.dtype}>"
-
-
-class Context:
-    """What one call of a layer keeps for its backward pass.
-
-    Attributes
-    ----------
-    inputs, outputs : the arrays of the call, as the layer saw and returned them
-    mask, training : what the call was given
-    cache : free for the layer
-    wants_input_gradient : False where nobody will look at what `backward` returns
-    gradients : dict of `Weight` to the gradient summed so far
-    """
-
-    __slots__ = (
-        "cache",
-        "gradients",
-        "inputs",
-        "mask",
-        "outputs",
-        "training",
-        "wants_input_gradient",
-    )
-
-    def __init__(self, gradients: dict[Weight, np.ndarray] | None = None) -> None:
-        self.gradients = {} if gradients is None else gradients
-        self.inputs: Any = None
-        self.outputs: Any = None
-        self.mask: Any = None
-        self.training = False
-        self.cache: Any = None
-        self.wants_input_gradient = True
-
-    def child(self) -> Context:
-        """A context for a layer called inside this one; weight gradients meet in one place."""
-        return Context(self.gradients)
-
-    def add_gradient(self, weight: Weight, gradient: np.ndarray | None) -> None:
-        """Add to the gradient of `weight`; a frozen weight, or None, adds nothing."""
-        if gradient is None or not weight.trainable:
-            return
-        known = self.gradients.get(weight)
-        self.gradients[weight] = gradient if known is None else known + gradient
-
-
-class SymbolicTensor:
-    """A place in the graph of a functional model: a shape, a dtype and the node that fills it."""
-
-    def __init__(
-        self, shape: Sequence[int | None], dtype: str, node: Node | None = None, index: int = 0
-    ) -> None:
-        self.shape: Shape = tuple(shape)
-        self.dtype = dtype
-        self.node = node
-        self.index = index
-
-    @property
-    def ndim(self) -> int:
-        """The number of dimensions, the batch among them."""
-        return len(self.shape)
-
-    def __repr__(self) -> str:
-        return f"<SymbolicTensor shape={shape_text(self.shape)} dtype={self.dtype}>"
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        raise TypeError(
-            "A symbolic Input has no values: build a Model from it and call `predict` with arrays."
-        )
-
-
-class Node:
-    """One use of a layer in a graph.
-
-    `inputs` are the tensors of the layer's first argument; `keywords` holds those that are passed
-    by name (``initial_state``), each with its structure.
-    """
-
-    def __init__(
-        self,
-        layer: Layer,
-        inputs: Any,
-        keywords: dict[str, Any],
-        outputs: Any,
-    ) -> None:
-        self.layer = layer
-        self.inputs = inputs
-        self.keywords = keywords
-        self.outputs = outputs
-
-    def parents(self) -> list[SymbolicTensor]:
-        """Every symbolic tensor that the node reads."""
-        found = as_list(self.inputs) if self.inputs is not None else []
-        for value in self.keywords.values():
-            found = found + [t for t in as_list(value) if isinstance(t, SymbolicTensor)]
-        return found
 
 
 class _CallSignature(NamedTuple):
@@ -667,26 +489,3 @@ class Layer:
             for one, two in zip(first, second, strict=True)
         ]
         return shapes[0] if len(shapes) == 1 else shapes
-
-
-def is_shape(value: Any) -> bool:
-    """Whether `value` is one shape rather than a list of shapes."""
-    if not isinstance(value, (list, tuple)):
-        return False
-    # A plain loop: every call of a layer comes through here.
-    for n in value:
-        if n is not None and type(n) is not int and not isinstance(n, np.integer):
-            return False
-    return True
-
-
-def map_structure_of_shapes(function: Callable[[Shape], Any], shapes: Any) -> Any:
-    """Apply `function` to one shape, or to each of a list of shapes."""
-    if is_shape(shapes):
-        return function(tuple(shapes))
-    return [function(tuple(shape)) for shape in shapes]
-
-
-def total_size(weights: Iterable[Weight]) -> int:
-    """The number of elements in `weights`."""
-    return sum(w.size for w in weights)

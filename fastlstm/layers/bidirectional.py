@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 
 from fastlstm.errors import one_of
-from fastlstm.layers.base import Context, Layer, as_list, is_shape
+from fastlstm.layers.base import Layer
+from fastlstm.layers.context import Context
 from fastlstm.layers.serialization import deserialize, serialize
+from fastlstm.layers.structure import as_list, is_shape
 
 __all__ = ["Bidirectional"]
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastlstm.errors import shape_text
-from fastlstm.layers.base import Shape, is_shape
+from fastlstm.layers.structure import Shape, is_shape
 
 __all__ = [
     "check_features",

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from fastlstm import random
-from fastlstm.layers.base import Context, Layer
+from fastlstm.layers.base import Layer
 from fastlstm.layers.checks import check_rate
+from fastlstm.layers.context import Context
 
 __all__ = ["Dropout", "dropout_factors"]
 

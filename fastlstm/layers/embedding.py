@@ -8,9 +8,12 @@ import numpy as np
 
 from fastlstm import constraints, initializers, regularizers
 from fastlstm.errors import check_positive_int
-from fastlstm.layers.base import Context, Layer, Shape, Weight
+from fastlstm.layers.base import Layer
 from fastlstm.layers.checks import one_shape
+from fastlstm.layers.context import Context
 from fastlstm.layers.serialization import object_config
+from fastlstm.layers.structure import Shape
+from fastlstm.layers.weight import Weight
 
 __all__ = ["Embedding"]
 

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from fastlstm.errors import shape_text
-from fastlstm.layers.base import Layer, Node, Shape, SymbolicTensor, is_shape
+from fastlstm.layers.base import Layer
+from fastlstm.layers.structure import Shape, is_shape
+from fastlstm.layers.symbolic import Node, SymbolicTensor
 
 __all__ = ["Input", "InputLayer"]
 

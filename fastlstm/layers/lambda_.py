@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from weakref import WeakValueDictionary
 
-from fastlstm.layers.base import Context, Layer, map_structure_of_shapes
+from fastlstm.layers.base import Layer
+from fastlstm.layers.context import Context
+from fastlstm.layers.structure import map_structure_of_shapes
 
 __all__ = ["Lambda"]
 

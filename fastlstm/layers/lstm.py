@@ -10,7 +10,7 @@ import numpy as np
 from fastlstm import activations, constraints, functional, initializers, random, regularizers
 from fastlstm.errors import as_real_array, check_positive_int, shape_text
 from fastlstm.layers import recurrent_dropout as dropped
-from fastlstm.layers.base import Context, Layer, Shape, SymbolicTensor, Weight
+from fastlstm.layers.base import Layer
 from fastlstm.layers.checks import (
     check_features,
     check_mask,
@@ -18,8 +18,12 @@ from fastlstm.layers.checks import (
     check_rate,
     refuse_activity_regularizer,
 )
+from fastlstm.layers.context import Context
 from fastlstm.layers.dropout import dropout_factors
 from fastlstm.layers.serialization import object_config
+from fastlstm.layers.structure import Shape
+from fastlstm.layers.symbolic import SymbolicTensor
+from fastlstm.layers.weight import Weight
 
 __all__ = ["LSTM"]
 

@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 
 from fastlstm.errors import as_real_array
-from fastlstm.layers.base import Context, Layer, Shape
+from fastlstm.layers.base import Layer
 from fastlstm.layers.checks import check_rank
+from fastlstm.layers.context import Context
+from fastlstm.layers.structure import Shape
 
 __all__ = ["Masking"]
 

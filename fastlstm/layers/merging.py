@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 from fastlstm.errors import shape_text
-from fastlstm.layers.base import Context, Layer, Shape, is_shape
+from fastlstm.layers.base import Layer
+from fastlstm.layers.context import Context
+from fastlstm.layers.structure import Shape, is_shape
 
 __all__ = [
     "Add",

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 
 from fastlstm.errors import check_positive_int
-from fastlstm.layers.base import Context, Layer, Shape
+from fastlstm.layers.base import Layer
 from fastlstm.layers.checks import check_integers, check_rank
+from fastlstm.layers.context import Context
+from fastlstm.layers.structure import Shape
 
 __all__ = ["Flatten", "Permute", "RepeatVector", "Reshape"]
 

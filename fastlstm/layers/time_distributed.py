@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from fastlstm.layers.base import Context, Layer, Shape, map_structure, map_structure_of_shapes
+from fastlstm.layers.base import Layer
 from fastlstm.layers.checks import check_rank
+from fastlstm.layers.context import Context
 from fastlstm.layers.dense import Dense
 from fastlstm.layers.serialization import deserialize, serialize
+from fastlstm.layers.structure import Shape, map_structure, map_structure_of_shapes
 
 __all__ = ["TimeDistributed"]
 

@@ -11,7 +11,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastlstm.layers.base import Context, Layer, Node, SymbolicTensor, as_list
+from fastlstm.layers.base import Layer
+from fastlstm.layers.context import Context
+from fastlstm.layers.structure import as_list
+from fastlstm.layers.symbolic import Node, SymbolicTensor
 
 __all__ = ["Graph", "Step", "Tape"]
 

@@ -8,8 +8,11 @@ from typing import Any
 import numpy as np
 
 from fastlstm.errors import one_of
-from fastlstm.layers.base import Context, Layer, Node, SymbolicTensor, as_list, map_structure
+from fastlstm.layers.base import Layer
+from fastlstm.layers.context import Context
 from fastlstm.layers.serialization import deserialize, serialize
+from fastlstm.layers.structure import as_list, map_structure
+from fastlstm.layers.symbolic import Node, SymbolicTensor
 from fastlstm.models.graph import Graph, Tape
 from fastlstm.models.summary import print_summary
 from fastlstm.models.training import Trainer

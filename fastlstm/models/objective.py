@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastlstm import losses, metrics
-from fastlstm.layers.base import Weight
+from fastlstm.layers.weight import Weight
 from fastlstm.models.data import Batch
 
 __all__ = ["Objective"]

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from fastlstm.layers.base import Layer, Shape, SymbolicTensor
+from fastlstm.layers.base import Layer
 from fastlstm.layers.input import InputLayer
 from fastlstm.layers.serialization import deserialize, serialize
+from fastlstm.layers.structure import Shape
+from fastlstm.layers.symbolic import SymbolicTensor
 from fastlstm.models.model import Model
 
 __all__ = ["Sequential"]

@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fastlstm.errors import shape_text
-from fastlstm.layers.base import Layer, total_size
+from fastlstm.layers.base import Layer
+from fastlstm.layers.weight import total_size
 
 if TYPE_CHECKING:
     from fastlstm.models.model import Model

@@ -10,7 +10,8 @@ import numpy as np
 from fastlstm import optimizers, random
 from fastlstm.callbacks import CallbackList, History
 from fastlstm.errors import check_positive_int, one_of
-from fastlstm.layers.base import Context, SymbolicTensor
+from fastlstm.layers.context import Context
+from fastlstm.layers.symbolic import SymbolicTensor
 from fastlstm.models.data import (
     ArrayData,
     Batch,

@@ -37,7 +37,11 @@ def call(**changes):
         ({"bias": np.ones(19)}, ValueError, r"\(4\*H,\) = \(20,\), got \(19,\)"),
         ({"h0": np.ones((3, 5))}, ValueError, r"`h0` must have shape \(B, H\) = \(2, 5\)"),
         ({"c0": np.ones((2, 6))}, ValueError, r"`c0` must have shape"),
-        ({"mask": np.ones((2, 4), bool)}, ValueError, r"`mask` must have shape \(B, T\) = \(2, 3\)"),
+        (
+            {"mask": np.ones((2, 4), bool)},
+            ValueError,
+            r"`mask` must have shape \(B, T\) = \(2, 3\)",
+        ),
         ({"mask": np.full((2, 3), 2)}, ValueError, "booleans"),
         ({"mask": np.full((2, 3), "a")}, TypeError, "booleans"),
         ({"activation": "tan"}, ValueError, "`activation` must be one of.*Did you mean 'tanh'"),

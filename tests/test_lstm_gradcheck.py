@@ -47,8 +47,14 @@ def test_widths(isa, units):
     check(random_case((2, 3, 1, units)))
 
 
-KINKS = {"relu": (0,), "elu": (0,), "selu": (0,), "leaky_relu": (0,), "softsign": (0,),
-         "hard_sigmoid": (-3, 3)}  # fmt: skip
+KINKS = {
+    "relu": (0,),
+    "elu": (0,),
+    "selu": (0,),
+    "leaky_relu": (0,),
+    "softsign": (0,),
+    "hard_sigmoid": (-3, 3),
+}
 
 
 @pytest.mark.parametrize("activation", sorted(KINKS))

@@ -1,0 +1,76 @@
+"""The command line: ``python -m fastlstm demo`` and ``python -m fastlstm info``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from fastlstm import demo
+from fastlstm._version import __version__
+from fastlstm.config import show_config
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return the exit code; without a command print the help."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.command is None:
+        parser.print_help()
+    elif options.command == "info":
+        show_config()
+    else:
+        try:
+            demo.run(options.output, options.epochs, options.seed)
+        except OSError as error:
+            print(f"fastlstm demo: {error}", file=sys.stderr)
+            return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m fastlstm", description="The LSTM, fast on a CPU, under a Keras-shaped API."
+    )
+    parser.add_argument("--version", action="version", version=f"fastlstm {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="{demo,info}")
+    run = commands.add_parser(
+        "demo",
+        help="train a forecaster of the yearly sunspot numbers and draw its forecasts",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    run.add_argument(
+        "--output",
+        type=Path,
+        default=Path("fastlstm-demo.png"),
+        metavar="FILE.png",
+        help="where the plot goes",
+    )
+    run.add_argument(
+        "--epochs",
+        type=_positive_int,
+        default=demo.EPOCHS,
+        metavar="N",
+        help="passes over the training years",
+    )
+    run.add_argument("--seed", type=_seed, default=0, metavar="N", help="same seed, same result")
+    commands.add_parser("info", help="show version, instruction set, BLAS and threads")
+    return parser
+
+
+def _positive_int(text: str) -> int:
+    value = _seed(text)
+    if value == 0:
+        raise argparse.ArgumentTypeError("must be at least 1, got 0")
+    return value
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"must be a whole number, not negative, got {text!r}")
+    return int(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,203 @@
+"""Every example runs as a script and prints the numbers that its text promises."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+ECHO = ["0.0", "0.2", "0.4", "0.6", "0.8"]
+
+
+def run(name: str, *arguments: str) -> str:
+    """What the script prints."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", str(EXAMPLES / name), *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def load(name: str) -> ModuleType:
+    """The script as a module, its main part not run."""
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def parameters(printed: str) -> list[int]:
+    """The last column of the tables."""
+    rows = re.findall(r"^\w+ \(\w+\)? .*?\) +([\d,]+)", printed, re.MULTILINE)
+    return [int(row.replace(",", "")) for row in rows]
+
+
+def test_every_example_is_tested() -> None:
+    tests = Path(__file__).read_text()
+    scripts = sorted(path.name for path in EXAMPLES.glob("*.py"))
+    assert len(scripts) == 8
+    assert [name for name in scripts if f'run("{name}"' not in tests] == []
+
+
+def table(lstm_shape: str, last: str, last_shape: str, last_count: int) -> str:
+    """The summary as the tutorials print it, without the blanks at the ends of lines."""
+    line, double, total = 65 * "_", 65 * "=", 140 + last_count
+    rows = [
+        line,
+        "Layer (type)                 Output Shape              Param #",
+        double,
+        f"{'lstm_1 (LSTM)':<29}{lstm_shape:<26}140",
+        line,
+        f"{last:<29}{last_shape:<26}{last_count}",
+        double,
+        f"Total params: {total}",
+        f"Trainable params: {total}",
+        "Non-trainable params: 0",
+        line,
+    ]
+    return "\n".join(rows)
+
+
+def stripped(printed: str) -> list[str]:
+    return [line.rstrip() for line in printed.splitlines()]
+
+
+def test_one_to_one() -> None:
+    expected = table("(None, 5)", "dense_1 (Dense)", "(None, 1)", 6)
+    assert stripped(run("one_to_one.py")) == [*expected.splitlines(), *ECHO]
+
+
+def test_many_to_one() -> None:
+    expected = table("(None, 5)", "dense_1 (Dense)", "(None, 5)", 30)
+    assert stripped(run("many_to_one.py")) == [*expected.splitlines(), *ECHO]
+
+
+def test_many_to_many() -> None:
+    expected = table("(None, 5, 5)", "time_distributed_1 (TimeDist", "(None, 5, 1)", 6)
+    assert stripped(run("many_to_many.py")) == [*expected.splitlines(), *ECHO]
+
+
+@pytest.mark.parametrize(
+    ("name", "least_exact"), [("one_to_one", 8), ("many_to_one", 10), ("many_to_many", 1)]
+)
+def test_echo_over_ten_seeds(name: str, least_exact: int) -> None:
+    """Keras 3 prints exact digits nine, ten and two times, and never errs by 0.1."""
+    example = load(name)
+    exact = 0
+    for seed in range(10):
+        result = example.train(seed).predict(example.x, verbose=0).reshape(-1)
+        exact += [f"{value:z.1f}" for value in result] == ECHO
+        assert np.abs(result - example.numbers).max() < 0.1
+    assert exact >= least_exact
+
+
+def test_return_sequences_and_states() -> None:
+    blocks = run("return_sequences_and_states.py").split("\n\n")
+    numbers = [
+        [float(number) for number in re.findall(r"-?\d+\.\d+(?:e-?\d+)?", block)]
+        for block in blocks
+    ]
+    last, sequence, state, both = numbers
+    assert [len(values) for values in numbers] == [1, 3, 3, 5]
+    assert sequence[-1] == last[0] == state[0] == state[1]
+    assert both == [*sequence, *state[1:]]
+    assert len({*sequence, state[2]}) == 4
+    assert 0 not in sequence
+
+
+def test_parameter_counts() -> None:
+    rows = [line.split() for line in run("parameter_counts.py").splitlines()[1:]]
+    assert all(formula == counted for _, _, formula, counted in rows)
+    counts = {(int(f), int(h)): counted for f, h, _, counted in rows}
+    assert counts[300, 128] == "219,648"
+    assert counts[1, 5] == "140"
+    assert counts[2, 128] == "67,072"
+
+
+@pytest.fixture(scope="module")
+def autoencoder_output() -> str:
+    return run("autoencoder.py")
+
+
+def test_autoencoder_parameters(autoencoder_output: str) -> None:
+    squeezed, plain = autoencoder_output.split("Plain LSTM network")
+    assert parameters(squeezed) == [67072, 49408, 0, 33024, 98816, 258]
+    assert parameters(plain) == [67072, 49408, 33024, 98816, 258]
+    for printed in (squeezed, plain):
+        assert "Total params: 248,578" in printed
+    assert "(5, 3, 2) becomes (5, 64)" in squeezed
+
+
+def test_autoencoder_reconstructs(autoencoder_output: str) -> None:
+    errors = re.findall(r"mean squared error: (\S+)", autoencoder_output)
+    squeezed, plain = map(float, errors)
+    assert plain < squeezed < 5e-4
+
+
+def test_reconstruction_over_seeds() -> None:
+    """Keras ends between 0.8e-4 and 1.4e-4, the plain network sometimes higher."""
+    example = load("autoencoder")
+    for seed in range(3):
+        for build in (example.autoencoder, example.plain_network):
+            reconstruction = example.train(build, seed).predict(example.x, verbose=0)
+            assert np.mean((reconstruction - example.x) ** 2) < 5e-4
+
+
+def test_autoencoder_windows_are_the_tutorial_s() -> None:
+    x = load("autoencoder").x
+    np.testing.assert_allclose(x[0], [[0.3, 0.027], [0.4, 0.064], [0.5, 0.125]])
+    np.testing.assert_allclose(x[-1], [[0.7, 0.343], [0.8, 0.512], [0.9, 0.729]])
+
+
+def test_encoder_decoder_reverses_unseen_sequences() -> None:
+    printed = run("encoder_decoder.py")
+    pairs = re.findall(r"^(\d) (\d) (\d) (\d) -> (\d) (\d) (\d) (\d)$", printed, re.MULTILINE)
+    assert len(pairs) == 5
+    assert sum(pair[:4] == pair[:3:-1] for pair in pairs) >= 4
+    right = re.search(r"([\d.]+)% of 500 unseen", printed)
+    assert right is not None
+    assert float(right[1]) > 90
+
+
+def test_rare_events_of_the_made_up_series() -> None:
+    printed = run("rare_events.py")
+    precision, recall = re.findall(r"^(?:precision|recall) ([\d.]+)", printed, re.MULTILINE)
+    assert float(precision) >= 0.9
+    assert float(recall) == 1.0
+    assert "(5 of 5 events found)" in printed
+
+
+def test_rare_events_of_a_benchmark_file(tmp_path: Path) -> None:
+    """Half-hourly values in the benchmark's form, with one labelled day."""
+    example = load("rare_events")
+    values, events = example.made_up_series()
+    start = np.datetime64("2024-01-01T00:00:00")
+    rows = [
+        f"{str(start + np.timedelta64(30 * step, 'm')).replace('T', ' ')},{value}"
+        for step, value in enumerate(np.repeat(values, 2))
+    ]
+    series = tmp_path / "nab_made_up.csv"
+    series.write_text("\n".join(["timestamp,value", *rows]) + "\n")
+    labels = [
+        [str(start + np.timedelta64(int(hour), "h")).replace("T", " ") for hour in event]
+        for event in events
+    ]
+    windows = tmp_path / "combined_windows.json"
+    windows.write_text(json.dumps({"other/taxi.csv": [], "artificial/made_up.csv": labels}))
+
+    read_values, read_events = example.read_series(series, windows)
+    np.testing.assert_allclose(read_values, values)
+    assert read_events == events

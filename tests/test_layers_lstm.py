@@ -494,7 +494,7 @@ def test_one_layer_serves_many_threads():
         ({"recurrent_dropout": -0.1}, ValueError, "`recurrent_dropout` must be from 0 to 1"),
         ({"dropout": "half"}, TypeError, "`dropout` must be a number from 0 to 1"),
         ({"seed": 1.5}, TypeError, "`seed` must be an integer or None"),
-        ({"activity_regularizer": "l2"}, ValueError, "`activity_regularizer` is not supported"),
+        ({"activity_regularizer": "l3"}, ValueError, "regularizer"),
         ({"dtype": "float16"}, ValueError, "`dtype` must be float32 or float64"),
         ({"return_sequence": True}, TypeError, "unknown arguments: return_sequence"),
         ({"kernel_initializer": "glorot"}, ValueError, "initializer"),

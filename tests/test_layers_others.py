@@ -443,7 +443,7 @@ def test_arrays_and_symbols_do_not_mix():
         (lambda: Dense(2.5), TypeError, "`units` must be a positive integer"),
         (lambda: Dense(2, "sofmax"), ValueError, "Did you mean 'softmax'"),
         (lambda: Dense(2, units_=3), TypeError, "unknown arguments: units_"),
-        (lambda: Dense(2, activity_regularizer="l1"), ValueError, "is not supported"),
+        (lambda: Dense(2, activity_regularizer="l3"), ValueError, "regularizer"),
         (lambda: Activation("reluu"), ValueError, "Did you mean 'relu'"),
         (lambda: RepeatVector(0), ValueError, "`n` must be a positive integer"),
         (lambda: RepeatVector("2"), TypeError, "`n` must be a positive integer"),

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from fastlstm import gradcheck
 from fastlstm.callbacks import Callback, EarlyStopping, LambdaCallback
 from fastlstm.layers import LSTM, Dense, Dropout, Embedding, Input, TimeDistributed
 from fastlstm.models import Model, Sequential
@@ -74,6 +75,33 @@ def test_regularizers_count():
     gradient = 2 * x.T @ (model.predict(x) - y) / y.size + 0.02 * kernel
     model.train_on_batch(x, y)
     np.testing.assert_allclose(model.layers[0].kernel.value, kernel - 0.01 * gradient, rtol=1e-9)
+
+
+def test_activity_regularizers_count():
+    model = Sequential(
+        [
+            LSTM(3, return_sequences=True, activity_regularizer="l2", dtype="float64"),
+            TimeDistributed(Dense(2, activity_regularizer="l1", dtype="float64")),
+        ]
+    )
+    x, y = normal(4, 3, 2), normal(4, 3, 2)
+    model.compile("sgd", "mse")
+    prediction = model.predict(x)
+    states = model.layers[0](x)
+    penalties = 0.01 * (np.sum(states**2) + np.sum(np.abs(prediction))) / 4
+    want = np.mean((prediction - y) ** 2) + penalties
+    assert model.evaluate(x, y, verbose=0) == pytest.approx(want, rel=1e-12)
+
+    before = model.get_weights()
+
+    def loss(*weights):
+        model.set_weights(weights)
+        return model.evaluate(x, y, verbose=0), gradients
+
+    model.optimizer.learning_rate = 1.0
+    assert model.train_on_batch(x, y) == pytest.approx(want, rel=1e-12)
+    gradients = [b - a for b, a in zip(before, model.get_weights(), strict=True)]
+    gradcheck(loss, *before, rtol=5e-6, atol=1e-8)
 
 
 def test_several_outputs_by_name():

@@ -100,6 +100,8 @@ class Layer:
     trainable : bool
         Whether an optimizer may change the layer's weights.
     dtype : "float32", "float64" or None for `fastlstm.config.floatx()`
+    activity_regularizer : Regularizer, str or None
+        A penalty on the outputs that training and evaluating a model add to its loss.
     input_shape, batch_input_shape : tuple, optional
         Keras 2's spelling for the first layer of a Sequential; without, or with, the batch size.
 
@@ -141,6 +143,7 @@ class Layer:
         name: str | None = None,
         trainable: bool = True,
         dtype: Any = None,
+        activity_regularizer: Any = None,
         input_shape: Sequence[int | None] | None = None,
         batch_input_shape: Sequence[int | None] | None = None,
         **unknown: Any,
@@ -154,6 +157,7 @@ class Layer:
         self._name = name if name is not None else automatic_name(class_name)
         self._trainable = bool(trainable)
         self.built = False
+        self.activity_regularizer = regularizers.get(activity_regularizer)
         self._weights: list[Weight] = []
         self._layers: list[Layer] = []
         self._nodes: list[Node] = []
@@ -200,9 +204,14 @@ class Layer:
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments, all of which JSON can hold."""
-        config = {"name": self.name, "trainable": self._trainable, "dtype": self.dtype}
+        config: dict[str, Any] = {"name": self.name, "trainable": self._trainable, "dtype": self.dtype}
         if self.batch_input_shape is not None:
             config["batch_input_shape"] = list(self.batch_input_shape)
+        if self.activity_regularizer is not None:
+            config["activity_regularizer"] = {
+                "class_name": type(self.activity_regularizer).__name__,
+                "config": self.activity_regularizer.get_config(),
+            }
         return config
 
     @classmethod
@@ -358,7 +367,32 @@ class Layer:
         outputs = self.call(inputs, **keywords)
         if context is not None:
             context.outputs = outputs
+            if self.activity_regularizer is not None:
+                # Over the batch size, as Keras does, so that it does not matter.
+                context.penalties += [
+                    self.activity_regularizer(y) / max(1, len(y)) for y in as_list(outputs)
+                ]
         return outputs
+
+    def differentiate(self, context: Context, dy: Any) -> Any:
+        """`backward`, after adding what the penalty on the outputs does to their gradient.
+
+        Whoever calls a layer with a context calls this.
+        """
+        penalty = self.activity_regularizer
+        if penalty is None:
+            return self.backward(context, dy)
+        gradients = []
+        for y, arriving in zip(as_list(context.outputs), as_list(dy), strict=True):
+            own = penalty.gradient(y) / y.dtype.type(max(1, len(y)))
+            gradients.append(own if arriving is None else arriving + own)
+        return self.backward(context, gradients if isinstance(dy, list) else gradients[0])
+
+    def has_activity_penalty(self) -> bool:
+        """Whether the outputs of this layer, or of one inside it, are regularized."""
+        return self.activity_regularizer is not None or any(
+            layer.has_activity_penalty() for layer in self._layers
+        )
 
     def call_with_mask(self, inputs: Any, mask: Any, **call: Any) -> tuple[Any, Any]:
         """The outputs for arrays, and the mask of the outputs."""

@@ -240,7 +240,7 @@ class Bidirectional(Layer):
             (self.forward_layer, contexts[0], [dforward, *dstates[:half]]),
             (self.backward_layer, contexts[1], [self._in_order(dback), *dstates[half:]]),
         ):
-            result = layer.backward(inner, douts if self.return_state else douts[0])
+            result = layer.differentiate(inner, douts if self.return_state else douts[0])
             if isinstance(result, tuple):
                 result, keywords = result
                 dinitial += keywords["initial_state"]

@@ -17,7 +17,6 @@ __all__ = [
     "check_rank",
     "check_rate",
     "one_shape",
-    "refuse_activity_regularizer",
 ]
 
 
@@ -91,12 +90,3 @@ def check_integers(what: str, values: Any) -> tuple[int, ...]:
         if all(isinstance(n, int | np.integer) and not isinstance(n, bool) for n in entries):
             return tuple(int(n) for n in entries)
     raise TypeError(f"{what} must be a tuple of integers, got {values!r}.")
-
-
-def refuse_activity_regularizer(label: str, regularizer: Any) -> None:
-    """Raise ``ValueError`` unless `regularizer` is None: penalties on outputs are not computed."""
-    if regularizer is not None:
-        raise ValueError(
-            f"{label}: `activity_regularizer` is not supported; regularize the weights, or add "
-            f"the penalty to the loss."
-        )

@@ -21,6 +21,7 @@ class Context:
     cache : free for the layer
     wants_input_gradient : False where nobody will look at what `backward` returns
     gradients : dict of `Weight` to the gradient summed so far
+    penalties : what the layers' activity regularizers add to the loss
     """
 
     __slots__ = (
@@ -29,12 +30,14 @@ class Context:
         "inputs",
         "mask",
         "outputs",
+        "penalties",
         "training",
         "wants_input_gradient",
     )
 
-    def __init__(self, gradients: dict[Weight, np.ndarray] | None = None) -> None:
-        self.gradients = {} if gradients is None else gradients
+    def __init__(self) -> None:
+        self.gradients: dict[Weight, np.ndarray] = {}
+        self.penalties: list[float] = []
         self.inputs: Any = None
         self.outputs: Any = None
         self.mask: Any = None
@@ -44,7 +47,9 @@ class Context:
 
     def child(self) -> Context:
         """A context for a layer called inside this one; weight gradients meet in one place."""
-        return Context(self.gradients)
+        child = Context()
+        child.gradients, child.penalties = self.gradients, self.penalties
+        return child
 
     def add_gradient(self, weight: Weight, gradient: np.ndarray | None) -> None:
         """Add to the gradient of `weight`; a frozen weight, or None, adds nothing."""

@@ -9,7 +9,7 @@ import numpy as np
 from fastlstm import activations, constraints, functional, initializers, regularizers
 from fastlstm.errors import check_positive_int
 from fastlstm.layers.base import Layer
-from fastlstm.layers.checks import check_features, check_rank, refuse_activity_regularizer
+from fastlstm.layers.checks import check_features, check_rank
 from fastlstm.layers.context import Context
 from fastlstm.layers.serialization import object_config
 from fastlstm.layers.structure import Shape
@@ -71,8 +71,7 @@ class Dense(Layer):
         bias_constraint: Any = None,
         **keywords: Any,
     ) -> None:
-        super().__init__(**keywords)
-        refuse_activity_regularizer(self.label, activity_regularizer)
+        super().__init__(activity_regularizer=activity_regularizer, **keywords)
         self.units = check_positive_int(f"{self.label}: `units`", units)
         self.activation = activations.get(activation, what=f"{self.label}: `activation`")
         self.use_bias = bool(use_bias)

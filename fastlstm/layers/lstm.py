@@ -16,7 +16,6 @@ from fastlstm.layers.checks import (
     check_mask,
     check_rank,
     check_rate,
-    refuse_activity_regularizer,
 )
 from fastlstm.layers.context import Context
 from fastlstm.layers.dropout import dropout_factors
@@ -143,8 +142,7 @@ class LSTM(Layer):
         zero_output_for_mask: bool = False,
         **keywords: Any,
     ) -> None:
-        super().__init__(**keywords)
-        refuse_activity_regularizer(self.label, activity_regularizer)
+        super().__init__(activity_regularizer=activity_regularizer, **keywords)
         self.units = check_positive_int(f"{self.label}: `units`", units)
         self.activation = self._gate(activation, "activation")
         self.recurrent_activation = self._gate(recurrent_activation, "recurrent_activation")

@@ -13,7 +13,6 @@ __all__ = ["deserialize", "object_config", "serialize"]
 
 # Keras writes these for features that this package does not have; they must be off.
 _KERAS_ONLY = (
-    "activity_regularizer",
     "lora_alpha",
     "lora_rank",
     "quantization_config",

@@ -94,8 +94,8 @@ class TimeDistributed(Layer):
     def backward(self, context: Context, dy: Any) -> Any:
         """The gradient of the inputs (B, T, ...)."""
         if type(self.layer) is Dense:
-            return self.layer.backward(context.cache, dy)
-        dx = self.layer.backward(context.cache, map_structure(_fold, dy))
+            return self.layer.differentiate(context.cache, dy)
+        dx = self.layer.differentiate(context.cache, map_structure(_fold, dy))
         return None if dx is None else dx.reshape(context.inputs.shape)
 
     def _checked_mask(self, mask: Any, input_shape: tuple[int, ...]) -> np.ndarray | None:

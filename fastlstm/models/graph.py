@@ -205,7 +205,7 @@ class Graph:
             if all(gradient is None for gradient in arriving):
                 continue
             several = isinstance(step.node.outputs, list)
-            found = step.layer.backward(context, arriving if several else arriving[0])
+            found = step.layer.differentiate(context, arriving if several else arriving[0])
             if step.keywords:
                 found, by_name = found
                 for name, slots in step.keywords.items():

@@ -228,13 +228,17 @@ class Trainer:
         self.graph.backward(tape, doutputs)
         weights = self._weights_to_train
         add_penalty_gradients(weights, context.gradients)
-        objective.update(loss + penalty(self._all_weights), batch, outputs, masks)
+        penalties = sum(context.penalties) + penalty(self._all_weights)
+        objective.update(loss + penalties, batch, outputs, masks)
         self.optimizer.apply(context.gradients)
 
     def _test(self, batch: Batch, objective: Objective) -> None:
-        outputs, masks, _ = self.graph.run(batch.x)
+        # Only a context collects the penalties on outputs.
+        context = Context() if self._has_activity_penalty else None
+        outputs, masks, _ = self.graph.run(batch.x, context=context)
         loss = objective.evaluate(batch, outputs, masks)
-        objective.update(loss + penalty(self._all_weights), batch, outputs, masks)
+        penalties = sum(context.penalties) if context is not None else 0.0
+        objective.update(loss + penalties + penalty(self._all_weights), batch, outputs, masks)
 
     def _prepare(self, who: str, *, training: bool) -> Objective:
         """Collect what a loop needs that may have changed since the last one."""
@@ -250,6 +254,7 @@ class Trainer:
             for w in self.weights  # type: ignore[attr-defined]
             if w.regularizer is not None and w.trainable
         ]
+        self._has_activity_penalty = self.has_activity_penalty()  # type: ignore[attr-defined]
         self._weights_to_train = self.trainable_weights  # type: ignore[attr-defined]
         if training:
             assert self.optimizer is not None

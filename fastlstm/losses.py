@@ -1,0 +1,786 @@
+"""Losses, by Keras 3's names, arguments and numbers, with their gradients.
+
+A loss computes in the dtype of the predictions. A sample's loss is one number for each position
+of ``y_pred.shape[:-1]``; `sample_weight`, the mask and the reduction act on those.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fastlstm import config
+from fastlstm._numbers import real_number
+from fastlstm._reduction import match_rank, match_shape, merge_weights
+from fastlstm._registry import Registry, snake_case
+from fastlstm.errors import as_real_array, one_of
+
+__all__ = [
+    "BinaryCrossentropy",
+    "CategoricalCrossentropy",
+    "CosineSimilarity",
+    "FunctionLoss",
+    "Huber",
+    "KLDivergence",
+    "LogCosh",
+    "Loss",
+    "MeanAbsoluteError",
+    "MeanSquaredError",
+    "SparseCategoricalCrossentropy",
+    "binary_crossentropy",
+    "categorical_crossentropy",
+    "cosine_similarity",
+    "get",
+    "huber",
+    "kl_divergence",
+    "log_cosh",
+    "mean_absolute_error",
+    "mean_squared_error",
+    "sparse_categorical_crossentropy",
+]
+
+# Keras's `epsilon`: probabilities are kept this far from 0 and 1 before a logarithm.
+EPSILON = 1e-7
+
+REDUCTIONS = ("sum_over_batch_size", "sum", "mean", "mean_with_sample_weight", "none")
+
+Arrays = tuple[np.ndarray, np.ndarray]
+
+
+class Loss:
+    """The base of all losses. Subclass it with `call` and, to train, `gradient`.
+
+    Parameters
+    ----------
+    reduction : str or None
+        "sum_over_batch_size" or "mean": the sum of the weighted losses over their number;
+        "sum"; "mean_with_sample_weight": over the sum of the weights; "none" or None: no reduction,
+        for calling the loss only.
+    name : str, optional
+    dtype : "float32", "float64" or None
+        What to compute in; None is the dtype of the predictions.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> class Quartic(Loss):
+    ...     def call(self, y_true, y_pred):
+    ...         return ((y_pred - y_true) ** 4).mean(axis=-1)
+    ...     def gradient(self, y_true, y_pred):
+    ...         return 4 * (y_pred - y_true) ** 3 / y_pred.shape[-1]
+    >>> value, dy = Quartic().value_and_gradient(np.array([[1.0]]), np.array([[3.0]]))
+    >>> value, dy.tolist()
+    (16.0, [[32.0]])
+    """
+
+    def __init__(
+        self,
+        reduction: str | None = "sum_over_batch_size",
+        name: str | None = None,
+        dtype: Any = None,
+    ) -> None:
+        class_name = type(self).__name__
+        if reduction is not None and reduction not in REDUCTIONS:
+            raise one_of(f"{class_name}: `reduction`", reduction, REDUCTIONS)
+        self.reduction = reduction
+        self.name = name or snake_case(class_name)
+        self.dtype = None if dtype is None else config.real_dtype_name(dtype, class_name)
+
+    # ---- to implement ------------------------------------------------------------------------
+
+    def call(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
+        """The loss of every sample, of shape ``y_pred.shape[:-1]``."""
+        raise NotImplementedError(f"{type(self).__name__} must implement `call`.")
+
+    def gradient(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
+        """The derivative of a sample's loss by each of its predictions: the shape of `y_pred`."""
+        raise TypeError(
+            f"The loss {self.name!r} has no gradient, so a model cannot be trained with it: "
+            f"subclass fastlstm.losses.Loss with `call` and `gradient`."
+        )
+
+    def match(self, y_true: np.ndarray, y_pred: np.ndarray) -> Arrays:
+        """Bring targets and predictions to the shapes that `call` works on, or raise."""
+        return match_rank(y_true, y_pred)
+
+    def own_mask(self, y_true: np.ndarray) -> np.ndarray | None:
+        """Which samples count, where the targets themselves say so."""
+        return None
+
+    # ---- use ---------------------------------------------------------------------------------
+
+    def __call__(
+        self, y_true: Any, y_pred: Any, sample_weight: Any = None, mask: Any = None
+    ) -> Any:
+        """The reduced loss, a float; an array of weighted losses if the reduction is none.
+
+        Parameters
+        ----------
+        y_true, y_pred : array_like
+            Targets and predictions.
+        sample_weight : array_like, optional
+            A weight for each loss or, with fewer axes, for the losses of each sample.
+        mask : array_like of bool, optional
+            Where False, a loss does not count.
+
+        Raises
+        ------
+        ValueError
+            If the shapes do not fit each other.
+        TypeError
+            For anything but real numbers.
+        """
+        y_true, y_pred = self._arrays(y_true, y_pred)
+        losses = np.asarray(self.call(y_true, y_pred))
+        weights = self._weights(losses, y_true, sample_weight, mask)
+        weighted = losses if weights is None else losses * weights
+        if self.reduction in (None, "none"):
+            return weighted
+        return float(weighted.sum()) / self._divisor(weighted, weights)
+
+    def value_and_gradient(
+        self, y_true: Any, y_pred: Any, sample_weight: Any = None, mask: Any = None
+    ) -> tuple[float, np.ndarray]:
+        """The reduced loss and its derivative by every prediction.
+
+        Takes what calling the loss takes; the gradient has the shape and dtype of `y_pred`.
+        Raises ``ValueError`` also if the reduction is none, ``TypeError`` also if the loss has no
+        gradient.
+        """
+        if self.reduction in (None, "none"):
+            raise ValueError(f"The loss {self.name!r} needs a `reduction` to be trained with.")
+        given = np.asarray(y_pred)
+        y_true, y_pred = self._arrays(y_true, y_pred)
+        losses = np.asarray(self.call(y_true, y_pred))
+        gradient = np.asarray(self.gradient(y_true, y_pred))
+        weights = self._weights(losses, y_true, sample_weight, mask)
+        weighted = losses if weights is None else losses * weights
+        divisor = self._divisor(weighted, weights)
+        if weights is None:
+            gradient = gradient * y_pred.dtype.type(1.0 / divisor)
+        else:
+            gradient = gradient * (_sum_to(weights, losses.shape) / divisor)[..., None]
+        dtype = given.dtype if given.dtype.kind == "f" else gradient.dtype
+        return float(weighted.sum()) / divisor, gradient.reshape(given.shape).astype(
+            dtype, copy=False
+        )
+
+    def _arrays(self, y_true: Any, y_pred: Any) -> Arrays:
+        dtype = self.dtype
+        if dtype is None:
+            known = getattr(y_pred, "dtype", None)
+            dtype = known if known in (np.float32, np.float64) else config.floatx()
+        y_pred = as_real_array(y_pred, dtype, f"{type(self).__name__}: the predictions")
+        y_true = self._targets(y_true, y_pred.dtype)
+        return self.match(y_true, y_pred)
+
+    def _targets(self, y_true: Any, dtype: np.dtype) -> np.ndarray:
+        return as_real_array(y_true, dtype, f"{type(self).__name__}: the targets")
+
+    def _weights(
+        self, losses: np.ndarray, y_true: np.ndarray, sample_weight: Any, mask: Any
+    ) -> np.ndarray | None:
+        own_mask = self.own_mask(y_true)
+        if own_mask is not None:
+            mask = own_mask if mask is None else own_mask & np.asarray(mask, dtype=bool)
+        if sample_weight is None and mask is None:
+            return None
+        return merge_weights(
+            sample_weight,
+            mask,
+            losses.shape,
+            losses.dtype,
+            type(self).__name__,
+            rescale=self.reduction in ("sum_over_batch_size", "mean"),
+        )
+
+    def _divisor(self, weighted: np.ndarray, weights: np.ndarray | None) -> float:
+        """What the sum is divided by; 1 in place of 0, the sum then being 0 as well."""
+        if self.reduction == "sum":
+            return 1.0
+        if self.reduction == "mean_with_sample_weight" and weights is not None:
+            return float(weights.sum()) or 1.0
+        return float(weighted.size or 1)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {"name": self.name, "reduction": self.reduction}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Loss:
+        """The loss that `get_config` describes."""
+        return cls(**config)
+
+
+def _sum_to(weights: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """The weights in `shape`: several weights of one single loss add up."""
+    return weights.sum() if not shape else np.broadcast_to(weights, shape)
+
+
+class _MeanLoss(Loss):
+    """A loss whose samples' losses are means over the last axis of a loss of each element."""
+
+    def elements(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
+        """The loss of every element."""
+        raise NotImplementedError
+
+    def element_gradient(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
+        """The derivative of every element's loss."""
+        raise NotImplementedError
+
+    def match(self, y_true: np.ndarray, y_pred: np.ndarray) -> Arrays:
+        return match_shape(y_true, y_pred, type(self).__name__)
+
+    def call(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
+        return self.elements(y_true, y_pred).mean(axis=-1)
+
+    def gradient(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
+        return self.element_gradient(y_true, y_pred) / max(y_pred.shape[-1], 1)
+
+
+class MeanSquaredError(_MeanLoss):
+    """``mean((y_true - y_pred) ** 2)``.
+
+    Examples
+    --------
+    >>> MeanSquaredError()([[0.0, 1.0]], [[1.0, 3.0]])
+    2.5
+    """
+
+    def elements(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
+        return np.square(y_pred - y_true)
+
+    def element_gradient(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
+        return 2 * (y_pred - y_true)
+
+
+class MeanAbsoluteError(_MeanLoss):
+    """``mean(abs(y_true - y_pred))``; the derivative at 0 is 0.
+
+    Examples
+    --------
+    >>> MeanAbsoluteError()([[0.0, 1.0]], [[1.0, 3.0]])
+    1.5
+    """
+
+    def elements(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
+        return np.abs(y_pred - y_true)
+
+    def element_gradient(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
+        return np.sign(y_pred - y_true)
+
+
+class Huber(_MeanLoss):
+    """``e ** 2 / 2`` for errors up to `delta`, ``delta * abs(e) - delta ** 2 / 2`` beyond.
+
+    Huber, 1964.
+
+    Examples
+    --------
+    >>> Huber(delta=1.0)([[0.0, 1.0]], [[1.0, 3.0]])
+    1.0
+    """
+
+    def __init__(
+        self,
+        delta: float = 1.0,
+        reduction: str | None = "sum_over_batch_size",
+        name: str | None = "huber_loss",
+        dtype: Any = None,
+    ) -> None:
+        super().__init__(reduction, name, dtype)
+        self.delta = real_number("Huber: `delta`", delta, low=0.0)
+
+    def elements(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
+        size = np.abs(y_pred - y_true)
+        beyond = self.delta * size - 0.5 * self.delta**2
+        return np.where(size <= self.delta, 0.5 * np.square(size), beyond)
+
+    def element_gradient(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
+        return np.clip(y_pred - y_true, -self.delta, self.delta)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "delta": self.delta}
+
+
+class LogCosh(_MeanLoss):
+    """``mean(log(cosh(y_pred - y_true)))``, which does not overflow here for large errors.
+
+    Examples
+    --------
+    >>> round(LogCosh()([[0.0, 0.0]], [[1.0, 0.0]]), 4)
+    0.2169
+    """
+
+    def elements(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
+        size = np.abs(y_pred - y_true)
+        return size + np.log1p(np.exp(-2 * size)) - size.dtype.type(np.log(2.0))
+
+    def element_gradient(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
+        return np.tanh(y_pred - y_true)
+
+
+class _CrossentropyArguments(Loss):
+    """The arguments that the cross-entropies share, and Keras's rounding of probabilities."""
+
+    def __init__(
+        self,
+        from_logits: bool,
+        axis: int,
+        reduction: str | None,
+        name: str | None,
+        dtype: Any,
+    ) -> None:
+        super().__init__(reduction, name, dtype)
+        self.from_logits = bool(from_logits)
+        self.axis = _last_axis(axis, self)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "from_logits": self.from_logits}
+
+
+def _last_axis(axis: Any, loss: Loss) -> int:
+    if axis != -1:
+        raise ValueError(
+            f"{type(loss).__name__}: `axis` must be -1, got {axis!r}; move the axis to the end."
+        )
+    return -1
+
+
+def _smoothing(value: Any, loss: Loss) -> float:
+    return real_number(f"{type(loss).__name__}: `label_smoothing`", value, 0.0, 1.0)
+
+
+def _clipped(probabilities: np.ndarray) -> np.ndarray:
+    return np.clip(probabilities, EPSILON, 1 - EPSILON)
+
+
+def _inside(probabilities: np.ndarray) -> np.ndarray:
+    """Where `_clipped` lets a gradient through."""
+    epsilon = probabilities.dtype.type(EPSILON)
+    return (probabilities >= epsilon) & (probabilities <= 1 - epsilon)
+
+
+class BinaryCrossentropy(_CrossentropyArguments, _MeanLoss):
+    """``mean(-t * log(p) - (1 - t) * log(1 - p))``.
+
+    Parameters
+    ----------
+    from_logits : bool
+        Whether the predictions are what a sigmoid would make probabilities of.
+    label_smoothing : float
+        From 0 to 1; how far targets are moved towards 0.5.
+    axis : int
+        Only -1.
+
+    Examples
+    --------
+    >>> round(BinaryCrossentropy()([[1.0], [0.0]], [[0.8], [0.4]]), 4)
+    0.367
+    """
+
+    def __init__(
+        self,
+        from_logits: bool = False,
+        label_smoothing: float = 0.0,
+        axis: int = -1,
+        reduction: str | None = "sum_over_batch_size",
+        name: str | None = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__(from_logits, axis, reduction, name, dtype)
+        self.label_smoothing = _smoothing(label_smoothing, self)
+
+    def _smoothed(self, y_true: np.ndarray) -> np.ndarray:
+        if not self.label_smoothing:
+            return y_true
+        return y_true * (1.0 - self.label_smoothing) + 0.5 * self.label_smoothing
+
+    def elements(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
+        target = self._smoothed(y_true)
+        if self.from_logits:
+            # max(z, 0) - z t + log(1 + exp(-|z|)) is the definition without its overflow.
+            size = np.abs(y_pred)
+            return np.maximum(y_pred, 0) - y_pred * target + np.log1p(np.exp(-size))
+        p = _clipped(y_pred)
+        return -(target * np.log(p) + (1 - target) * np.log1p(-p))
+
+    def element_gradient(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
+        target = self._smoothed(y_true)
+        if self.from_logits:
+            return _sigmoid(y_pred) - target
+        p = _clipped(y_pred)
+        return np.where(_inside(y_pred), (p - target) / (p * (1 - p)), 0)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "label_smoothing": self.label_smoothing,
+            "axis": self.axis,
+        }
+
+
+def _sigmoid(z: np.ndarray) -> np.ndarray:
+    """1 / (1 + exp(-z)) without overflow."""
+    small = np.exp(-np.abs(z))
+    return np.where(z >= 0, 1, small) / (1 + small)
+
+
+def _log_softmax(logits: np.ndarray) -> np.ndarray:
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+
+
+class CategoricalCrossentropy(_CrossentropyArguments):
+    """``-sum(t * log(p))`` over the classes, the predictions first divided by their sum.
+
+    Parameters
+    ----------
+    from_logits : bool
+        Whether the predictions are what a softmax would make probabilities of.
+    label_smoothing : float
+        From 0 to 1; how far targets are moved towards all classes alike.
+    axis : int
+        Only -1.
+
+    Examples
+    --------
+    >>> round(CategoricalCrossentropy()([[0.0, 1.0]], [[0.2, 0.8]]), 4)
+    0.2231
+    """
+
+    def __init__(
+        self,
+        from_logits: bool = False,
+        label_smoothing: float = 0.0,
+        axis: int = -1,
+        reduction: str | None = "sum_over_batch_size",
+        name: str | None = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__(from_logits, axis, reduction, name, dtype)
+        self.label_smoothing = _smoothing(label_smoothing, self)
+
+    def match(self, y_true: np.ndarray, y_pred: np.ndarray) -> Arrays:
+        return match_shape(y_true, y_pred, type(self).__name__)
+
+    def _smoothed(self, y_true: np.ndarray) -> np.ndarray:
+        if not self.label_smoothing:
+            return y_true
+        return y_true * (1.0 - self.label_smoothing) + self.label_smoothing / y_true.shape[-1]
+
+    def call(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
+        return -(self._smoothed(y_true) * _log_probabilities(y_pred, self.from_logits)).sum(-1)
+
+    def gradient(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
+        target = self._smoothed(y_true)
+        if self.from_logits:
+            return np.exp(_log_softmax(y_pred)) * target.sum(-1, keepdims=True) - target
+        share = y_pred / y_pred.sum(-1, keepdims=True)
+        dshare = np.where(_inside(share), -target / _clipped(share), 0)
+        return _through_division(dshare, share, y_pred)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "label_smoothing": self.label_smoothing,
+            "axis": self.axis,
+        }
+
+
+def _log_probabilities(y_pred: np.ndarray, from_logits: bool) -> np.ndarray:
+    if from_logits:
+        return _log_softmax(y_pred)
+    return np.log(_clipped(y_pred / y_pred.sum(-1, keepdims=True)))
+
+
+def _through_division(dshare: np.ndarray, share: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
+    """The gradient of p, given that of ``p / sum(p)``."""
+    return (dshare - (dshare * share).sum(-1, keepdims=True)) / y_pred.sum(-1, keepdims=True)
+
+
+class SparseCategoricalCrossentropy(_CrossentropyArguments):
+    """`CategoricalCrossentropy` of targets that are the numbers of the classes.
+
+    Targets have the shape of the predictions without the last axis, or with a last axis of 1.
+
+    Parameters
+    ----------
+    from_logits : bool
+        Whether the predictions are what a softmax would make probabilities of.
+    ignore_class : int, optional
+        Samples of this class do not count; it need not be a class of the predictions.
+    axis : int
+        Only -1.
+
+    Raises
+    ------
+    ValueError
+        For a class number that is not whole, or not below the number of classes.
+
+    Examples
+    --------
+    >>> round(SparseCategoricalCrossentropy()([1], [[0.2, 0.8]]), 4)
+    0.2231
+    """
+
+    def __init__(
+        self,
+        from_logits: bool = False,
+        ignore_class: int | None = None,
+        reduction: str | None = "sum_over_batch_size",
+        axis: int = -1,
+        name: str | None = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__(from_logits, axis, reduction, name, dtype)
+        self.ignore_class = ignore_class
+
+    def _targets(self, y_true: Any, dtype: np.dtype) -> np.ndarray:
+        labels = np.asarray(y_true)
+        if labels.dtype.kind in "iub":
+            return labels.astype(np.intp, copy=False)
+        numbers = super()._targets(y_true, np.dtype(np.float64))
+        whole = np.isfinite(numbers) & (numbers == np.rint(numbers))
+        if not whole.all():
+            wrong = numbers[~whole].flat[0]
+            raise ValueError(f"{type(self).__name__}: class numbers must be whole, got {wrong}.")
+        return numbers.astype(np.intp)
+
+    def match(self, y_true: np.ndarray, y_pred: np.ndarray) -> Arrays:
+        name = type(self).__name__
+        if y_pred.ndim < 1:
+            raise ValueError(f"{name}: the predictions must have a last axis of classes.")
+        labels = y_true[..., 0] if y_true.shape == (*y_pred.shape[:-1], 1) else y_true
+        if labels.shape != y_pred.shape[:-1]:
+            raise ValueError(
+                f"{name}: the targets must have the shape of the predictions without their last "
+                f"axis, {y_pred.shape[:-1]}, got {y_true.shape}."
+            )
+        counted = self.own_mask(labels)
+        checked = labels if counted is None else labels[counted]
+        if checked.size and not (0 <= checked.min() and checked.max() < y_pred.shape[-1]):
+            raise ValueError(
+                f"{name}: class numbers must be from 0 to {y_pred.shape[-1] - 1}, the predictions "
+                f"having {y_pred.shape[-1]} classes; got {checked.min()} to {checked.max()}."
+            )
+        return labels, y_pred
+
+    def own_mask(self, y_true: np.ndarray) -> np.ndarray | None:
+        return None if self.ignore_class is None else y_true != self.ignore_class
+
+    def _chosen(self, y_true: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Class numbers fit for indexing, (..., 1), and which of them count."""
+        counted = self.own_mask(y_true)
+        labels = y_true if counted is None else np.where(counted, y_true, 0)
+        return labels[..., None], counted
+
+    def call(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
+        labels, counted = self._chosen(y_true)
+        log_probabilities = _log_probabilities(y_pred, self.from_logits)
+        losses = -np.take_along_axis(log_probabilities, labels, axis=-1)[..., 0]
+        return losses if counted is None else np.where(counted, losses, 0)
+
+    def gradient(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
+        labels, counted = self._chosen(y_true)
+        if self.from_logits:
+            gradient = np.exp(_log_softmax(y_pred))
+            at_label = np.take_along_axis(gradient, labels, axis=-1)
+            np.put_along_axis(gradient, labels, at_label - 1, axis=-1)
+        else:
+            share = y_pred / y_pred.sum(-1, keepdims=True)
+            at_label = np.take_along_axis(share, labels, axis=-1)
+            dshare = np.zeros_like(share)
+            slope = np.where(_inside(at_label), -1 / _clipped(at_label), 0)
+            np.put_along_axis(dshare, labels, slope.astype(share.dtype), axis=-1)
+            gradient = _through_division(dshare, share, y_pred)
+        return gradient if counted is None else np.where(counted[..., None], gradient, 0)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "ignore_class": self.ignore_class}
+
+
+class CosineSimilarity(Loss):
+    """Minus the cosine of the angle between targets and predictions, -1 where they agree.
+
+    Examples
+    --------
+    >>> round(CosineSimilarity()([[1.0, 0.0]], [[3.0, 4.0]]), 4)
+    -0.6
+    """
+
+    def __init__(
+        self,
+        axis: int = -1,
+        reduction: str | None = "sum_over_batch_size",
+        name: str | None = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__(reduction, name, dtype)
+        self.axis = _last_axis(axis, self)
+
+    def match(self, y_true: np.ndarray, y_pred: np.ndarray) -> Arrays:
+        return match_shape(y_true, y_pred, type(self).__name__)
+
+    def call(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
+        return -(y_true * _inverse_norm(y_true) * y_pred * _inverse_norm(y_pred)).sum(-1)
+
+    def gradient(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
+        inverse = _inverse_norm(y_pred)
+        true_direction, direction = y_true * _inverse_norm(y_true), y_pred * inverse
+        along = direction * (true_direction * direction).sum(-1, keepdims=True)
+        # A norm that was too small to divide by was replaced by a constant.
+        return -inverse * (true_direction - np.where(inverse < 1 / EPSILON, along, 0))
+
+
+def _inverse_norm(x: np.ndarray) -> np.ndarray:
+    """1 / norm over the last axis, at most 1 / EPSILON."""
+    with np.errstate(divide="ignore"):
+        inverse = 1 / np.sqrt(np.square(x).sum(-1, keepdims=True))
+    return np.minimum(inverse, x.dtype.type(1 / EPSILON))
+
+
+class KLDivergence(Loss):
+    """``sum(t * log(t / p))``, both kept within 1e-7 and 1. Kullback and Leibler, 1951.
+
+    Examples
+    --------
+    >>> round(KLDivergence()([[0.5, 0.5]], [[0.25, 0.75]]), 4)
+    0.1438
+    """
+
+    def match(self, y_true: np.ndarray, y_pred: np.ndarray) -> Arrays:
+        return match_shape(y_true, y_pred, type(self).__name__)
+
+    def call(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
+        target, p = np.clip(y_true, EPSILON, 1), np.clip(y_pred, EPSILON, 1)
+        return (target * np.log(target / p)).sum(-1)
+
+    def gradient(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
+        target, p = np.clip(y_true, EPSILON, 1), np.clip(y_pred, EPSILON, 1)
+        return np.where(p == y_pred, -target / p, 0)
+
+
+class FunctionLoss(Loss):
+    """A function of (y_true, y_pred) as a loss, reduced and weighted like any other.
+
+    Parameters
+    ----------
+    function : callable
+        Returns the loss of every sample, or one number.
+    gradient : callable, optional
+        Returns what `Loss.gradient` returns; without it, the loss can be evaluated but a model
+        cannot be trained with it. By default the function's own attribute `gradient`, if any.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> FunctionLoss(lambda t, p: np.abs(t - p).max(axis=-1))([[0.0, 1.0]], [[1.0, 3.0]])
+    2.0
+    """
+
+    def __init__(
+        self,
+        function: Callable[[np.ndarray, np.ndarray], np.ndarray],
+        gradient: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None,
+        reduction: str | None = "sum_over_batch_size",
+        name: str | None = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__(reduction, name or getattr(function, "__name__", None), dtype)
+        self._function = function
+        self._gradient = gradient or getattr(function, "gradient", None)
+
+    def call(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
+        return self._function(y_true, y_pred)
+
+    def gradient(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
+        if self._gradient is None:
+            return super().gradient(y_true, y_pred)
+        return self._gradient(y_true, y_pred)
+
+
+class LossFunction:
+    """A loss class as a function of (y_true, y_pred) that returns the loss of every sample."""
+
+    def __init__(self, loss_class: type[Loss], name: str) -> None:
+        self.loss_class = loss_class
+        self.__name__ = self.__qualname__ = name
+
+    def __call__(self, y_true: Any, y_pred: Any, **arguments: Any) -> np.ndarray:
+        """The loss of every sample; `arguments` are those of the class."""
+        return self.loss_class(reduction=None, **arguments)(y_true, y_pred)
+
+    def __repr__(self) -> str:
+        return f"<function {self.__name__}>"
+
+
+binary_crossentropy = LossFunction(BinaryCrossentropy, "binary_crossentropy")
+categorical_crossentropy = LossFunction(CategoricalCrossentropy, "categorical_crossentropy")
+cosine_similarity = LossFunction(CosineSimilarity, "cosine_similarity")
+huber = LossFunction(Huber, "huber")
+kl_divergence = LossFunction(KLDivergence, "kl_divergence")
+log_cosh = LossFunction(LogCosh, "log_cosh")
+mean_absolute_error = LossFunction(MeanAbsoluteError, "mean_absolute_error")
+mean_squared_error = LossFunction(MeanSquaredError, "mean_squared_error")
+sparse_categorical_crossentropy = LossFunction(
+    SparseCategoricalCrossentropy, "sparse_categorical_crossentropy"
+)
+
+_REGISTRY: Registry[Loss] = Registry(
+    "loss",
+    Loss,
+    [
+        BinaryCrossentropy,
+        CategoricalCrossentropy,
+        CosineSimilarity,
+        Huber,
+        KLDivergence,
+        LogCosh,
+        MeanAbsoluteError,
+        MeanSquaredError,
+        SparseCategoricalCrossentropy,
+    ],
+    {
+        "BCE": BinaryCrossentropy,
+        "KLD": KLDivergence,
+        "MAE": MeanAbsoluteError,
+        "MSE": MeanSquaredError,
+        "bce": BinaryCrossentropy,
+        "huber_loss": Huber,
+        "kld": KLDivergence,
+        "kullback_leibler_divergence": KLDivergence,
+        "logcosh": LogCosh,
+        "mae": MeanAbsoluteError,
+        "mse": MeanSquaredError,
+    },
+)
+
+
+def get(identifier: Any) -> Loss:
+    """The loss that `identifier` stands for.
+
+    Parameters
+    ----------
+    identifier : str, Loss, its class, a function of this module, a dict saved by Keras, or a
+        function of (y_true, y_pred), which then serves for evaluation only.
+
+    Raises
+    ------
+    ValueError
+        For an unknown name.
+    TypeError
+        For anything else.
+
+    Examples
+    --------
+    >>> get("mse").name, get(huber).name
+    ('mean_squared_error', 'huber_loss')
+    """
+    if isinstance(identifier, LossFunction):
+        return identifier.loss_class()
+    if callable(identifier) and not isinstance(identifier, type | Loss):
+        return FunctionLoss(identifier)
+    return _REGISTRY.get(identifier)

@@ -561,7 +561,7 @@ class SparseCategoricalCrossentropy(_CrossentropyArguments):
             )
         counted = self.own_mask(labels)
         checked = labels if counted is None else labels[counted]
-        if checked.size and not (0 <= checked.min() and checked.max() < y_pred.shape[-1]):
+        if checked.size and not (checked.min() >= 0 and checked.max() < y_pred.shape[-1]):
             raise ValueError(
                 f"{name}: class numbers must be from 0 to {y_pred.shape[-1] - 1}, the predictions "
                 f"having {y_pred.shape[-1]} classes; got {checked.min()} to {checked.max()}."

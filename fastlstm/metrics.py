@@ -306,7 +306,7 @@ class SparseTopKCategoricalAccuracy(_MeanMetric):
     def values(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
         name, classes = type(self).__name__, y_pred.shape[-1]
         labels = _match_labels(y_true, y_pred, name).astype(np.intp)
-        if labels.size and not (0 <= labels.min() and labels.max() < classes):
+        if labels.size and not (labels.min() >= 0 and labels.max() < classes):
             raise ValueError(
                 f"{name}: class numbers must be from 0 to {classes - 1}, got "
                 f"{labels.min()} to {labels.max()}."

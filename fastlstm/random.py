@@ -51,7 +51,7 @@ def set_random_seed(seed: int) -> None:
     if checked >= _SEED_LIMIT:
         raise ValueError(f"set_random_seed: `seed` must be below {_SEED_LIMIT}, got {seed}.")
     random.seed(checked)
-    np.random.seed(checked)
+    np.random.seed(checked)  # noqa: NPY002 - programs may draw from NumPy's global generator
     _source = np.random.default_rng(checked)
 
 

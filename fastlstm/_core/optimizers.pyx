@@ -25,7 +25,8 @@ cdef inline Py_ssize_t size_of(real[::1] slot, Py_ssize_t otherwise) noexcept:
     return otherwise if slot is None else slot.shape[0]
 
 
-cdef int check_sizes(Py_ssize_t n, Py_ssize_t a, Py_ssize_t b, Py_ssize_t c, Py_ssize_t d) except -1:
+cdef int check_sizes(Py_ssize_t n, Py_ssize_t a, Py_ssize_t b, Py_ssize_t c,
+                     Py_ssize_t d) except -1:
     if a != n or b != n or c != n or d != n:
         raise ValueError(
             f"The buffers of an optimizer step must have one size, got {(n, a, b, c, d)}."

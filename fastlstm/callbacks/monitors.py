@@ -342,8 +342,7 @@ class ModelCheckpoint(MonitorCallback):
             return Path(str(self.filepath).format(**known))
         except KeyError as error:
             raise KeyError(
-                f"ModelCheckpoint: `filepath` names {error}, but there are only "
-                f"{', '.join(known)}."
+                f"ModelCheckpoint: `filepath` names {error}, but there are only {', '.join(known)}."
             ) from None
 
 
@@ -355,6 +354,8 @@ def _write_weights(path: Path, weights: list[np.ndarray]) -> None:
         with os.fdopen(handle, "wb") as file:
             arrays: dict[str, Any] = {f"w{index}": array for index, array in enumerate(weights)}
             np.savez(file, **arrays)
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)

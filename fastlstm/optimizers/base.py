@@ -278,9 +278,7 @@ class Optimizer:
                 kernels.clip_norm(buffer.gradients, buffer.bounds, self.clipnorm)
         elif self.clipvalue:
             for buffer in self._buffers:
-                np.clip(
-                    buffer.gradients, -self.clipvalue, self.clipvalue, out=buffer.gradients
-                )
+                np.clip(buffer.gradients, -self.clipvalue, self.clipvalue, out=buffer.gradients)
         elif self.global_clipnorm:
             norm = math.sqrt(sum(kernels.squared_norm(b.gradients) for b in self._buffers))
             if not norm <= self.global_clipnorm:

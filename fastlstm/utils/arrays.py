@@ -46,7 +46,7 @@ def to_categorical(x: Any, num_classes: int | None = None) -> np.ndarray:
         labels = labels[..., 0]
     if num_classes is None:
         num_classes = int(labels.max()) + 1 if labels.size else 0
-    if labels.size and not (0 <= labels.min() and labels.max() < num_classes):
+    if labels.size and not (labels.min() >= 0 and labels.max() < num_classes):
         raise ValueError(
             f"to_categorical: class numbers must be from 0 to {num_classes - 1}, "
             f"got {labels.min()} to {labels.max()}."

@@ -110,9 +110,7 @@ class Progbar:
     def _take(self, values: Iterable[tuple[str, float]], steps: int) -> None:
         for name, value in values:
             averaged = (
-                name not in self._shown_as_is
-                if self._averaged is None
-                else name in self._averaged
+                name not in self._shown_as_is if self._averaged is None else name in self._averaged
             )
             total, count = self._sums.get(name, (0.0, 0.0)) if averaged else (0.0, 0.0)
             weight = steps if averaged else 1
@@ -122,7 +120,7 @@ class Progbar:
         text = line.rstrip("\n")
         if self._redraws and self.verbose == 1:
             padding = " " * max(self._drawn_width - len(text), 0)
-            sys.stdout.write(f"\r{text}{padding}{line[len(text):]}")
+            sys.stdout.write(f"\r{text}{padding}{line[len(text) :]}")
         else:
             sys.stdout.write(line)
         sys.stdout.flush()

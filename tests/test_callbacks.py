@@ -1,0 +1,237 @@
+"""Callbacks: what they do to a real training, and with logs made up for the purpose."""
+
+import csv
+
+import numpy as np
+import pytest
+
+from fastlstm.callbacks import (
+    Callback,
+    CallbackList,
+    CSVLogger,
+    EarlyStopping,
+    LambdaCallback,
+    LearningRateScheduler,
+    ModelCheckpoint,
+    ReduceLROnPlateau,
+    TerminateOnNaN,
+)
+from fastlstm.layers import Dense
+from fastlstm.models import Sequential
+
+RNG = np.random.default_rng(0)
+X, Y = RNG.normal(size=(12, 3)), RNG.normal(size=(12, 1))
+
+
+class Stage:
+    """A model that only counts: its weight is the number of the epoch."""
+
+    def __init__(self):
+        self.epoch = -1.0
+        self.stop_training = False
+        self.optimizer = type("Optimizer", (), {"learning_rate": 1.0})()
+
+    def get_weights(self):
+        return [np.array([self.epoch])]
+
+    def set_weights(self, weights):
+        self.epoch = float(weights[0][0])
+
+
+def play(callback, results, name="val_loss"):
+    """Show `callback` one result an epoch; return the stage and the last epoch played."""
+    stage = Stage()
+    run = CallbackList([callback], model=stage, verbose=0, epochs=len(results), steps=1)
+    run.on_train_begin({})
+    for epoch, result in enumerate(results):
+        run.on_epoch_begin(epoch, {})
+        stage.epoch = float(epoch)
+        run.on_epoch_end(epoch, {name: result})
+        if stage.stop_training:
+            break
+    run.on_train_end({})
+    return stage, epoch
+
+
+def model():
+    model = Sequential([Dense(1, input_shape=(3,), dtype="float64")])
+    model.compile("sgd", "mse")
+    return model
+
+
+@pytest.mark.parametrize(
+    ("arguments", "results", "stops", "weights"),
+    [
+        ({"patience": 2}, [5, 4, 4, 4, 1], 3, 3),
+        ({"patience": 2, "restore_best_weights": True}, [5, 3, 4, 3.5, 1], 3, 1),
+        ({"patience": 0}, [5, 4, 4.5, 1], 2, 2),
+        ({"patience": 1, "min_delta": 0.5}, [5, 4.8, 4.7], 1, 1),
+        ({"patience": 1, "start_from_epoch": 2}, [1, 5, 5, 4, 5, 5], 4, 4),
+        ({"patience": 1, "baseline": 2.0}, [5, 1, 4, 4], 2, 2),
+        ({"patience": 2, "baseline": 2.0}, [5, 4, 3, 3.5, 1], 3, 3),
+        ({"patience": 5, "restore_best_weights": True}, [3, 1, 2], 2, 1),
+    ],
+)
+def test_early_stopping(arguments, results, stops, weights):
+    stage, last = play(EarlyStopping(**arguments), results)
+    assert (last, stage.epoch) == (stops, weights)
+
+
+def test_early_stopping_goes_up_for_accuracy():
+    early = EarlyStopping(monitor="val_accuracy", patience=1)
+    assert play(early, [0.5, 0.6, 0.6, 0.9], "val_accuracy")[1] == 2
+    down = EarlyStopping(monitor="val_accuracy", patience=1, mode="min")
+    assert play(down, [0.5, 0.6, 0.6, 0.9], "val_accuracy")[1] == 1
+
+
+def test_a_result_that_is_not_there_is_warned_of():
+    with pytest.warns(UserWarning, match="val_loss"):
+        play(EarlyStopping(patience=0), [1, 2], name="loss")
+
+
+def test_checkpoints_on_disk(tmp_path):
+    network = model()
+    path = tmp_path / "weights-{epoch:02d}-{loss:.3f}.npz"
+    after = []
+    keep = LambdaCallback(on_epoch_end=lambda epoch, logs: after.append(network.get_weights()))
+    history = network.fit(
+        X, Y, epochs=3, verbose=0, callbacks=[ModelCheckpoint(path, monitor="loss"), keep]
+    )
+    for epoch, (loss, weights) in enumerate(zip(history.history["loss"], after, strict=True), 1):
+        with np.load(tmp_path / f"weights-{epoch:02d}-{loss:.3f}.npz") as saved:
+            for k, want in enumerate(weights):
+                np.testing.assert_array_equal(saved[f"w{k}"], want)
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_best_checkpoint_in_memory():
+    best = ModelCheckpoint(monitor="val_loss", save_best_only=True)
+    play(best, [5, 2, 3, 1.5, 4])
+    assert best.best_weights[0].tolist() == [3.0]
+    assert best.best == 1.5
+
+
+def test_checkpoint_every_few_batches(tmp_path):
+    network = model()
+    callback = ModelCheckpoint(tmp_path / "{epoch}-{batch}.npz", monitor="loss", save_freq=4)
+    network.fit(X, Y, batch_size=2, epochs=2, verbose=0, callbacks=callback)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["1-4.npz", "2-2.npz", "2-6.npz"]
+
+
+def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "weights.npz"
+    network = model()
+    network.fit(X, Y, verbose=0, callbacks=ModelCheckpoint(path, monitor="loss"))
+    before = path.read_bytes()
+
+    def half(file, **arrays):
+        file.write(b"half of it")
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(np, "savez", half)
+    with pytest.raises(OSError, match="disk is full"):
+        network.fit(X, Y, verbose=0, callbacks=ModelCheckpoint(path, monitor="loss"))
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "results", "rate"),
+    [
+        ({"factor": 0.1, "patience": 2}, [3, 3, 3, 3, 3], 0.01),
+        ({"factor": 0.5, "patience": 1, "cooldown": 2}, [3, 3, 3, 3], 0.25),
+        ({"factor": 0.1, "patience": 1, "min_lr": 0.05}, [3, 3, 3, 3], 0.05),
+        ({"factor": 0.1, "patience": 2}, [5, 4, 3, 2], 1.0),
+    ],
+)
+def test_reduce_on_plateau(arguments, results, rate):
+    stage, _ = play(ReduceLROnPlateau(**arguments), results)
+    assert stage.optimizer.learning_rate == pytest.approx(rate)
+
+
+def test_learning_rate_scheduler():
+    network = model()
+    rates = []
+    history = network.fit(
+        X,
+        Y,
+        epochs=3,
+        verbose=0,
+        callbacks=[
+            LearningRateScheduler(lambda epoch, rate: rate / 2),
+            LambdaCallback(
+                on_epoch_end=lambda e, logs: rates.append(network.optimizer.learning_rate)
+            ),
+        ],
+    )
+    assert rates == pytest.approx([0.005, 0.0025, 0.00125])
+    assert history.history["learning_rate"] == pytest.approx(rates)
+
+
+def test_csv(tmp_path):
+    path = tmp_path / "log.csv"
+    network = model()
+    history = network.fit(
+        X, Y, validation_split=0.25, epochs=2, verbose=0, callbacks=CSVLogger(path)
+    ).history
+    more = network.fit(
+        X, Y, validation_split=0.25, verbose=0, callbacks=CSVLogger(path, append=True)
+    ).history
+    with open(path, newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["0", "1", "0"]
+    for name in ("loss", "val_loss"):
+        want = history[name] + more[name]
+        assert [float(row[name]) for row in rows] == pytest.approx(want)
+
+
+def test_nan_ends_training():
+    network = model()
+    x = X.copy()
+    x[0, 0] = np.nan
+    history = network.fit(x, Y, epochs=5, verbose=0, callbacks=TerminateOnNaN())
+    assert len(history.history["loss"]) == 1
+    assert network.stop_training
+
+
+def test_every_hook_is_called_in_order():
+    calls = []
+    hooks = [name for name in dir(Callback) if name.startswith("on_")]
+
+    def recorder(hook):
+        return lambda *arguments: calls.append(hook)
+
+    recording = LambdaCallback(**{hook: recorder(hook) for hook in hooks if "_batch_" in hook
+                                  or hook.endswith(("_begin", "_end"))})  # fmt: skip
+    network = model()
+    network.fit(X, Y, batch_size=6, verbose=0, validation_data=(X, Y), callbacks=[recording])
+    begin, end = "on_train_batch_begin", "on_train_batch_end"
+    wanted = ["on_train_begin", "on_epoch_begin", begin, end, begin, end, "on_test_begin"]
+    assert calls[:7] == wanted
+    assert calls[-3:] == ["on_test_end", "on_epoch_end", "on_train_end"]
+    calls.clear()
+    network.predict(X, callbacks=[recording])
+    assert calls[0] == "on_predict_begin"
+    assert calls[-1] == "on_predict_end"
+
+
+def test_hooks_that_do_nothing_are_not_called():
+    quiet = CallbackList([Callback(), EarlyStopping()], model=Stage(), verbose=0)
+    assert not quiet.calls("on_train_batch_end")
+    assert quiet.calls("on_epoch_end")
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: EarlyStopping(mode="up"), ValueError, "mode"),
+        (lambda: ModelCheckpoint(save_freq="batch"), ValueError, "save_freq"),
+        (lambda: ReduceLROnPlateau(factor=1.0), ValueError, "factor"),
+        (lambda: LambdaCallback(on_epoch_over=print), TypeError, "Did you mean 'on_epoch_end'"),
+        (lambda: LambdaCallback(on_epoch_end=3), TypeError, "must be a function"),
+        (lambda: CallbackList([EarlyStopping]), TypeError, "must be a fastlstm.callbacks"),
+    ],
+)
+def test_bad_arguments(make, error, message):
+    with pytest.raises(error, match=message):
+        make()

@@ -1,0 +1,231 @@
+"""Losses against plain formulas, their gradients against central differences, weights and masks."""
+
+import pickle
+
+import numpy as np
+import pytest
+
+from fastlstm import gradcheck, losses
+
+RNG = np.random.default_rng(0)
+P = RNG.uniform(0.05, 0.95, size=(4, 3, 5))
+SHARES = P / P.sum(axis=-1, keepdims=True)
+Y = RNG.uniform(0.05, 0.95, size=(4, 3, 5))
+LABELS = RNG.integers(0, 5, size=(4, 3))
+ONE_HOT = np.eye(5)[LABELS]
+BITS = (RNG.random((4, 3, 5)) < 0.5) * 1.0
+LOGITS = RNG.normal(size=(4, 3, 5))
+MASK = RNG.random((4, 3)) < 0.6
+
+
+def softmax(z):
+    e = np.exp(z - z.max(axis=-1, keepdims=True))
+    return e / e.sum(axis=-1, keepdims=True)
+
+
+def sigmoid(z):
+    return 1 / (1 + np.exp(-z))
+
+
+def binary(y, p):
+    return -(y * np.log(p) + (1 - y) * np.log(1 - p)).mean(axis=-1)
+
+
+def huber(error, delta):
+    size = np.abs(error)
+    return np.where(size <= delta, 0.5 * size**2, delta * (size - 0.5 * delta)).mean(axis=-1)
+
+
+def unit(x):
+    return x / np.linalg.norm(x, axis=-1, keepdims=True)
+
+
+# name, arguments, targets, predictions, and the loss of each sample by its own formula
+CASES = [
+    ("MeanSquaredError", {}, Y, P, ((P - Y) ** 2).mean(axis=-1)),
+    ("MeanAbsoluteError", {}, Y, P, np.abs(P - Y).mean(axis=-1)),
+    ("Huber", {"delta": 0.2}, Y, P, huber(P - Y, 0.2)),
+    ("Huber", {}, Y, 3 * P, huber(3 * P - Y, 1.0)),
+    ("LogCosh", {}, Y, P, np.log(np.cosh(P - Y)).mean(axis=-1)),
+    ("BinaryCrossentropy", {}, BITS, P, binary(BITS, P)),
+    ("BinaryCrossentropy", {"from_logits": True}, BITS, LOGITS, binary(BITS, sigmoid(LOGITS))),
+    ("BinaryCrossentropy", {"label_smoothing": 0.1}, BITS, P, binary(0.9 * BITS + 0.05, P)),
+    ("CategoricalCrossentropy", {}, ONE_HOT, P, -(ONE_HOT * np.log(SHARES)).sum(axis=-1)),
+    (
+        "CategoricalCrossentropy",
+        {"from_logits": True},
+        ONE_HOT,
+        LOGITS,
+        -(ONE_HOT * np.log(softmax(LOGITS))).sum(axis=-1),
+    ),
+    (
+        "CategoricalCrossentropy",
+        {"label_smoothing": 0.2},
+        ONE_HOT,
+        SHARES,
+        -((0.8 * ONE_HOT + 0.04) * np.log(SHARES)).sum(axis=-1),
+    ),
+    (
+        "SparseCategoricalCrossentropy",
+        {},
+        LABELS,
+        SHARES,
+        -np.log(np.take_along_axis(SHARES, LABELS[..., None], -1))[..., 0],
+    ),
+    (
+        "SparseCategoricalCrossentropy",
+        {"from_logits": True},
+        LABELS,
+        LOGITS,
+        -np.log(np.take_along_axis(softmax(LOGITS), LABELS[..., None], -1))[..., 0],
+    ),
+    ("CosineSimilarity", {}, Y, P, -(unit(Y) * unit(P)).sum(axis=-1)),
+    ("KLDivergence", {}, Y, P, (Y * np.log(Y / P)).sum(axis=-1)),
+]
+IDS = [f"{name}-{'-'.join(arguments)}" for name, arguments, *_ in CASES]
+
+
+@pytest.mark.parametrize(("name", "arguments", "y", "p", "each"), CASES, ids=IDS)
+def test_values(name, arguments, y, p, each):
+    loss = getattr(losses, name)
+    whole = loss(**arguments)
+    assert whole(y, p) == pytest.approx(each.mean(), rel=1e-6)
+    np.testing.assert_allclose(loss(reduction=None, **arguments)(y, p), each, rtol=1e-6)
+    assert loss(reduction="sum", **arguments)(y, p) == pytest.approx(each.sum(), rel=1e-6)
+    by_row, by_step = np.arange(1.0, 5.0), RNG.uniform(0.5, 2, size=(4, 3))
+    assert whole(y, p, sample_weight=by_row) == pytest.approx((each * by_row[:, None]).mean())
+    assert whole(y, p, sample_weight=by_step) == pytest.approx((each * by_step).mean())
+    # A mask takes the mean over the steps that count.
+    assert whole(y, p, mask=MASK) == pytest.approx(each[MASK].mean(), rel=1e-6)
+    both = whole(y, p, sample_weight=by_step, mask=MASK)
+    assert both == pytest.approx((each * by_step)[MASK].sum() / MASK.sum(), rel=1e-6)
+
+
+@pytest.mark.parametrize(("name", "arguments", "y", "p", "each"), CASES, ids=IDS)
+@pytest.mark.parametrize("weight", [None, RNG.uniform(0.5, 2, size=(4, 3))], ids=["", "weighted"])
+@pytest.mark.parametrize("mask", [None, MASK], ids=["", "masked"])
+@pytest.mark.parametrize("reduction", ["sum_over_batch_size", "sum"])
+def test_gradients(name, arguments, y, p, each, weight, mask, reduction):
+    loss = getattr(losses, name)(reduction=reduction, **arguments)
+    gradcheck(
+        lambda p: loss.value_and_gradient(y, p, sample_weight=weight, mask=mask),
+        p,
+        step=1e-4,
+        rtol=5e-6,
+        atol=1e-8,
+    )
+    value, _ = loss.value_and_gradient(y, p, sample_weight=weight, mask=mask)
+    assert value == pytest.approx(loss(y, p, sample_weight=weight, mask=mask), rel=1e-12)
+
+
+def test_ignored_class():
+    loss = losses.SparseCategoricalCrossentropy(ignore_class=2)
+    each = -np.log(np.take_along_axis(SHARES, LABELS[..., None], -1))[..., 0]
+    assert loss(LABELS, SHARES) == pytest.approx(each[LABELS != 2].mean(), rel=1e-6)
+    _, gradient = loss.value_and_gradient(LABELS, SHARES)
+    assert not gradient[LABELS == 2].any()
+    assert gradient[LABELS != 2].any(axis=-1).all()
+
+
+@pytest.mark.parametrize("name", ["mse", "binary_crossentropy"])
+def test_targets_without_the_last_axis(name):
+    loss, p = losses.get(name), P[:, 0, :1]
+    bits = BITS[:, 0, 0]
+    assert loss(bits, p) == pytest.approx(loss(bits[:, None], p), rel=1e-12)
+    assert loss.value_and_gradient(bits, p)[1].shape == p.shape
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_gradient_has_the_type_of_the_predictions(dtype):
+    for name, arguments, y, p, _ in CASES:
+        _, gradient = getattr(losses, name)(**arguments).value_and_gradient(y, p.astype(dtype))
+        assert gradient.dtype == dtype
+        assert gradient.shape == p.shape
+
+
+def test_certainty_stays_finite():
+    sure = np.array([[0.0, 1.0]])
+    for name in ("binary_crossentropy", "categorical_crossentropy"):
+        value, gradient = losses.get(name).value_and_gradient(np.array([[1.0, 0.0]]), sure)
+        assert np.isfinite(value)
+        assert np.isfinite(gradient).all()
+    far = np.array([[800.0, -800.0]])
+    loss = losses.BinaryCrossentropy(from_logits=True)
+    assert loss(np.array([[0.0, 1.0]]), far) == pytest.approx(800)
+
+
+def test_steps_all_masked_cost_nothing():
+    value, gradient = losses.get("mse").value_and_gradient(Y, P, mask=np.zeros((4, 3), bool))
+    assert value == 0
+    assert not gradient.any()
+
+
+@pytest.mark.parametrize(
+    ("name", "cls"),
+    [
+        ("mse", losses.MeanSquaredError),
+        ("mean_squared_error", losses.MeanSquaredError),
+        ("MSE", losses.MeanSquaredError),
+        ("mae", losses.MeanAbsoluteError),
+        ("huber", losses.Huber),
+        ("log_cosh", losses.LogCosh),
+        ("binary_crossentropy", losses.BinaryCrossentropy),
+        ("categorical_crossentropy", losses.CategoricalCrossentropy),
+        ("sparse_categorical_crossentropy", losses.SparseCategoricalCrossentropy),
+        ("cosine_similarity", losses.CosineSimilarity),
+        ("kl_divergence", losses.KLDivergence),
+    ],
+)
+def test_names(name, cls):
+    assert type(losses.get(name)) is cls
+
+
+@pytest.mark.parametrize(("name", "arguments", "y", "p", "each"), CASES, ids=IDS)
+def test_configs_and_pickles(name, arguments, y, p, each):
+    loss = getattr(losses, name)(**arguments)
+    for again in (type(loss).from_config(loss.get_config()), pickle.loads(pickle.dumps(loss))):
+        assert again(y, p) == loss(y, p)
+
+
+def test_functions_evaluate_but_do_not_train():
+    def quartic(y_true, y_pred):
+        return ((y_pred - y_true) ** 4).mean(axis=-1)
+
+    loss = losses.get(quartic)
+    assert loss(Y, P) == pytest.approx(((P - Y) ** 4).mean())
+    with pytest.raises(TypeError, match="gradient"):
+        loss.value_and_gradient(Y, P)
+
+
+class Quartic(losses.Loss):
+    def call(self, y_true, y_pred):
+        return ((y_pred - y_true) ** 4).mean(axis=-1)
+
+    def gradient(self, y_true, y_pred):
+        return 4 * (y_pred - y_true) ** 3 / y_pred.shape[-1]
+
+
+def test_own_losses_train():
+    gradcheck(lambda p: Quartic().value_and_gradient(Y, p, mask=MASK), P, atol=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("use", "error", "message"),
+    [
+        (lambda: losses.get("msee"), ValueError, "Did you mean"),
+        (lambda: losses.get(3), (TypeError, ValueError), "3"),
+        (lambda: losses.get("mse")(np.ones((4, 3)), np.ones((4, 2))), ValueError, r"\(4, 2\)"),
+        (lambda: losses.get("mse")(np.full((2, 2), "a"), np.ones((2, 2))), TypeError, "real"),
+        (
+            lambda: losses.get("sparse_categorical_crossentropy")([5], np.ones((1, 5)) / 5),
+            ValueError,
+            "5",
+        ),
+        (lambda: losses.Huber(delta="a"), TypeError, "delta"),
+        (lambda: losses.BinaryCrossentropy(label_smoothing=2), ValueError, "label_smoothing"),
+        (lambda: losses.MeanSquaredError(reduction="all"), ValueError, "reduction"),
+    ],
+)
+def test_errors(use, error, message):
+    with pytest.raises(error, match=message):
+        use()

@@ -76,6 +76,26 @@ def test_no_cache(cache):
         functional.dense_backward(cache, np.ones(3))
 
 
+@pytest.mark.parametrize("name", ["x", "kernel", "recurrent_kernel"])
+@pytest.mark.parametrize("shape", [(9, 9, 9), (90, 40), (1, 1, 1), (7,)])
+def test_arrays_resized_under_the_cache(name, shape):
+    case = random_case(SHAPE)
+    cache = case.forward(functional)[3]
+    case.arrays[name].resize(shape, refcheck=False)
+    with pytest.raises(ValueError):
+        functional.lstm_backward(cache)
+
+
+@pytest.mark.parametrize("shape", [(9, 3), (3, 9), (1,)])
+def test_arrays_resized_under_a_dense_cache(shape):
+    for name in ("x", "kernel"):
+        arrays = {"x": np.ones((2, 3)), "kernel": np.ones((3, 4))}
+        y, cache = functional.dense_forward(**arrays, activation="tanh", training=True)
+        arrays[name].resize(shape, refcheck=False)
+        with pytest.raises(ValueError):
+            functional.dense_backward(cache, y)
+
+
 def test_an_empty_cache_is_refused():
     cache = type(call()[3])()
     with pytest.raises(ValueError, match="training=True"):

@@ -86,7 +86,7 @@ def test_activity_regularizers_count():
     )
     x, y = normal(4, 3, 2), normal(4, 3, 2)
     model.compile("sgd", "mse")
-    prediction = model.predict(x)
+    prediction = model(x)
     states = model.layers[0](x)
     penalties = 0.01 * (np.sum(states**2) + np.sum(np.abs(prediction))) / 4
     want = np.mean((prediction - y) ** 2) + penalties
@@ -371,11 +371,15 @@ def test_not_compiled_and_no_loss():
         model.fit(np.ones((2, 3)), np.ones((2, 1)), verbose=0)
 
 
-def test_predict_before_build_builds():
+@pytest.mark.parametrize("what", ["predict", "predict_on_batch"])
+def test_predict_before_build(what):
     model = Sequential([LSTM(3), Dense(1)])
+    with pytest.raises(ValueError, match=f'Sequential "sequential_.*is not built yet, so `{what}`'):
+        getattr(model, what)(X)
     assert not model.built
-    assert model.predict(X).shape == (10, 1)
-    assert model.built
+    model.compile("sgd", "mse")
+    model.fit(X, Y, verbose=0)
+    assert getattr(model, what)(X).shape == (10, 1)
 
 
 def test_weights_set_by_hand_are_checked():

@@ -16,6 +16,7 @@ cdef class DenseCache:
     """What `backward` needs of one `forward`: the inputs and the pre-activations z."""
 
     cdef readonly object x, kernel, z, has_bias
+    cdef Py_ssize_t rows
     cdef int activation
     cdef bint linear
 
@@ -116,7 +117,8 @@ def forward(x, kernel, bias, *, str activation, bint training):
             f"got {x.shape}."
         )
     cache.x, cache.kernel, cache.has_bias = x, kernel, bias is not None
-    rows = x.reshape(x.size // inputs, inputs)
+    cache.rows = x.size // inputs
+    rows = x.reshape(cache.rows, inputs)
     if dtype == arguments.FLOAT32:
         y = _forward[float](cache, bias, training, rows, kernel)
     else:
@@ -131,10 +133,15 @@ def backward(DenseCache cache not None, dy):
             "dense_backward: `cache` must come from dense_forward(..., training=True)."
         )
     inputs, units = cache.kernel.shape
+    rows = cache.rows
+    if cache.x.size != rows * inputs or cache.z is not None and cache.z.shape != (rows, units):
+        raise ValueError(
+            "dense_backward: the arrays that `cache` refers to have been resized since "
+            "dense_forward; run it again."
+        )
     shape = (*cache.x.shape[:cache.x.ndim - 1], units)
     dtype = cache.kernel.dtype
     dy = arguments.array_of_shape(dy, dtype, shape, "dense_backward: `dy`", "(..., U)")
-    rows = cache.x.size // inputs
     x, dy = cache.x.reshape(rows, inputs), dy.reshape(rows, units)
     if dtype == arguments.FLOAT32:
         dx, dkernel, dbias = _backward[float](cache, dy, x, cache.kernel)

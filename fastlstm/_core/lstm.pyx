@@ -280,6 +280,22 @@ cdef Sizes _sizes_of(x, recurrent_kernel):
     return size
 
 
+cdef _require_intact(LSTMCache cache, Sizes size):
+    """Refuse a cache whose arrays were resized in place since, as `ndarray.resize` can."""
+    width = 4 * size.units
+    if (
+        cache.gates.shape != (size.batch, size.steps, width)
+        or cache.h.shape != (size.batch, size.steps, size.units)
+        or cache.c.shape != cache.h.shape
+        or cache.kernel.shape != (size.features, width)
+        or cache.recurrent_kernel.shape != (size.units, width)
+    ):
+        raise ValueError(
+            "lstm_backward: the arrays that `cache` refers to have been resized since "
+            "lstm_forward; run it again."
+        )
+
+
 def forward(x, kernel, recurrent_kernel, bias, h0, c0, *, mask, str activation,
             str recurrent_activation, bint go_backwards, bint zero_output_for_mask,
             bint training):
@@ -344,6 +360,7 @@ def backward(LSTMCache cache not None, dy, dh, dc):
             "lstm_backward: `cache` must come from lstm_forward(..., training=True)."
         )
     cdef Sizes size = _sizes_of(cache.x, cache.recurrent_kernel)
+    _require_intact(cache, size)
     dtype = cache.kernel.dtype
     if dy is not None:
         dy = arguments.array_of_shape(

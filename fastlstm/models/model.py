@@ -167,7 +167,7 @@ class Model(Trainer, Layer):
         if not self.built:
             raise ValueError(
                 f"{self.label} is not built yet, so `{what}` cannot work: give its first layer "
-                f"an `input_shape`, or call the model on data first."
+                f"an `input_shape`, or fit the model or call it on data first."
             )
 
     def reset_states(self) -> None:

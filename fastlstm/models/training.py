@@ -455,8 +455,10 @@ class Trainer:
         Unlike Keras 3 it prints nothing by default, as the Keras of the tutorials did. Safe to
         call from several threads at once, unless a layer is stateful.
 
-        Raises ``ValueError`` or ``TypeError`` for data that do not fit the inputs.
+        Raises ``ValueError`` for a model that is not built, which has no weights to predict with,
+        and ``ValueError`` or ``TypeError`` for data that do not fit the inputs.
         """
+        self._require_built("predict")  # type: ignore[attr-defined]
         data = self._data("predict", x, None, None, None, batch_size, steps)
         count = len(data) if steps is None else steps
         level = _verbosity(verbose)
@@ -519,7 +521,8 @@ class Trainer:
         return _returned(objective.logs(), return_dict)
 
     def predict_on_batch(self, x: Any) -> Any:
-        """The outputs for one batch."""
+        """The outputs for one batch; refuses what `predict` refuses."""
+        self._require_built("predict_on_batch")  # type: ignore[attr-defined]
         arrays = self._standard_inputs("predict_on_batch", x)
         return self._structured(self.graph.run(arrays)[0])  # type: ignore[attr-defined]
 

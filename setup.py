@@ -55,11 +55,18 @@ class BuildExtensions(build_ext):
     """Compiles the kernels, and lays OpenBLAS beside the extension that links to it."""
 
     def run(self) -> None:
-        """Build; OpenBLAS goes where the extensions go, for an editable install the source."""
+        """Build, and lay what was built into the source tree as well, OpenBLAS beside it.
+
+        An editable install needs it there, and so does ``pip install . && python -m fastlstm``
+        in a checkout: `python -m` looks into the current folder before it looks for what was
+        installed.
+        """
         self.vendor_openblas(Path(self.build_lib) / OPENBLAS)
-        if self.inplace:
-            self.vendor_openblas(OPENBLAS)
         super().run()
+        if os.access(".", os.W_OK):
+            self.vendor_openblas(OPENBLAS)
+            if not self.inplace:
+                self.copy_extensions_to_source()
 
     def build_extension(self, ext: Extension) -> None:
         """Link the kernels' objects into the module that holds them."""

@@ -19,7 +19,8 @@ from setuptools.command.build_ext import build_ext
 
 CSRC = Path("csrc")
 OPENBLAS = Path("fastlstm/_openblas")
-HEADERS = sorted(str(path) for path in CSRC.glob("*.h"))
+# The objects are no sources of their extension, so it must hear of their files otherwise.
+C_FILES = sorted(str(path) for path in CSRC.glob("*.[ch]"))
 LIMITED_API = ("Py_LIMITED_API", "0x030B0000")
 # Without contraction the text of a formula decides how it is rounded, on every compiler.
 C_FLAGS = ["-std=c11", "-O3", "-g0", "-ffp-contract=off", "-fvisibility=hidden", "-Wall", "-Wextra"]
@@ -45,7 +46,7 @@ def extension(name: str, **options: list[str]) -> Extension:
         include_dirs=[str(CSRC), scipy_openblas32.get_include_dir()],
         define_macros=[LIMITED_API],
         extra_compile_args=["-O3", "-g0", "-ffp-contract=off", "-Wno-discarded-qualifiers"],
-        depends=HEADERS,
+        depends=C_FILES,
         py_limited_api=True,
         **options,
     )
@@ -93,7 +94,7 @@ class BuildExtensions(build_ext):
             output_dir=str(Path(self.build_temp) / folder),
             include_dirs=[str(CSRC)],
             extra_postargs=flags,
-            depends=HEADERS,
+            depends=C_FILES,
         )
 
     def vendor_openblas(self, folder: Path) -> None:

@@ -5,6 +5,13 @@ from collections.abc import Iterator
 import pytest
 
 from fastlstm._core import kernels
+from fastlstm.utils import set_random_seed
+
+
+@pytest.fixture(autouse=True)
+def _repeatable() -> None:
+    """The same random weights in every run, whatever ran before."""
+    set_random_seed(1234)
 
 
 @pytest.fixture(params=kernels.available_isas())

@@ -305,6 +305,11 @@ def test_config_round_trip():
             "named 'a'",
         ),
         (lambda x, y: Sequential().pop(), ValueError, "no layer to remove"),
+        (
+            lambda x, y: Sequential([LSTM(2, return_state=True, input_shape=(3, 1))]),
+            ValueError,
+            "has 3 outputs",
+        ),
         (lambda x, y: Sequential([Dense(1)]).summary(), ValueError, "not built yet"),
         (lambda x, y: Sequential([Dense(1)]).count_params(), ValueError, "not built yet"),
         (lambda x, y: Model(x, y).get_layer("dense"), ValueError, "the name of a layer"),

@@ -85,8 +85,14 @@ def test_activity_regularizers_count():
         ]
     )
     x, y = normal(4, 3, 2), normal(4, 3, 2)
+    model.build((None, 3, 2))
+    weights = [normal(*w.shape) for w in model.weights]
+    # Predictions above zero, away from the kink of l1.
+    weights[-1] += 6
+    model.set_weights(weights)
     model.compile("sgd", "mse")
     prediction = model(x)
+    assert prediction.min() > 0.5
     states = model.layers[0](x)
     penalties = 0.01 * (np.sum(states**2) + np.sum(np.abs(prediction))) / 4
     want = np.mean((prediction - y) ** 2) + penalties
@@ -123,6 +129,20 @@ def test_several_outputs_by_name():
     a, b = model.predict(X)
     assert a.shape == (10, 1)
     assert b.shape == (10, 2)
+
+
+def test_outputs_of_one_layer_have_names_of_their_own():
+    x = Input(shape=(4, 2))
+    model = Model(x, LSTM(3, return_state=True, name="lstm")(x))
+    model.compile("sgd", ["mse", "mae", None])
+    logs = model.fit(X, [normal(10, 3), normal(10, 3), None], verbose=0).history
+    assert list(logs) == ["loss", "lstm_loss", "lstm_1_loss"]
+
+
+def test_compile_before_build_knows_the_output():
+    model = Sequential([LSTM(3), Dense(1, name="out")])
+    model.compile("sgd", loss={"out": "mse"})
+    assert list(model.fit(X, {"out": Y}, verbose=0).history) == ["loss"]
 
 
 def test_accuracy_for_sequence_labels():

@@ -104,12 +104,12 @@ class Model(Trainer, Layer):
     @property
     def input_names(self) -> list[str]:
         """How the inputs are called in a dict of data."""
-        return self._input_names or [_source_name(tensor) for tensor in self.inputs]
+        return self._input_names or _unlike([_source_name(tensor) for tensor in self.inputs])
 
     @property
     def output_names(self) -> list[str]:
         """How the outputs are called in logs and in a dict of targets."""
-        return self._output_names or [_source_name(tensor) for tensor in self.outputs]
+        return self._output_names or _unlike([_source_name(tensor) for tensor in self.outputs])
 
     @property
     def input(self) -> Any:
@@ -313,6 +313,14 @@ class Model(Trainer, Layer):
 
 def _source_name(tensor: SymbolicTensor) -> str:
     return tensor.node.layer.name if tensor.node is not None else "input"
+
+
+def _unlike(names: list[str]) -> list[str]:
+    """The names with a number behind those that came before: a layer may have several outputs."""
+    return [
+        f"{name}_{names[:place].count(name)}" if name in names[:place] else name
+        for place, name in enumerate(names)
+    ]
 
 
 def _holds_arrays(inputs: Any) -> bool:

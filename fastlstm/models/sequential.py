@@ -62,6 +62,11 @@ class Sequential(Model):
         """The layers in order, without the input."""
         return list(self._stack)
 
+    @property
+    def output_names(self) -> list[str]:
+        """The name of the last layer, also before the model is built."""
+        return [self._stack[-1].name] if self._stack else ["output"]
+
     def add(self, layer: Any) -> None:
         """Put a layer on top."""
         if isinstance(layer, SymbolicTensor) and layer.node and layer.node.inputs is None:
@@ -124,13 +129,13 @@ class Sequential(Model):
         tensor = source.output
         made = []
         for layer in self._stack:
-            if isinstance(tensor, list):
-                raise ValueError(
-                    f"{self.label}: {layer.label} would get {len(tensor)} inputs: in a stack "
-                    f"every layer has one output. Use Model instead."
-                )
             tensor = layer(tensor)
             made.append(layer._nodes[-1])
+            if isinstance(tensor, list):
+                raise ValueError(
+                    f"{self.label}: {layer.label} has {len(tensor)} outputs: in a stack every "
+                    f"layer has one. Use Model instead."
+                )
         self._chain = made
         self._set_graph(source.output, tensor)
         self._layers = list(self._stack)

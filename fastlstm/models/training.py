@@ -89,9 +89,7 @@ class Trainer:
             "weighted_metrics": weighted_metrics,
         }
         new_optimizer = optimizers.get(optimizer)
-        # A Sequential does not know its output's name yet; one output always has one name.
-        names = self.output_names if self.built else ["output"]  # type: ignore[attr-defined]
-        objective = Objective(names, **arguments)
+        objective = Objective(self.output_names, **arguments)  # type: ignore[attr-defined]
         self.optimizer, self._objective, self._compile_arguments = (
             new_optimizer,
             objective,

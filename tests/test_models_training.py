@@ -349,6 +349,9 @@ def test_progress(capsys):
         ({"validation_split": 1.0}, ValueError, r"\[0, 1\)"),
         ({"validation_split": 0.999}, ValueError, "leaves nothing"),
         ({"validation_data": X}, ValueError, "validation_data"),
+        ({"steps_per_epoch": -1}, ValueError, "number of steps must be a positive integer"),
+        ({"initial_epoch": "a"}, TypeError, "`initial_epoch`"),
+        ({"class_weight": 3}, TypeError, "must be a dict of label to weight"),
         ({"verbose": 3}, ValueError, "`verbose` must be"),
         ({"callbacks": [3]}, TypeError, "callback"),
     ],
@@ -371,6 +374,7 @@ def test_fit_refuses_and_changes_nothing(arguments, error, message):
         ({"metrix": []}, TypeError, "metrics"),
         ({"loss": {"other": "mse"}}, ValueError, "unknown outputs"),
         ({"loss": ["mse", "mse"]}, ValueError, "one entry for each"),
+        ({"loss_weights": "a"}, TypeError, "`loss_weights` must be"),
     ],
 )
 def test_compile_refuses_and_stays_compiled(arguments, error, message):

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastlstm import losses, metrics
+from fastlstm._numbers import real_number
 from fastlstm.layers.weight import Weight
 from fastlstm.models.data import Batch
 
@@ -41,7 +42,9 @@ class Objective:
         if loss is not None and not any(self.losses):
             raise ValueError("`loss` names no output with a loss.")
         shares = _per_output("loss_weights", loss_weights, self.names, spread=False)
-        self.loss_weights = [1.0 if share is None else float(share) for share in shares]
+        self.loss_weights = [
+            1.0 if share is None else real_number("`loss_weights`", share) for share in shares
+        ]
         self._specs = [
             [(spec, False) for spec in _as_specs(plain)]
             + [(spec, True) for spec in _as_specs(weighted)]

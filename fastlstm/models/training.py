@@ -132,16 +132,14 @@ class Trainer:
         for name, tensor, value in zip(
             names, self.inputs, in_order(f"{who}: x", x, names), strict=True
         ):
-            what = f"{who}: the input {name!r}"
+            what = f"{self._label}: {who}: the input {name!r}"
             array = numeric(what, value, self._dtype_for(tensor))
             fits = array.ndim == len(tensor.shape) and all(
                 known is None or known == size
                 for known, size in zip(tensor.shape[1:], array.shape[1:], strict=True)
             )
             if not fits:
-                raise ValueError(
-                    f"{self._label}: {what} must have shape {tensor.shape}, got {array.shape}."
-                )
+                raise ValueError(f"{what} must have shape {tensor.shape}, got {array.shape}.")
             arrays.append(array)
         return arrays
 
@@ -169,7 +167,9 @@ class Trainer:
         arrays = self._standard_inputs(who, x)
         names = self.output_names  # type: ignore[attr-defined]
         targets = [
-            None if value is None else numeric(f"{who}: the targets {name!r}", value, None)
+            None
+            if value is None
+            else numeric(f"{self._label}: {who}: the targets {name!r}", value, None)
             for name, value in zip(names, in_order(f"{who}: y", y, names), strict=True)
         ]
         weights = [
@@ -196,6 +196,12 @@ class Trainer:
         batch_size: int | None,
         steps: int | None,
     ) -> ArrayData | IterableData:
+        if steps is not None:
+            check_positive_int(f"{who}: the number of steps", steps)
+        if class_weight is not None and not isinstance(class_weight, Mapping):
+            raise TypeError(
+                f"{who}: `class_weight` must be a dict of label to weight, got {class_weight!r}."
+            )
         if is_iterable_of_batches(x):
             if y is not None or sample_weight is not None:
                 raise ValueError(
@@ -319,6 +325,8 @@ class Trainer:
         """
         self._compiled_objective("fit")
         epochs = check_positive_int("fit: `epochs`", epochs)
+        if initial_epoch:
+            check_positive_int("fit: `initial_epoch`", initial_epoch)
         data = self._data("fit", x, y, sample_weight, class_weight, batch_size, steps_per_epoch)
         validation = self._validation_data(
             validation_data, validation_batch_size or batch_size, validation_steps

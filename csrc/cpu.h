@@ -4,6 +4,10 @@
 #ifndef FASTLSTM_CPU_H
 #define FASTLSTM_CPU_H
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
 enum isa { ISA_BASELINE, ISA_AVX2, ISA_AVX512, ISA_NEON, ISA_COUNT };
 
 /* The compiler's own checks look at CPUID and at XCR0, so a kernel that has not enabled the ZMM
@@ -25,14 +29,16 @@ static inline int cpu_has(enum isa isa)
     return isa == ISA_BASELINE;
 }
 
-static inline int cpu_is_amd(void)
+/* The family of an AMD CPU (0x19: Zen 3 and 4, 0x1a: Zen 5), 0 for any other maker. */
+static inline int cpu_amd_family(void)
 {
 #if defined(__x86_64__)
+    unsigned int eax, ebx, ecx, edx;
     __builtin_cpu_init();
-    return __builtin_cpu_is("amd") != 0;
-#else
-    return 0;
+    if (__builtin_cpu_is("amd") && __get_cpuid(1, &eax, &ebx, &ecx, &edx))
+        return (int)((eax >> 8 & 0xf) + (eax >> 20 & 0xff));
 #endif
+    return 0;
 }
 
 /* Denormal numbers cost up to a hundred cycles each, and states decay into them. A pass treats

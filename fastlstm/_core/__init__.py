@@ -8,6 +8,9 @@ from contextlib import contextmanager
 
 from fastlstm._core import kernels
 
+# Families of AMD CPUs as CPUID counts them; Zen 3 shares the first and lacks AVX-512.
+ZEN_4, ZEN_5 = 0x19, 0x1A
+
 
 @contextmanager
 def _environment(settings: dict[str, str]) -> Iterator[None]:
@@ -24,20 +27,31 @@ def _environment(settings: dict[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
+def _best_openblas_core() -> str | None:
+    """The kernels that OpenBLAS 0.3.34 shall use where its own choice is not the fastest.
+
+    It takes its AVX-512 kernels on Zen 4, whose units are 256 bits wide: a forward pass takes up
+    to 1.6 times as long as with the Haswell ones. It does not know Zen 5 and takes the Haswell
+    kernels there, which reach half the peak. ``benchmarks/bench_blas.py`` compares them.
+    """
+    if "avx512" not in kernels.available_isas():
+        return None
+    family = kernels.amd_family()
+    if family == ZEN_4:
+        return "Haswell"
+    return "SkylakeX" if family == ZEN_5 and kernels.isa_name() == "avx512" else None
+
+
 def _openblas_settings() -> dict[str, str]:
     """What OpenBLAS shall read while it is loaded, and only then.
 
-    It starts with one thread (`set_num_threads` gives it more). On AMD CPUs with AVX-512 it
-    would take its Haswell kernels, which reach half the peak of its SkylakeX ones there; the
-    user's own OPENBLAS_CORETYPE wins.
+    It starts with one thread; `set_num_threads` gives it more. The user's own choice of kernels
+    wins.
     """
     settings = {"OPENBLAS_NUM_THREADS": "1"}
-    if (
-        "OPENBLAS_CORETYPE" not in os.environ
-        and kernels.cpu_is_from_amd()
-        and kernels.isa_name() == "avx512"
-    ):
-        settings["OPENBLAS_CORETYPE"] = "SkylakeX"
+    core = _best_openblas_core()
+    if core is not None and "OPENBLAS_CORETYPE" not in os.environ:
+        settings["OPENBLAS_CORETYPE"] = core
     return settings
 
 

@@ -14,7 +14,7 @@ cdef extern from "dispatch.h" nogil:
         ISA_NEON
     const kernels_f32 *find_kernels_f32(isa)
     const kernels_f64 *find_kernels_f64(isa)
-    int cpu_is_amd()
+    int cpu_amd_family()
 
 # From the plainest to the widest: the last available one is the default.
 _ISA_INDICES = {
@@ -46,9 +46,9 @@ def isa_name() -> str:
     return _chosen_name
 
 
-def cpu_is_from_amd() -> bool:
-    """Whether the CPU names AMD as its maker."""
-    return bool(cpu_is_amd())
+def amd_family() -> int:
+    """The family of an AMD CPU (0x19: Zen 3 and 4, 0x1a: Zen 5), 0 for any other maker."""
+    return cpu_amd_family()
 
 
 def use_isa(name: str) -> None:

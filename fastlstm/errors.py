@@ -8,22 +8,12 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["as_real_array", "check_positive_int", "check_shape", "one_of", "shape_text"]
+__all__ = ["as_real_array", "check_positive_int", "one_of", "shape_text"]
 
 
 def shape_text(shape: Iterable[int | None]) -> str:
     """The shape as NumPy writes it, e.g. ``(None, 3)``."""
     return str(tuple(shape))
-
-
-def check_shape(what: str, array: Any, expected: tuple[int, ...], symbols: str = "") -> None:
-    """Raise ``ValueError`` unless `array` has the shape `expected`.
-
-    `symbols` is the shape in letters, e.g. ``"(F, 4*H)"``, shown before the numbers.
-    """
-    if array.shape != expected:
-        letters = f"{symbols} = " if symbols else ""
-        raise ValueError(f"{what} must have shape {letters}{expected}, got {array.shape}.")
 
 
 def check_positive_int(what: str, value: Any) -> int:

@@ -269,11 +269,6 @@ class Layer:
         return weight
 
     @property
-    def sublayers(self) -> list[Layer]:
-        """The layers that this one is made of."""
-        return list(self._layers)
-
-    @property
     def weights(self) -> list[Weight]:
         """All weights, those of the layer before those of its sublayers."""
         found = dict.fromkeys(self._weights)

@@ -331,3 +331,75 @@ def test_adding_a_layer_that_does_not_fit_changes_nothing():
     assert model.predict(normal(2, 4, 2)).shape == (2, 1)
     assert model.pop().units == 1
     assert model.predict(normal(2, 4, 2)).shape == (2, 3)
+
+
+# ---- dicts, masks and settings in a graph ------------------------------------------------------
+
+
+def test_nested_models_with_dicts():
+    source = Input((4, 3))
+    hidden = lstm(5)(source)
+    inner = Model({"series": source}, {"p": dense(1)(hidden), "q": dense(2)(hidden)})
+    outer_source = Input((4, 3))
+    by_name = inner({"series": outer_source})
+    assert {name: tensor.shape for name, tensor in by_name.items()} == {
+        "p": (None, 1),
+        "q": (None, 2),
+    }
+    outer = Model(outer_source, by_name)
+    x = normal(3, 4, 3)
+    for name, value in outer.predict(x).items():
+        np.testing.assert_array_equal(value, inner({"series": x})[name])
+    in_a_list = inner(outer_source)
+    check_model_gradients(Model(outer_source, [in_a_list["q"], in_a_list["p"]]), [x])
+    outer.summary(print_fn=lambda line: None)
+    again = Model.from_config(outer.get_config())
+    again.set_weights(outer.get_weights())
+    np.testing.assert_array_equal(again.predict(x)["q"], outer.predict(x)["q"])
+
+
+def test_models_called_with_dicts_and_their_masks():
+    a, b = Input((4, 3), name="a"), Input((4, 3), name="b")
+    model = Model({"a": a, "b": b}, lstm(3)(Concatenate(dtype="float64")([a, b])))
+    x = {"b": normal(2, 4, 3, seed=1), "a": normal(2, 4, 3)}
+    np.testing.assert_array_equal(model(x), model.predict(x))
+    mask = np.array([[True, False, True, True], [True, True, False, False]])
+    want = model.layers[-1](np.concatenate([x["a"], x["b"]], axis=-1), mask=mask)
+    np.testing.assert_array_equal(model(x, mask={"a": mask, "b": mask}), want)
+
+
+def test_a_mask_may_be_an_input():
+    series, valid = Input((4, 3)), Input((4,), dtype="bool")
+    layer = lstm(3)
+    model = Model([series, valid], layer(series, mask=valid))
+    x, mask = normal(5, 4, 3), np.random.default_rng(0).random((5, 4)) > 0.4
+    np.testing.assert_array_equal(model.predict([x, mask]), layer(x, mask=mask))
+    assert np.abs(layer(x, mask=mask) - layer(x)).max() > 1e-3
+    model.compile("sgd", "mse")
+    before = layer.get_weights()[0]
+    model.fit([x, mask], normal(5, 3), verbose=0)
+    assert np.abs(layer.get_weights()[0] - before).max() > 0
+    again = Model.from_config(model.get_config())
+    again.set_weights(model.get_weights())
+    np.testing.assert_array_equal(again.predict([x, mask]), model.predict([x, mask]))
+    with pytest.raises(TypeError, match="make an Input"):
+        layer(series, mask=mask)
+
+
+def test_training_may_be_fixed_in_the_graph():
+    source = Input((40, 3))
+    model = Model(source, Dropout(0.5)(source, training=True))
+    x = normal(5, 40, 3)
+    for outputs in (model.predict(x), Model.from_config(model.get_config()).predict(x)):
+        assert 0.3 < (outputs == 0).mean() < 0.7
+
+
+def test_settings_of_a_call_are_part_of_the_configuration():
+    class Times(Layer):
+        def call(self, inputs, factor=1.0):
+            return inputs * factor
+
+    source = Input((4, 3))
+    model = Model(source, Times()(source, factor=2.0))
+    x = normal(5, 4, 3).astype("float32")
+    np.testing.assert_array_equal(Model.from_config(model.get_config()).predict(x), 2 * x)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from fastlstm import gradcheck
-from fastlstm.callbacks import Callback, EarlyStopping, LambdaCallback
-from fastlstm.layers import LSTM, Dense, Dropout, Embedding, Input, TimeDistributed
+from fastlstm.callbacks import Callback, CallbackList, EarlyStopping, LambdaCallback
+from fastlstm.layers import LSTM, Dense, Dropout, Embedding, Input, Reshape, TimeDistributed
 from fastlstm.models import Model, Sequential
 from fastlstm.utils import set_random_seed
 
@@ -243,8 +243,75 @@ def test_batches_from_iterables():
         assert history.history["loss"][0] == pytest.approx(want)
     np.testing.assert_allclose(model.predict(Batches()), model.predict(X), rtol=1e-12)
     assert model.evaluate(Batches(), verbose=0) == pytest.approx(want)
+    for lists in (list(batch) for batch in list_of_batches):
+        assert np.isfinite(model.fit(iter([lists]), verbose=0).history["loss"][0])
     with pytest.raises(ValueError, match="gave no batches"):
         model.fit(iter([]), verbose=0)
+    with pytest.raises(ValueError, match="gave no batches"):
+        model.evaluate(iter([]), verbose=0)
+    with pytest.warns(UserWarning, match="ran out after 2 of 3 steps"):
+        model.fit(Batches(), steps_per_epoch=3, verbose=0)
+
+
+def test_validation_on_iterables():
+    def endless():
+        while True:
+            yield X, Y
+
+    model = small_model()
+    history = model.fit(
+        X, Y, epochs=3, verbose=0, validation_data=endless(), validation_steps=2
+    ).history
+    assert history["val_loss"][-1] == pytest.approx(model.evaluate(X, Y, verbose=0))
+    once = model.fit(X, Y, epochs=3, verbose=0, validation_data=iter([(X, Y)]), validation_freq=[2])
+    assert len(once.history["val_loss"]) == 1
+    before = snapshot(model)
+    with pytest.raises(ValueError, match="generator, which the first epoch uses up"):
+        model.fit(X, Y, epochs=3, verbose=0, validation_data=iter([(X, Y)]))
+    assert_unchanged(model, before)
+    with pytest.raises(ValueError, match="gave no batches"):
+        model.fit(X, Y, epochs=3, verbose=0, validation_data=iter([(X, Y)]), validation_steps=1)
+
+
+def test_the_source_of_batches_hears_of_the_end_of_each_epoch():
+    class Batches:
+        epochs = 0
+
+        def __len__(self):
+            return 1
+
+        def __getitem__(self, number):
+            return X, Y
+
+        def on_epoch_end(self):
+            self.epochs += 1
+
+    batches = Batches()
+    small_model().fit(batches, epochs=3, verbose=0)
+    assert batches.epochs == 3
+
+
+def test_predictions_share_no_memory_with_the_data():
+    source = Input((4, 2))
+    model = Model(source, [source, Reshape((8,))(source)])
+    x = X.astype("float32")
+    for outputs in (model.predict(x), model.predict_on_batch(x)):
+        assert not any(np.shares_memory(y, x) for y in outputs)
+
+
+def test_a_list_of_callbacks_may_come_ready_made_and_evaluate_keeps_the_history():
+    model = small_model()
+    history = model.fit(X, Y, callbacks=CallbackList([], model=model), verbose=0)
+    assert len(history.history["loss"]) == 1
+    model.evaluate(X, Y, verbose=0)
+    assert model.history is history
+
+
+@pytest.mark.parametrize("what", ["train_on_batch", "test_on_batch", "predict_on_batch"])
+def test_a_batch_of_nothing_is_refused(what):
+    model = small_model()
+    with pytest.raises(ValueError, match="no samples"):
+        getattr(model, what)(*[X[:0], Y[:0]][: 1 if what.startswith("predict") else 2])
 
 
 def test_train_test_and_predict_on_batch():
@@ -352,6 +419,9 @@ def test_progress(capsys):
         ({"steps_per_epoch": -1}, ValueError, "number of steps must be a positive integer"),
         ({"initial_epoch": "a"}, TypeError, "`initial_epoch`"),
         ({"class_weight": 3}, TypeError, "must be a dict of label to weight"),
+        ({"validation_split": "a"}, TypeError, "`validation_split` must be a number"),
+        ({"validation_freq": "a"}, TypeError, "`validation_freq` must be a positive integer"),
+        ({"validation_freq": np.int64(0)}, ValueError, "`validation_freq` must be a positive"),
         ({"verbose": 3}, ValueError, "`verbose` must be"),
         ({"callbacks": [3]}, TypeError, "callback"),
     ],

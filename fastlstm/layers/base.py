@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import itertools
 import re
 import threading
 from collections import Counter
@@ -341,7 +342,9 @@ class Layer:
     ) -> Any:
         """Compute on arrays; on symbolic tensors add the layer to the graph."""
         if self._is_symbolic(inputs) or self._is_symbolic(initial_state):
-            return self._call_symbolically(inputs, initial_state, keywords)
+            given = {"training": training, "mask": mask, "initial_state": initial_state}
+            keywords.update((name, value) for name, value in given.items() if value is not None)
+            return self._call_symbolically(inputs, keywords)
         if self.casts_inputs:
             inputs = self._cast(inputs)
         else:
@@ -381,11 +384,14 @@ class Layer:
         penalty = self.activity_regularizer
         if penalty is None:
             return self.backward(context, dy)
-        gradients = []
-        for y, arriving in zip(as_list(context.outputs), as_list(dy), strict=True):
+        outputs = iter(as_list(context.outputs))
+
+        def add_own(arriving: np.ndarray | None) -> np.ndarray:
+            y = next(outputs)
             own = penalty.gradient(y) / y.dtype.type(max(1, len(y)))
-            gradients.append(own if arriving is None else arriving + own)
-        return self.backward(context, gradients if isinstance(dy, list) else gradients[0])
+            return own if arriving is None else arriving + own
+
+        return self.backward(context, map_structure(add_own, dy))
 
     def has_activity_penalty(self) -> bool:
         """Whether the outputs of this layer, or of one inside it, are regularized."""
@@ -454,28 +460,27 @@ class Layer:
             return False
         return any(isinstance(entry, SymbolicTensor) for entry in as_list(structure))
 
-    def _call_symbolically(self, inputs: Any, initial_state: Any, keywords: dict[str, Any]) -> Any:
-        for entry in as_list(inputs):
+    def _call_symbolically(self, inputs: Any, keywords: dict[str, Any]) -> Any:
+        tensors = [*as_list(inputs), *as_list(keywords.get("mask", []))]
+        for entry in [*tensors, *as_list(keywords.get("initial_state", []))]:
             if not isinstance(entry, SymbolicTensor):
                 raise TypeError(
-                    f"{self.label}: symbolic and array inputs cannot be mixed, got {type(entry)}."
+                    f"{self.label}: symbolic and array inputs cannot be mixed, got {type(entry)}: "
+                    f"make an Input for each array."
                 )
         for keyword in keywords:
-            self._refuse_unless_taken(keyword)
-        if initial_state is not None:
-            self._refuse_unless_taken("initial_state")
-            keywords["initial_state"] = initial_state
+            # Every layer may be told these, as when it computes.
+            if keyword not in ("training", "mask"):
+                self._refuse_unless_taken(keyword)
         shape = map_structure(lambda t: t.shape, inputs)
         self.check_inputs(shape)
         self.ensure_built(shape)
         out_shape = self.compute_output_shape(shape)
         node = Node(self, inputs, keywords, None)
-        if isinstance(out_shape, list):
-            node.outputs = [
-                SymbolicTensor(s, self.dtype, node, index) for index, s in enumerate(out_shape)
-            ]
-        else:
-            node.outputs = SymbolicTensor(out_shape, self.dtype, node)
+        count = itertools.count()
+        node.outputs = map_structure_of_shapes(
+            lambda s: SymbolicTensor(s, self.dtype, node, next(count)), out_shape
+        )
         self._nodes.append(node)
         return node.outputs
 

@@ -272,16 +272,16 @@ class LSTM(Layer):
                 f"got {len(initial_state)}."
             )
 
-    def _call_symbolically(self, inputs: Any, initial_state: Any, keywords: dict[str, Any]) -> Any:
-        if initial_state is not None:
-            self._check_state_count(initial_state)
-            for name, state in zip(STATE_NAMES, initial_state, strict=True):
+    def _call_symbolically(self, inputs: Any, keywords: dict[str, Any]) -> Any:
+        if "initial_state" in keywords:
+            self._check_state_count(keywords["initial_state"])
+            for name, state in zip(STATE_NAMES, keywords["initial_state"], strict=True):
                 if not isinstance(state, SymbolicTensor) or state.shape[1:] != (self.units,):
                     raise ValueError(
                         f"{self.label}: `initial_state` {name} must be a symbolic tensor of shape "
                         f"(B, H) = (None, {self.units}), got {state!r}."
                     )
-        return super()._call_symbolically(inputs, initial_state, keywords)
+        return super()._call_symbolically(inputs, keywords)
 
     # ---- computing ---------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""Values that may come alone or in lists: arrays, symbolic tensors, and their shapes."""
+"""Values that may come alone, in lists or in dicts: arrays, symbolic tensors, and their shapes."""
 
 from __future__ import annotations
 
@@ -13,14 +13,18 @@ Shape = tuple[int | None, ...]
 
 
 def map_structure(function: Callable[[Any], Any], structure: Any) -> Any:
-    """Apply `function` to every entry of a list or tuple, or to the one value that it is."""
+    """Apply `function` to every entry of a list, tuple or dict, or to the one value that it is."""
     if isinstance(structure, (list, tuple)):
         return [function(entry) for entry in structure]
+    if isinstance(structure, dict):
+        return {name: function(entry) for name, entry in structure.items()}
     return function(structure)
 
 
 def as_list(structure: Any) -> list[Any]:
-    """A list or tuple as a list; anything else as a list of one."""
+    """The entries of a list, tuple or dict; anything else as a list of one."""
+    if isinstance(structure, dict):
+        return list(structure.values())
     return list(structure) if isinstance(structure, (list, tuple)) else [structure]
 
 
@@ -36,7 +40,9 @@ def is_shape(value: Any) -> bool:
 
 
 def map_structure_of_shapes(function: Callable[[Shape], Any], shapes: Any) -> Any:
-    """Apply `function` to one shape, or to each of a list of shapes."""
+    """Apply `function` to one shape, or to each of a list or dict of shapes."""
     if is_shape(shapes):
         return function(tuple(shapes))
+    if isinstance(shapes, dict):
+        return {name: function(tuple(shape)) for name, shape in shapes.items()}
     return [function(tuple(shape)) for shape in shapes]

@@ -44,8 +44,9 @@ class SymbolicTensor:
 class Node:
     """One use of a layer in a graph.
 
-    `inputs` are the tensors of the layer's first argument; `keywords` holds those that are passed
-    by name (``initial_state``), each with its structure.
+    `inputs` are the tensors of the layer's first argument; `keywords` holds what is passed by
+    name, each with its structure: tensors (``initial_state``, ``mask``) and settings
+    (``training``).
     """
 
     def __init__(
@@ -63,6 +64,16 @@ class Node:
     def parents(self) -> list[SymbolicTensor]:
         """Every symbolic tensor that the node reads."""
         found = as_list(self.inputs) if self.inputs is not None else []
-        for value in self.keywords.values():
-            found = found + [t for t in as_list(value) if isinstance(t, SymbolicTensor)]
+        for value in self.split_keywords()[0].values():
+            found = found + as_list(value)
         return found
+
+    def split_keywords(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The keywords that are tensors, and the rest."""
+        tensors: dict[str, Any] = {}
+        settings: dict[str, Any] = {}
+        for name, value in self.keywords.items():
+            entries = as_list(value)
+            symbolic = bool(entries) and all(isinstance(e, SymbolicTensor) for e in entries)
+            (tensors if symbolic else settings)[name] = value
+        return tensors, settings

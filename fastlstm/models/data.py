@@ -57,6 +57,9 @@ class ArrayData:
             rows: Any = slice(start, start + self.batch_size)
             yield take(self.whole, rows if order is None else order[rows])
 
+    def end_epoch(self) -> None:
+        """Nothing to do: the next epoch draws its own order."""
+
     def split(self, share: float) -> tuple[ArrayData, ArrayData]:
         """The first rows, and the last `share` of them apart for validation."""
         size = self.whole.size
@@ -87,6 +90,19 @@ class IterableData:
             return self.steps
         return len(self.source) if hasattr(self.source, "__len__") else 0
 
+    def require_more_than_one_epoch(self, what: str, steps: str) -> None:
+        """Refuse a generator that the first epoch would use up."""
+        if self._running is not None and self.steps is None:
+            raise ValueError(
+                f"{what} is a generator, which the first epoch uses up: give {steps} for one that "
+                f"goes on, or a list or another object that can be read again."
+            )
+
+    def end_epoch(self) -> None:
+        """Tell the source, as Keras's PyDataset and its kin want to know."""
+        if hasattr(self.source, "on_epoch_end"):
+            self.source.on_epoch_end()
+
     def _entries(self) -> Iterator[Any]:
         if self._running is not None:
             return self._running
@@ -104,7 +120,8 @@ class IterableData:
             except StopIteration:
                 break
             count += 1
-            parts = entry if isinstance(entry, tuple) else (entry,)
+            # Keras takes a list for a tuple here: [x, y] is one batch, not two inputs.
+            parts = tuple(entry) if isinstance(entry, (tuple, list)) else (entry,)
             if not 1 <= len(parts) <= 3:
                 raise ValueError(
                     f"Each batch must be (x,), (x, y) or (x, y, sample_weight), "
@@ -173,6 +190,10 @@ def class_weights(
     who: str, class_weight: Mapping[int, float], y: Sequence[np.ndarray | None]
 ) -> np.ndarray:
     """The weight of each target's class; targets are labels, or one-hot over the last axis."""
+    if not isinstance(class_weight, Mapping):
+        raise TypeError(
+            f"{who}: `class_weight` must be a dict of label to weight, got {class_weight!r}."
+        )
     if len(y) != 1 or y[0] is None:
         raise ValueError(f"{who}: `class_weight` works with a single output and targets only.")
     target = y[0]

@@ -13,7 +13,7 @@ import numpy as np
 
 from fastlstm.layers.base import Layer
 from fastlstm.layers.context import Context
-from fastlstm.layers.structure import as_list
+from fastlstm.layers.structure import as_list, map_structure
 from fastlstm.layers.symbolic import Node, SymbolicTensor
 
 __all__ = ["Graph", "Step", "Tape"]
@@ -24,19 +24,22 @@ class Step(NamedTuple):
 
     node: Node
     layer: Layer
-    inputs: list[int]
-    keywords: dict[str, list[int]]
-    outputs: list[int]
+    inputs: Any
+    mask: Any
+    tensors: dict[str, list[int]]
+    settings: dict[str, Any]
+    outputs: Any
 
-    def arguments(self, values: list[Any]) -> Any:
-        """The first argument of the layer, a list where the layer was called with one."""
-        if isinstance(self.node.inputs, (list, tuple)):
-            return [values[slot] for slot in self.inputs]
-        return values[self.inputs[0]]
+    def keywords(self, values: list[Any]) -> dict[str, Any]:
+        """What the layer is called with by name: tensors, and what was fixed in the graph."""
+        if not self.tensors:
+            return self.settings
+        found = {name: [values[slot] for slot in slots] for name, slots in self.tensors.items()}
+        return {**self.settings, **found}
 
     def reads(self) -> list[int]:
-        """Every slot that the step reads."""
-        return [*self.inputs, *(slot for slots in self.keywords.values() for slot in slots)]
+        """Every slot through which a gradient may flow back."""
+        return [*as_list(self.inputs), *(s for slots in self.tensors.values() for s in slots)]
 
 
 class Tape(NamedTuple):
@@ -78,17 +81,16 @@ class Graph:
         return self._slots[id(tensor)]
 
     def _step(self, node: Node) -> Step:
-        keywords = {
-            name: [self._slot(tensor) for tensor in as_list(value)]
-            for name, value in node.keywords.items()
-            if Layer._is_symbolic(value)
-        }
+        tensors, settings = node.split_keywords()
+        mask = tensors.pop("mask", None)
         return Step(
             node,
             node.layer,
-            [self._slot(tensor) for tensor in as_list(node.inputs)],
-            keywords,
-            [self._slot(tensor) for tensor in as_list(node.outputs)],
+            map_structure(self._slot, node.inputs),
+            None if mask is None else map_structure(self._slot, mask),
+            {name: map_structure(self._slot, as_list(value)) for name, value in tensors.items()},
+            settings,
+            map_structure(self._slot, node.outputs),
         )
 
     def _ordered_nodes(self, outputs: Sequence[SymbolicTensor], who: str) -> list[Node]:
@@ -153,23 +155,22 @@ class Graph:
                 own = context.child()
                 own.wants_input_gradient = any(wanted[slot] for slot in step.reads())
                 contexts.append(own)
-            keywords = {
-                name: [values[slot] for slot in slots] for name, slots in step.keywords.items()
-            }
-            outputs, out_masks = step.layer.call_with_mask(
-                step.arguments(values),
-                step.arguments(slot_masks),
-                training=training,
-                context=own,
-                **{**step.node.keywords, **keywords} if step.node.keywords else {},
+            mask = (
+                map_structure(slot_masks.__getitem__, step.inputs)
+                if step.mask is None
+                else map_structure(values.__getitem__, step.mask)
             )
-            if len(step.outputs) == 1 and not isinstance(step.node.outputs, list):
-                values[step.outputs[0]], slot_masks[step.outputs[0]] = outputs, out_masks
+            call = {"training": training, **step.keywords(values)}
+            outputs, out_masks = step.layer.call_with_mask(
+                map_structure(values.__getitem__, step.inputs), mask, context=own, **call
+            )
+            if isinstance(step.outputs, int):
+                values[step.outputs], slot_masks[step.outputs] = outputs, out_masks
                 continue
-            for slot, value in zip(step.outputs, outputs, strict=True):
+            for slot, value in zip(as_list(step.outputs), as_list(outputs), strict=True):
                 values[slot] = value
             if out_masks is not None:
-                for slot, mask in zip(step.outputs, out_masks, strict=True):
+                for slot, mask in zip(as_list(step.outputs), as_list(out_masks), strict=True):
                     slot_masks[slot] = mask
         tape = None if context is None else Tape(contexts, wanted)
         return (
@@ -185,7 +186,7 @@ class Graph:
             wanted[slot] = inputs_too
         for step in self.steps:
             if step.layer.has_trainable_weights() or any(wanted[slot] for slot in step.reads()):
-                for slot in step.outputs:
+                for slot in as_list(step.outputs):
                     wanted[slot] = True
         return wanted
 
@@ -201,16 +202,15 @@ class Graph:
         for slot, gradient in zip(self.output_slots, doutputs, strict=True):
             add(slot, gradient)
         for step, context in zip(reversed(self.steps), reversed(tape.contexts), strict=True):
-            arriving = [gradients[slot] for slot in step.outputs]
-            if all(gradient is None for gradient in arriving):
+            arriving = map_structure(gradients.__getitem__, step.outputs)
+            if all(gradient is None for gradient in as_list(arriving)):
                 continue
-            several = isinstance(step.node.outputs, list)
-            found = step.layer.differentiate(context, arriving if several else arriving[0])
-            if step.keywords:
+            found = step.layer.differentiate(context, arriving)
+            if step.tensors:
                 found, by_name = found
-                for name, slots in step.keywords.items():
+                for name, slots in step.tensors.items():
                     for slot, gradient in zip(slots, by_name[name], strict=True):
                         add(slot, gradient)
-            for slot, gradient in zip(step.inputs, as_list(found), strict=True):
+            for slot, gradient in zip(as_list(step.inputs), as_list(found), strict=True):
                 add(slot, gradient)
         return [gradients[slot] for slot in self.input_slots]

@@ -52,6 +52,12 @@ class Model(Trainer, Layer):
     supports_masking = True
     casts_inputs = False
 
+    def __call__(self, inputs: Any, **call: Any) -> Any:
+        """Compute on arrays; on symbolic tensors become a layer of another model's graph."""
+        if isinstance(inputs, dict):
+            inputs = self.in_input_order(inputs)
+        return super().__call__(inputs, **call)
+
     def __init__(
         self, inputs: Any = None, outputs: Any = None, name: str | None = None, **keywords: Any
     ) -> None:
@@ -201,12 +207,12 @@ class Model(Trainer, Layer):
         """The outputs for arrays, and their masks as they came out of the graph."""
         self.ensure_built(map_structure(np.shape, inputs))
         arrays = [np.asarray(x) for x in self.in_input_order(inputs)]
-        masks = None if mask is None else as_list(mask)
+        masks = None if mask is None else self.in_input_order(mask)
         outputs, out_masks, tape = self.graph.run(arrays, masks, training=training, context=context)
         if context is not None:
             context.cache = tape
             context.inputs = arrays[0] if self._single_input else arrays
-        return self._structured(outputs), out_masks[0] if self._single_output else out_masks
+        return self._structured(outputs), self._structured(out_masks)
 
     def _structured(self, outputs: list[Any]) -> Any:
         if self._single_output:
@@ -235,13 +241,14 @@ class Model(Trainer, Layer):
     def backward(self, context: Context, dy: Any) -> Any:
         """The gradients of the inputs; those of the weights go into the context."""
         tape: Tape = context.cache
+        if isinstance(dy, dict):
+            dy = [dy.get(name) for name in self.output_names]
         gradients = self.graph.backward(tape, as_list(dy))
         return gradients[0] if self._single_input else gradients
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         """The shapes that the graph's outputs were built with."""
-        shapes = [tensor.shape for tensor in self.outputs]
-        return shapes[0] if self._single_output else shapes
+        return self._structured([tensor.shape for tensor in self.outputs])
 
     # ---- configuration -----------------------------------------------------------------------
 
@@ -261,15 +268,15 @@ class Model(Trainer, Layer):
         calls = []
         for step in self.graph.steps:
             node = step.node
-            keywords = {
-                name: [place(t) for t in as_list(value)] for name, value in node.keywords.items()
-            }
-            read = node.inputs
+            tensors, settings = node.split_keywords()
             calls.append(
                 {
                     "layer": node.layer.name,
-                    "inputs": [place(t) for t in read] if isinstance(read, list) else place(read),
-                    "keywords": keywords,
+                    "inputs": map_structure(place, node.inputs),
+                    "tensors": {
+                        name: map_structure(place, value) for name, value in tensors.items()
+                    },
+                    "settings": settings,
                 }
             )
         return {
@@ -299,13 +306,10 @@ class Model(Trainer, Layer):
             return produced[place[0]][place[1]]
 
         for call in config["calls"]:
-            places = call["inputs"]
-            single = isinstance(places[0], int)
-            keywords: dict[str, Any] = {
-                name: [at(p) for p in value] for name, value in call["keywords"].items()
-            }
-            layer = layers[call["layer"]]
-            outputs = layer(at(places) if single else [at(p) for p in places], **keywords)
+            tensors = {name: _mapped(at, places) for name, places in call["tensors"].items()}
+            outputs = layers[call["layer"]](
+                _mapped(at, call["inputs"]), **tensors, **call["settings"]
+            )
             produced.append(as_list(outputs))
         inputs, outputs = (_mapped(at, config[key]) for key in ("inputs", "outputs"))
         return cls(inputs, outputs, name=config["name"], trainable=config["trainable"])

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastlstm.errors import shape_text
 from fastlstm.layers.base import Layer
+from fastlstm.layers.structure import is_shape, map_structure
 from fastlstm.layers.weight import total_size
 
 if TYPE_CHECKING:
@@ -80,9 +81,8 @@ def _count(layer: Layer) -> str:
 def _shapes(model: Model, layer: Layer) -> str:
     """The output shape of the layer's first use in this model."""
     node = model.node_of(layer)
-    if isinstance(node.outputs, list):
-        return str([tensor.shape for tensor in node.outputs])
-    return shape_text(node.outputs.shape)
+    shapes = map_structure(lambda tensor: tensor.shape, node.outputs)
+    return shape_text(shapes) if is_shape(shapes) else str(shapes)
 
 
 def _is_chain(model: Model) -> bool:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastlstm import optimizers, random
+from fastlstm._numbers import real_number
 from fastlstm.callbacks import CallbackList, History
 from fastlstm.errors import check_positive_int, one_of
 from fastlstm.layers.context import Context
+from fastlstm.layers.structure import as_list
 from fastlstm.layers.symbolic import SymbolicTensor
 from fastlstm.models.data import (
     ArrayData,
@@ -145,13 +148,11 @@ class Trainer:
 
     def _dtype_for(self, tensor: SymbolicTensor) -> str | None:
         """The type to which data are brought once, rather than in every batch by the layers."""
-        readers = [
-            step.layer
-            for step in self.graph.steps
-            if any(parent is tensor for parent in step.node.parents())
-        ]
+        nodes = [step.node for step in self.graph.steps]
+        readers = [n.layer for n in nodes if any(t is tensor for t in n.parents())]
+        is_mask = any(t is tensor for n in nodes for t in as_list(n.keywords.get("mask", [])))
         dtypes = {layer.dtype for layer in readers if layer.casts_inputs}
-        if len(dtypes) != 1 or not all(layer.casts_inputs for layer in readers):
+        if is_mask or len(dtypes) != 1 or not all(layer.casts_inputs for layer in readers):
             return None
         return dtypes.pop()
 
@@ -178,6 +179,8 @@ class Trainer:
         ]
         batch = Batch(arrays, targets, weights)
         check_lengths(f"{self._label}: {who}", batch)
+        if batch.size == 0:
+            raise ValueError(f"{self._label}: {who}: there are no samples in x.")
         if class_weight is not None:
             by_class = class_weights(who, class_weight, targets)
             own = weights[0]
@@ -198,10 +201,6 @@ class Trainer:
     ) -> ArrayData | IterableData:
         if steps is not None:
             check_positive_int(f"{who}: the number of steps", steps)
-        if class_weight is not None and not isinstance(class_weight, Mapping):
-            raise TypeError(
-                f"{who}: `class_weight` must be a dict of label to weight, got {class_weight!r}."
-            )
         if is_iterable_of_batches(x):
             if y is not None or sample_weight is not None:
                 raise ValueError(
@@ -214,8 +213,6 @@ class Trainer:
 
             return IterableData(x, standardize, steps)
         batch = self._standard_batch(who, x, y, sample_weight, class_weight)
-        if batch.size == 0:
-            raise ValueError(f"{self._label}: {who}: there are no samples in x.")
         size = DEFAULT_BATCH_SIZE if batch_size is None else batch_size
         return ArrayData(batch, check_positive_int(f"{who}: `batch_size`", size))
 
@@ -331,16 +328,21 @@ class Trainer:
         validation = self._validation_data(
             validation_data, validation_batch_size or batch_size, validation_steps
         )
-        if not 0 <= validation_split < 1:
+        if not 0 <= real_number("fit: `validation_split`", validation_split) < 1:
             raise ValueError(f"fit: `validation_split` must be in [0, 1), got {validation_split}.")
         if validation_split and validation is None:
             if not isinstance(data, ArrayData):
                 raise ValueError("fit: `validation_split` needs arrays, not an iterable.")
             data, validation = data.split(validation_split)
+        due = _due_epochs(validation_freq, initial_epoch, epochs)
+        if isinstance(validation, IterableData) and len(due) > 1:
+            validation.require_more_than_one_epoch("fit: `validation_data`", "`validation_steps`")
         objective = self._prepare("fit", training=True)
         generator = random.generator() if shuffle else None
         steps = len(data) if steps_per_epoch is None else steps_per_epoch
-        run = self._callbacks(callbacks, verbose, epochs=epochs, steps=steps or None)
+        run = self._callbacks(
+            callbacks, verbose, add_history=True, epochs=epochs, steps=steps or None
+        )
         self.stop_training = False
         run.on_train_begin(NO_LOGS)
         logs: dict[str, float] = {}
@@ -348,10 +350,11 @@ class Trainer:
             run.on_epoch_begin(epoch, NO_LOGS)
             objective.reset()
             logs = self._run_epoch(data, objective, run, generator, steps_per_epoch)
-            if validation is not None and _is_due(epoch + 1, validation_freq):
+            if validation is not None and epoch + 1 in due:
                 found = self._run_test(validation, objective, run, validation_steps)
                 logs.update({f"val_{name}": value for name, value in found.items()})
             run.on_epoch_end(epoch, logs)
+            data.end_epoch()
             if self.stop_training:
                 break
         run.on_train_end(logs)
@@ -375,7 +378,12 @@ class Trainer:
             if self.stop_training or number == steps:
                 break
         if not number:
-            raise ValueError(f"{self._label}: fit: the iterable gave no batches.")
+            raise ValueError(f"{self._label}: fit: the data gave no batches for this epoch.")
+        if steps is not None and number < steps and not self.stop_training:
+            warnings.warn(
+                f"{self._label}: fit: the data ran out after {number} of {steps} steps.",
+                stacklevel=3,
+            )
         return objective.logs()
 
     def _run_test(
@@ -387,13 +395,16 @@ class Trainer:
     ) -> dict[str, float]:
         objective.reset()
         run.on_test_begin(NO_LOGS)
-        for number, batch in enumerate(data.batches()):
-            run.on_test_batch_begin(number, NO_LOGS)
+        number = 0
+        for number, batch in enumerate(data.batches(), 1):
+            run.on_test_batch_begin(number - 1, NO_LOGS)
             self._test(batch, objective)
             if run.calls("on_test_batch_end"):
-                run.on_test_batch_end(number, objective.logs())
-            if number + 1 == steps:
+                run.on_test_batch_end(number - 1, objective.logs())
+            if number == steps:
                 break
+        if not number:
+            raise ValueError(f"{self._label}: the data to evaluate gave no batches.")
         logs = objective.logs()
         run.on_test_end(logs)
         return logs
@@ -413,17 +424,14 @@ class Trainer:
         x, y, weights = [*given, None, None][:3]
         return self._data("validation", x, y, weights, None, batch_size, steps)
 
-    def _callbacks(self, callbacks: Any, verbose: Any, **numbers: Any) -> CallbackList:
-        if isinstance(callbacks, CallbackList):
-            return callbacks
+    def _callbacks(self, callbacks: Any, verbose: Any, **keywords: Any) -> CallbackList:
         level = _verbosity(verbose)
         return CallbackList(
-            callbacks,
-            add_history=True,
+            callbacks.callbacks if isinstance(callbacks, CallbackList) else callbacks,
             add_progbar=level > 0,
             model=self,
             verbose=level,
-            **numbers,
+            **keywords,
         )
 
     def evaluate(
@@ -494,7 +502,10 @@ class Trainer:
             raise ValueError(f"{self._label}: predict: the iterable gave no batches.")
         columns = zip(*parts, strict=True)
         return self._structured(  # type: ignore[attr-defined]
-            [column[0] if len(column) == 1 else np.concatenate(column) for column in columns]
+            [
+                _unshared(column[0], batch) if len(column) == 1 else np.concatenate(column)
+                for column in columns
+            ]
         )
 
     # ---- by hand -----------------------------------------------------------------------------
@@ -529,8 +540,14 @@ class Trainer:
     def predict_on_batch(self, x: Any) -> Any:
         """The outputs for one batch; refuses what `predict` refuses."""
         self._require_built("predict_on_batch")  # type: ignore[attr-defined]
-        arrays = self._standard_inputs("predict_on_batch", x)
-        return self._structured(self.graph.run(arrays)[0])  # type: ignore[attr-defined]
+        batch = self._standard_batch("predict_on_batch", x)
+        outputs = [_unshared(y, batch) for y in self.graph.run(batch.x)[0]]
+        return self._structured(outputs)  # type: ignore[attr-defined]
+
+
+def _unshared(output: np.ndarray, batch: Batch) -> np.ndarray:
+    """The output, copied where writing to it would change the user's data: Reshape gives views."""
+    return output.copy() if any(np.may_share_memory(output, x) for x in batch.x) else output
 
 
 def _returned(logs: dict[str, float], return_dict: bool) -> Any:
@@ -548,10 +565,12 @@ def _verbosity(verbose: Any) -> int:
     return int(verbose)
 
 
-def _is_due(epoch: int, frequency: int | Sequence[int]) -> bool:
-    if isinstance(frequency, int):
-        return epoch % check_positive_int("fit: `validation_freq`", frequency) == 0
-    return epoch in frequency
+def _due_epochs(frequency: int | Sequence[int], initial_epoch: int, epochs: int) -> list[int]:
+    """After which epochs, counted from 1, to validate."""
+    if isinstance(frequency, Collection) and not isinstance(frequency, str):
+        return [epoch for epoch in range(initial_epoch + 1, epochs + 1) if epoch in frequency]
+    every = check_positive_int("fit: `validation_freq`", frequency)
+    return [epoch for epoch in range(initial_epoch + 1, epochs + 1) if epoch % every == 0]
 
 
 def _rows_like(weights: np.ndarray, like: np.ndarray) -> np.ndarray:

@@ -23,7 +23,10 @@ OPENBLAS = Path("fastlstm/_openblas")
 C_FILES = sorted(str(path) for path in CSRC.glob("*.[ch]"))
 LIMITED_API = ("Py_LIMITED_API", "0x030B0000")
 # Without contraction the text of a formula decides how it is rounded, on every compiler.
-C_FLAGS = ["-std=c11", "-O3", "-g0", "-ffp-contract=off", "-fvisibility=hidden", "-Wall", "-Wextra"]
+C_FLAGS = [
+    *("-std=gnu11", "-O3", "-g0", "-pthread"),
+    *("-ffp-contract=off", "-fvisibility=hidden", "-Wall", "-Wextra"),
+]
 X86_FLAGS = {
     "baseline": [],
     "avx2": ["-mavx2", "-mfma"],
@@ -76,18 +79,18 @@ class BuildExtensions(build_ext):
         super().build_extension(ext)
 
     def compile_kernels(self) -> list[str]:
-        """The objects of csrc/: the dispatch, and each instruction set in each real type."""
-        objects = self.compile_c("dispatch.c", C_FLAGS, "dispatch")
-        for isa, flags in ISA_FLAGS.items():
-            for double in (0, 1):
+        """The objects of csrc/: what knows a real type once for each, kernels with their flags."""
+        objects = [*self.compile_c("dispatch.c", C_FLAGS), *self.compile_c("team.c", C_FLAGS)]
+        for double in (0, 1):
+            typed = [*C_FLAGS, f"-DFASTLSTM_DOUBLE={double}"]
+            objects += self.compile_c("lstm.c", typed, f"f{64 if double else 32}")
+            for isa, flags in ISA_FLAGS.items():
                 objects += self.compile_c(
-                    f"kernels_{isa}.c",
-                    [*C_FLAGS, *flags, f"-DFASTLSTM_DOUBLE={double}"],
-                    f"kernels_{isa}_f{64 if double else 32}",
+                    f"kernels_{isa}.c", [*typed, *flags], f"f{64 if double else 32}"
                 )
         return objects
 
-    def compile_c(self, source: str, flags: list[str], folder: str) -> list[str]:
+    def compile_c(self, source: str, flags: list[str], folder: str = "") -> list[str]:
         """Compile one file of csrc/ into a folder of its own, since one file makes two objects."""
         return self.compiler.compile(
             [str(CSRC / source)],

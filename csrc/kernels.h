@@ -27,61 +27,94 @@ enum activation_index {
     ACTIVATION_COUNT
 };
 
-/* Rows of the general gate kernels need this many times `units` of scratch. */
+/* A panel is a slice of a weight matrix as wide as this many vectors, packed row after row: the
+ * four gates of a strip of units, or as many neighbouring columns. */
+enum { PANEL_VECTORS = 4 };
+
+/* The general gate kernels need this many times `count` of scratch. */
 enum { GATE_SCRATCH_ROWS = 6 };
+
+/* Where the vectors of a panel lie in a row of the result: vector v begins at first + v * stride
+ * and has counts[v] elements, which may be none. */
+typedef struct {
+    ptrdiff_t first, stride, counts[PANEL_VECTORS];
+} panel_columns;
+
+/* Units `first` to `first + count` of some rows, each of `units`. */
+typedef struct {
+    ptrdiff_t rows, units, first, count;
+} gate_range;
 
 /* activation.forward:  y = f(x);  activation.backward:  dx = dy * f'(x).  x may be y, dy be dx.
  *
- * gates.forward   (one row of one step)
+ * gates.forward   (a range of units of some rows of one step; every array is given by its rows)
  *   gates (4*units)  IN pre-activations; OUT what gates.backward wants to see again
  *   c (units)        IN state before the step, OUT after it        h (units)  OUT
  * gates.backward
  *   gates  IN as forward left them      c_prev, c (units)  IN states before and after the step
  *   dh     IN gradient of h             dc  IN gradient of c after the step, OUT before it
  *   dz (4*units)  OUT gradient of the pre-activations
- * scratch (GATE_SCRATCH_ROWS * units) holds nothing before or after. No two may overlap.
+ * scratch (GATE_SCRATCH_ROWS * count) holds nothing before or after. No two may overlap.
+ *
+ * products.multiply    out[r] = start[r] + sum over k < depth of a[r][k] * panel[k]
+ *   for up to tile_rows rows r; start may be NULL for zero, or out
+ * products.accumulate  sums[f] += sum over k < depth of a[k][f] * panel[k]     f < count
+ *   sums and panel are rows of PANEL_VECTORS * width elements; with `fresh` sums starts from zero
+ * Each sum is taken in the order of k, whatever the number of rows: a result depends neither on
+ * the tile that it is part of, nor on where a long sum is cut in two.
  */
-#define DECLARE_KERNELS(real, type)                                                             \
-    typedef struct {                                                                            \
-        void (*forward)(ptrdiff_t n, const real *x, real *y);                                   \
-        void (*backward)(ptrdiff_t n, const real *x, const real *dy, real *dx);                 \
-    } activation_##type;                                                                        \
-                                                                                                \
-    typedef struct gates_##type {                                                               \
-        const char *name;                                                                       \
-        activation_##type activation, recurrent_activation;                                     \
-        void (*forward)(const struct gates_##type *self, ptrdiff_t units, real *gates, real *c, \
-                        real *h, real *scratch);                                                \
-        void (*backward)(const struct gates_##type *self, ptrdiff_t units, const real *gates,   \
-                         const real *c_prev, const real *c, const real *dh, real *dc, real *dz, \
-                         real *scratch);                                                        \
-    } gates_##type;                                                                             \
-                                                                                                \
-    typedef struct {                                                                            \
-        activation_##type activations[ACTIVATION_COUNT];                                        \
-        gates_##type gates_tanh, gates_relu, gates_general;                                     \
-        void (*softmax_forward)(ptrdiff_t n, const real *x, real *y);                           \
-        void (*softmax_backward)(ptrdiff_t n, const real *x, const real *dy, real *dx,          \
-                                 real *scratch);                                                \
-    } kernels_##type;                                                                           \
-                                                                                                \
-    extern const kernels_##type kernels_baseline_##type;                                        \
-    extern const kernels_##type kernels_avx2_##type;                                            \
-    extern const kernels_##type kernels_avx512_##type;                                          \
-    extern const kernels_##type kernels_neon_##type;                                            \
-                                                                                                \
-    /* The gate kernels for a pair of activations, the fused ones where there are any. */       \
-    static inline gates_##type select_gates_##type(const kernels_##type *table, int activation, \
-                                                   int recurrent_activation)                    \
-    {                                                                                           \
-        if (recurrent_activation == ACTIVATION_SIGMOID && activation == ACTIVATION_TANH)        \
-            return table->gates_tanh;                                                           \
-        if (recurrent_activation == ACTIVATION_SIGMOID && activation == ACTIVATION_RELU)        \
-            return table->gates_relu;                                                           \
-        gates_##type gates = table->gates_general;                                              \
-        gates.activation = table->activations[activation];                                      \
-        gates.recurrent_activation = table->activations[recurrent_activation];                  \
-        return gates;                                                                           \
+#define DECLARE_KERNELS(real, type)                                                                \
+    typedef struct {                                                                               \
+        void (*forward)(ptrdiff_t n, const real *x, real *y);                                      \
+        void (*backward)(ptrdiff_t n, const real *x, const real *dy, real *dx);                    \
+    } activation_##type;                                                                           \
+                                                                                                   \
+    typedef struct gates_##type {                                                                  \
+        const char *name;                                                                          \
+        activation_##type activation, recurrent_activation;                                        \
+        void (*forward)(const struct gates_##type *self, gate_range range, real *const *gates,     \
+                        real *const *c, real *const *h, real *scratch);                            \
+        void (*backward)(const struct gates_##type *self, gate_range range,                        \
+                         const real *const *gates, const real *const *c_prev,                      \
+                         const real *const *c, const real *const *dh, real *const *dc,             \
+                         real *const *dz, real *scratch);                                          \
+    } gates_##type;                                                                                \
+                                                                                                   \
+    typedef struct {                                                                               \
+        ptrdiff_t width, tile_rows;                                                                \
+        void (*multiply)(ptrdiff_t rows, ptrdiff_t depth, const real *const *a, const real *panel, \
+                         const real *const *start, real *const *out,                               \
+                         const panel_columns *columns);                                            \
+        void (*accumulate)(ptrdiff_t count, ptrdiff_t depth, const real *const *a,                 \
+                           ptrdiff_t first, const real *panel, int fresh, real *sums);             \
+    } products_##type;                                                                             \
+                                                                                                   \
+    typedef struct {                                                                               \
+        activation_##type activations[ACTIVATION_COUNT];                                           \
+        gates_##type gates_tanh, gates_relu, gates_general;                                        \
+        products_##type products;                                                                  \
+        void (*softmax_forward)(ptrdiff_t n, const real *x, real *y);                              \
+        void (*softmax_backward)(ptrdiff_t n, const real *x, const real *dy, real *dx,             \
+                                 real *scratch);                                                   \
+    } kernels_##type;                                                                              \
+                                                                                                   \
+    extern const kernels_##type kernels_baseline_##type;                                           \
+    extern const kernels_##type kernels_avx2_##type;                                               \
+    extern const kernels_##type kernels_avx512_##type;                                             \
+    extern const kernels_##type kernels_neon_##type;                                               \
+                                                                                                   \
+    /* The gate kernels for a pair of activations, the fused ones where there are any. */          \
+    static inline gates_##type select_gates_##type(const kernels_##type *table, int activation,    \
+                                                   int recurrent_activation)                       \
+    {                                                                                              \
+        if (recurrent_activation == ACTIVATION_SIGMOID && activation == ACTIVATION_TANH)           \
+            return table->gates_tanh;                                                              \
+        if (recurrent_activation == ACTIVATION_SIGMOID && activation == ACTIVATION_RELU)           \
+            return table->gates_relu;                                                              \
+        gates_##type gates = table->gates_general;                                                 \
+        gates.activation = table->activations[activation];                                         \
+        gates.recurrent_activation = table->activations[recurrent_activation];                     \
+        return gates;                                                                              \
     }
 
 DECLARE_KERNELS(float, f32)

@@ -5,7 +5,6 @@
 #error "compile this file with the flags of AVX2 with FMA"
 #endif
 #define ISA avx2
-#define ISA_NAME "avx2"
 #include <stddef.h>
 
 #include "real.h"

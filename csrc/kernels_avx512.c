@@ -6,7 +6,6 @@
 #error "compile this file with the flags of AVX-512"
 #endif
 #define ISA avx512
-#define ISA_NAME "avx512"
 #include <stddef.h>
 
 #include "real.h"

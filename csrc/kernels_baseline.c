@@ -2,7 +2,6 @@
  * The kernels for any CPU: plain C, the portable truth.
  */
 #define ISA baseline
-#define ISA_NAME "baseline"
 #include <stddef.h>
 
 #include "real.h"

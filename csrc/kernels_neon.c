@@ -5,7 +5,6 @@
 #error "compile this file with the flags of NEON"
 #endif
 #define ISA neon
-#define ISA_NAME "neon"
 #include <stddef.h>
 
 #include "real.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * The kernels of one instruction set and one real type: activations, gates, softmax.
  *
- * The includer defines ISA and ISA_NAME and includes a vec_*.h file. Vector bodies and tails share
+ * The includer defines ISA and includes a vec_*.h file. Vector bodies and tails share
  * one formula, so a value does not depend on its place in the array.
  */
 #include "kernels.h"
@@ -26,6 +26,8 @@ ALWAYS_INLINE void store(real *p, ptrdiff_t n, vec a)
     else
         vec_store_tail(p, n, a);
 }
+
+#include "products_template.h"
 
 /* ---- activations ---------------------------------------------------------------------------- */
 
@@ -163,29 +165,39 @@ ALWAYS_INLINE void gates_backward_strip(vec_function act, vec_function slope, pt
     store(dc, n, vec_mul(dc_step, f));
 }
 
-#define FUSED_GATES(act)                                                                          \
-    static void gates_##act##_forward(const TYPED(gates) * self, ptrdiff_t units, real *gates,    \
-                                      real *c, real *h, real *scratch)                            \
-    {                                                                                             \
-        (void)self, (void)scratch;                                                                \
-        ptrdiff_t p = 0;                                                                          \
-        for (; p + VEC_WIDTH <= units; p += VEC_WIDTH)                                            \
-            gates_forward_strip(vec_##act, VEC_WIDTH, units, gates + p, c + p, h + p);            \
-        if (p < units)                                                                            \
-            gates_forward_strip(vec_##act, units - p, units, gates + p, c + p, h + p);            \
-    }                                                                                             \
-    static void gates_##act##_backward(const TYPED(gates) * self, ptrdiff_t units,                \
-                                       const real *gates, const real *c_prev, const real *c,      \
-                                       const real *dh, real *dc, real *dz, real *scratch)         \
-    {                                                                                             \
-        (void)self, (void)scratch;                                                                \
-        ptrdiff_t p = 0;                                                                          \
-        for (; p + VEC_WIDTH <= units; p += VEC_WIDTH)                                            \
-            gates_backward_strip(vec_##act, act##_slope, VEC_WIDTH, units, gates + p, c_prev + p, \
-                                 c + p, dh + p, dc + p, dz + p);                                  \
-        if (p < units)                                                                            \
-            gates_backward_strip(vec_##act, act##_slope, units - p, units, gates + p, c_prev + p, \
-                                 c + p, dh + p, dc + p, dz + p);                                  \
+#define FUSED_GATES(act)                                                                           \
+    static void gates_##act##_forward(const TYPED(gates) * self, gate_range range,                 \
+                                      real *const *gates, real *const *c, real *const *h,          \
+                                      real *scratch)                                               \
+    {                                                                                              \
+        (void)self, (void)scratch;                                                                 \
+        const ptrdiff_t end = range.first + range.count;                                           \
+        for (ptrdiff_t r = 0; r < range.rows; r++) {                                               \
+            ptrdiff_t p = range.first;                                                             \
+            for (; p + VEC_WIDTH <= end; p += VEC_WIDTH)                                           \
+                gates_forward_strip(vec_##act, VEC_WIDTH, range.units, gates[r] + p, c[r] + p,     \
+                                    h[r] + p);                                                     \
+            if (p < end)                                                                           \
+                gates_forward_strip(vec_##act, end - p, range.units, gates[r] + p, c[r] + p,       \
+                                    h[r] + p);                                                     \
+        }                                                                                          \
+    }                                                                                              \
+    static void gates_##act##_backward(const TYPED(gates) * self, gate_range range,                \
+                                       const real *const *gates, const real *const *c_prev,        \
+                                       const real *const *c, const real *const *dh,                \
+                                       real *const *dc, real *const *dz, real *scratch)            \
+    {                                                                                              \
+        (void)self, (void)scratch;                                                                 \
+        const ptrdiff_t end = range.first + range.count;                                           \
+        for (ptrdiff_t r = 0; r < range.rows; r++) {                                               \
+            ptrdiff_t p = range.first;                                                             \
+            for (; p + VEC_WIDTH <= end; p += VEC_WIDTH)                                           \
+                gates_backward_strip(vec_##act, act##_slope, VEC_WIDTH, range.units, gates[r] + p, \
+                                     c_prev[r] + p, c[r] + p, dh[r] + p, dc[r] + p, dz[r] + p);    \
+            if (p < end)                                                                           \
+                gates_backward_strip(vec_##act, act##_slope, end - p, range.units, gates[r] + p,   \
+                                     c_prev[r] + p, c[r] + p, dh[r] + p, dc[r] + p, dz[r] + p);    \
+        }                                                                                          \
     }
 
 FUSED_GATES(tanh)
@@ -193,46 +205,67 @@ FUSED_GATES(relu)
 
 /* The same for any pair of activations. `gates` keeps the pre-activations, since not every
  * derivative is a function of the output. */
-static void gates_general_forward(const TYPED(gates) * self, ptrdiff_t units, real *gates, real *c,
-                                  real *h, real *scratch)
+typedef struct {
+    real *i, *f, *g, *o;
+} gate_values;
+
+static gate_values activate_gates(const TYPED(gates) * self, gate_range range, const real *gates,
+                                  real *scratch)
 {
-    real *const i = scratch, *const f = i + units, *const g = f + units, *const o = g + units;
-    self->recurrent_activation.forward(2 * units, gates, i);
-    self->activation.forward(units, gates + 2 * units, g);
-    self->recurrent_activation.forward(units, gates + 3 * units, o);
-    for (ptrdiff_t p = 0; p < units; p++)
-        c[p] = f[p] * c[p] + i[p] * g[p];
-    self->activation.forward(units, c, h);
-    for (ptrdiff_t p = 0; p < units; p++)
-        h[p] *= o[p];
+    const ptrdiff_t n = range.count, units = range.units;
+    const gate_values y = {scratch, scratch + n, scratch + 2 * n, scratch + 3 * n};
+    gates += range.first;
+    self->recurrent_activation.forward(n, gates, y.i);
+    self->recurrent_activation.forward(n, gates + units, y.f);
+    self->activation.forward(n, gates + 2 * units, y.g);
+    self->recurrent_activation.forward(n, gates + 3 * units, y.o);
+    return y;
 }
 
-static void gates_general_backward(const TYPED(gates) * self, ptrdiff_t units, const real *gates,
-                                   const real *c_prev, const real *c, const real *dh, real *dc,
-                                   real *dz, real *scratch)
+static void gates_general_forward(const TYPED(gates) * self, gate_range range, real *const *gates,
+                                  real *const *c, real *const *h, real *scratch)
 {
-    real *const i = scratch, *const f = i + units, *const g = f + units, *const o = g + units;
-    real *const act_c = o + units, *const dact_c = act_c + units;
-    real *const dzi = dz, *const dzf = dzi + units, *const dzg = dzf + units,
-                *const dzo = dzg + units;
-    self->recurrent_activation.forward(2 * units, gates, i);
-    self->activation.forward(units, gates + 2 * units, g);
-    self->recurrent_activation.forward(units, gates + 3 * units, o);
-    self->activation.forward(units, c, act_c);
-    for (ptrdiff_t p = 0; p < units; p++)
-        dact_c[p] = dh[p] * o[p];
-    self->activation.backward(units, c, dact_c, dact_c);
-    for (ptrdiff_t p = 0; p < units; p++) {
-        const real dc_step = dc[p] + dact_c[p];
-        dzi[p] = dc_step * g[p];
-        dzf[p] = dc_step * c_prev[p];
-        dzg[p] = dc_step * i[p];
-        dzo[p] = dh[p] * act_c[p];
-        dc[p] = dc_step * f[p];
+    for (ptrdiff_t r = 0; r < range.rows; r++) {
+        const gate_values y = activate_gates(self, range, gates[r], scratch);
+        real *const c_row = c[r] + range.first, *const h_row = h[r] + range.first;
+        for (ptrdiff_t p = 0; p < range.count; p++)
+            c_row[p] = y.f[p] * c_row[p] + y.i[p] * y.g[p];
+        self->activation.forward(range.count, c_row, h_row);
+        for (ptrdiff_t p = 0; p < range.count; p++)
+            h_row[p] *= y.o[p];
     }
-    self->recurrent_activation.backward(2 * units, gates, dz, dz);
-    self->activation.backward(units, gates + 2 * units, dzg, dzg);
-    self->recurrent_activation.backward(units, gates + 3 * units, dzo, dzo);
+}
+
+static void gates_general_backward(const TYPED(gates) * self, gate_range range,
+                                   const real *const *gates, const real *const *c_prev,
+                                   const real *const *c, const real *const *dh, real *const *dc,
+                                   real *const *dz, real *scratch)
+{
+    const ptrdiff_t n = range.count, units = range.units;
+    real *const act_c = scratch + 4 * n, *const dact_c = act_c + n;
+    for (ptrdiff_t r = 0; r < range.rows; r++) {
+        const gate_values y = activate_gates(self, range, gates[r], scratch);
+        const real *const z = gates[r] + range.first, *const dh_row = dh[r] + range.first;
+        const real *const c_prev_row = c_prev[r] + range.first;
+        real *const dc_row = dc[r] + range.first, *const dzi = dz[r] + range.first;
+        real *const dzf = dzi + units, *const dzg = dzf + units, *const dzo = dzg + units;
+        self->activation.forward(n, c[r] + range.first, act_c);
+        for (ptrdiff_t p = 0; p < n; p++)
+            dact_c[p] = dh_row[p] * y.o[p];
+        self->activation.backward(n, c[r] + range.first, dact_c, dact_c);
+        for (ptrdiff_t p = 0; p < n; p++) {
+            const real dc_step = dc_row[p] + dact_c[p];
+            dzi[p] = dc_step * y.g[p];
+            dzf[p] = dc_step * c_prev_row[p];
+            dzg[p] = dc_step * y.i[p];
+            dzo[p] = dh_row[p] * act_c[p];
+            dc_row[p] = dc_step * y.f[p];
+        }
+        self->recurrent_activation.backward(n, z, dzi, dzi);
+        self->recurrent_activation.backward(n, z + units, dzf, dzf);
+        self->activation.backward(n, z + 2 * units, dzg, dzg);
+        self->recurrent_activation.backward(n, z + 3 * units, dzo, dzo);
+    }
 }
 
 /* ---- softmax -------------------------------------------------------------------------------- */
@@ -284,15 +317,15 @@ const TYPED(kernels) NAMED(kernels) = {
             [ACTIVATION_SOFTSIGN] = ACTIVATION(softsign),
             [ACTIVATION_TANH] = ACTIVATION(tanh),
         },
-    .gates_tanh = {.name = ISA_NAME " fused tanh",
-                   .forward = gates_tanh_forward,
-                   .backward = gates_tanh_backward},
-    .gates_relu = {.name = ISA_NAME " fused relu",
-                   .forward = gates_relu_forward,
-                   .backward = gates_relu_backward},
-    .gates_general = {.name = ISA_NAME " general",
+    .gates_tanh = {.name = "tanh", .forward = gates_tanh_forward, .backward = gates_tanh_backward},
+    .gates_relu = {.name = "relu", .forward = gates_relu_forward, .backward = gates_relu_backward},
+    .gates_general = {.name = "general",
                       .forward = gates_general_forward,
                       .backward = gates_general_backward},
+    .products = {.width = VEC_WIDTH,
+                 .tile_rows = TILE_ROWS,
+                 .multiply = multiply,
+                 .accumulate = accumulate},
     .softmax_forward = softmax_forward,
     .softmax_backward = softmax_backward,
 };

@@ -3,6 +3,9 @@
  */
 #include <immintrin.h>
 
+/* 16 registers: 3 * 4 sums, 3 broadcast elements, 1 vector of weights. */
+#define TILE_ROWS 3
+
 #if FASTLSTM_DOUBLE
 enum { VEC_WIDTH = 4 };
 typedef __m256d vec;

@@ -3,6 +3,9 @@
  */
 #include <immintrin.h>
 
+/* 32 registers: 6 * 4 sums, 4 vectors of weights, broadcast elements. */
+#define TILE_ROWS 6
+
 #if FASTLSTM_DOUBLE
 enum { VEC_WIDTH = 8 };
 typedef __m512d vec;

@@ -2,12 +2,14 @@
  * The vector vocabulary in plain C: a vector of one element, on any CPU.
  *
  * Every vec_*.h defines the same words. max(a, b) is b when either is NaN. load_tail and
- * store_tail touch only the first n elements, 0 < n < VEC_WIDTH.
+ * store_tail touch only the first n elements, 0 < n < VEC_WIDTH. TILE_ROWS says how many rows the
+ * tiles of products_template.h have, as the registers allow.
  */
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
 
+#define TILE_ROWS 3
 enum { VEC_WIDTH = 1 };
 typedef real vec;
 typedef int vec_mask;

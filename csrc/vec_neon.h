@@ -4,6 +4,9 @@
 #include <arm_neon.h>
 #include <string.h>
 
+/* 32 registers: 6 * 4 sums, 4 vectors of weights, broadcast elements. */
+#define TILE_ROWS 6
+
 #if FASTLSTM_DOUBLE
 enum { VEC_WIDTH = 2 };
 typedef float64x2_t vec;

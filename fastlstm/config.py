@@ -64,12 +64,14 @@ def set_num_threads(count: int) -> None:
 
     Raises ``TypeError`` for what is no integer, ``ValueError`` below 1.
     """
-    blas.set_num_threads(min(check_positive_int("set_num_threads: `count`", count), MOST_THREADS))
+    count = min(check_positive_int("set_num_threads: `count`", count), MOST_THREADS)
+    kernels.set_team_size(count)
+    blas.set_num_threads(count)
 
 
 def get_num_threads() -> int:
     """The number of threads that large products may use."""
-    return blas.get_num_threads()
+    return kernels.get_team_size()
 
 
 # What OpenBLAS was built for; asking for more gives this many.

@@ -95,20 +95,16 @@ def lstm_forward(
     >>> y.shape, bool((y[:, -1] == h).all()), cache
     ((4, 5, 2), True, None)
     """
-    return lstm.forward(
-        x,
+    plan = lstm.LSTMPlan(
         kernel,
         recurrent_kernel,
         bias,
-        h0,
-        c0,
-        mask=mask,
-        activation=activation,
-        recurrent_activation=recurrent_activation,
-        go_backwards=go_backwards,
-        zero_output_for_mask=zero_output_for_mask,
-        training=training,
+        activation,
+        recurrent_activation,
+        go_backwards,
+        zero_output_for_mask,
     )
+    return lstm.forward(plan, x, h0, c0, mask, training)
 
 
 def lstm_backward(

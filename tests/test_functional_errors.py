@@ -121,7 +121,8 @@ def test_dense_forward(changes, error, message):
         functional.dense_forward(**arguments)
 
 
-def test_rows_too_far_apart_for_blas():
+@pytest.mark.parametrize("isa", ["baseline"], indirect=True)
+def test_rows_too_far_apart_for_blas(isa):
     # 2**31 pre-activations between two rows; no memory is touched for so long a mask-free input.
     x = np.lib.stride_tricks.as_strided(np.zeros(1, np.float32), (2, 2**26, 1), (0, 0, 0))
     kernel, recurrent = np.ones((1, 32), np.float32), np.ones((8, 32), np.float32)

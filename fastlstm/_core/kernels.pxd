@@ -9,6 +9,9 @@ cdef extern from "kernels.h" nogil:
     const int ACTIVATION_COUNT
     const int GATE_SCRATCH_ROWS
 
+    ctypedef struct gate_range:
+        Py_ssize_t rows, units, first, count
+
     ctypedef struct activation_f32:
         void (*forward)(Py_ssize_t n, const float *x, float *y) noexcept nogil
         void (*backward)(Py_ssize_t n, const float *x, const float *dy, float *dx) noexcept nogil
@@ -19,19 +22,19 @@ cdef extern from "kernels.h" nogil:
 
     ctypedef struct gates_f32:
         const char *name
-        void (*forward)(const gates_f32 *self, Py_ssize_t units, float *gates, float *c, float *h,
+        void (*forward)(const gates_f32 *self, gate_range range, float **gates, float **c, float **h,
                         float *scratch) noexcept nogil
-        void (*backward)(const gates_f32 *self, Py_ssize_t units, const float *gates,
-                         const float *c_prev, const float *c, const float *dh, float *dc,
-                         float *dz, float *scratch) noexcept nogil
+        void (*backward)(const gates_f32 *self, gate_range range, const float **gates,
+                         const float **c_prev, const float **c, const float **dh, float **dc, float **dz,
+                         float *scratch) noexcept nogil
 
     ctypedef struct gates_f64:
         const char *name
-        void (*forward)(const gates_f64 *self, Py_ssize_t units, double *gates, double *c,
-                        double *h, double *scratch) noexcept nogil
-        void (*backward)(const gates_f64 *self, Py_ssize_t units, const double *gates,
-                         const double *c_prev, const double *c, const double *dh, double *dc,
-                         double *dz, double *scratch) noexcept nogil
+        void (*forward)(const gates_f64 *self, gate_range range, double **gates, double **c, double **h,
+                        double *scratch) noexcept nogil
+        void (*backward)(const gates_f64 *self, gate_range range, const double **gates,
+                         const double **c_prev, const double **c, const double **dh, double **dc, double **dz,
+                         double *scratch) noexcept nogil
 
     ctypedef struct kernels_f32:
         activation_f32 activations[13]
@@ -48,12 +51,18 @@ cdef extern from "kernels.h" nogil:
     gates_f32 select_gates_f32(const kernels_f32 *table, int activation, int recurrent_activation)
     gates_f64 select_gates_f64(const kernels_f64 *table, int activation, int recurrent_activation)
 
+from fastlstm._core.passes cimport lstm_functions
+
 ctypedef fused real:
     float
     double
 
 cdef const kernels_f32 *table_f32() noexcept nogil
 cdef const kernels_f64 *table_f64() noexcept nogil
+
+cdef const lstm_functions *lstm_functions_of(bint is_double) noexcept nogil
+# NULL where products go to BLAS: the instruction set has none of its own.
+cdef const void *packing_kernels(bint is_double) noexcept nogil
 
 cdef int activation_index(str name, str what, bint elementwise) except -1
 cdef void activate(int index, Py_ssize_t rows, Py_ssize_t width, const real *x,

@@ -16,6 +16,12 @@ cdef extern from "dispatch.h" nogil:
     const kernels_f64 *find_kernels_f64(isa)
     int cpu_amd_family()
 
+cdef extern from "team.h" nogil:
+    void team_set_size(int size)
+    int team_get_size()
+
+from fastlstm._core.passes cimport lstm_functions, lstm_functions_f32, lstm_functions_f64
+
 # From the plainest to the widest: the last available one is the default.
 _ISA_INDICES = {
     "baseline": ISA_BASELINE, "neon": ISA_NEON, "avx2": ISA_AVX2, "avx512": ISA_AVX512,
@@ -80,6 +86,26 @@ cdef const kernels_f32 *table_f32() noexcept nogil:
 
 cdef const kernels_f64 *table_f64() noexcept nogil:
     return chosen_f64
+
+
+cdef const lstm_functions *lstm_functions_of(bint is_double) noexcept nogil:
+    return &lstm_functions_f64 if is_double else &lstm_functions_f32
+
+
+cdef const void *packing_kernels(bint is_double) noexcept nogil:
+    if chosen_f32 == find_kernels_f32(ISA_BASELINE):
+        return NULL
+    return <const void *>chosen_f64 if is_double else <const void *>chosen_f32
+
+
+def set_team_size(int size) -> None:
+    """Let passes use up to `size` threads, the calling one among them."""
+    team_set_size(size)
+
+
+def get_team_size() -> int:
+    """The number of threads that a pass may use."""
+    return team_get_size()
 
 
 cdef int activation_index(str name, str what, bint elementwise) except -1:

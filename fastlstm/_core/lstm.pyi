@@ -2,13 +2,33 @@ from typing import Any
 
 import numpy as np
 
-class LSTMCache:
-    x: np.ndarray
+class LSTMPlan:
     kernel: np.ndarray
     recurrent_kernel: np.ndarray
-    h0: np.ndarray | None
-    c0: np.ndarray | None
-    has_bias: bool
+    bias: np.ndarray | None
+    dtype: np.dtype
+    features: int
+    units: int
+    go_backwards: bool
+    zero_output_for_mask: bool
+
+    def __init__(
+        self,
+        kernel: np.ndarray,
+        recurrent_kernel: np.ndarray,
+        bias: np.ndarray | None,
+        activation: str,
+        recurrent_activation: str,
+        go_backwards: bool,
+        zero_output_for_mask: bool,
+    ) -> None: ...
+    def path(self) -> str: ...
+
+class LSTMCache:
+    plan: LSTMPlan
+    x: np.ndarray
+    h0: np.ndarray
+    c0: np.ndarray
     gates: np.ndarray
     h: np.ndarray
     c: np.ndarray
@@ -17,20 +37,14 @@ class LSTMCache:
     path: str
 
 def forward(
+    plan: LSTMPlan,
     x: Any,
-    kernel: np.ndarray,
-    recurrent_kernel: np.ndarray,
-    bias: np.ndarray | None,
-    h0: Any,
-    c0: Any,
-    *,
-    mask: Any,
-    activation: str,
-    recurrent_activation: str,
-    go_backwards: bool,
-    zero_output_for_mask: bool,
-    training: bool,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, LSTMCache | None]: ...
+    h0: Any = None,
+    c0: Any = None,
+    mask: Any = None,
+    training: bool = False,
+    sequences: bool = True,
+) -> tuple[Any, np.ndarray, np.ndarray, LSTMCache | None]: ...
 def backward(
-    cache: LSTMCache, dy: Any, dh: Any, dc: Any
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None, np.ndarray, np.ndarray]: ...
+    cache: LSTMCache, dy: Any = None, dh: Any = None, dc: Any = None, wants_dx: bool = True
+) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray | None, np.ndarray, np.ndarray]: ...

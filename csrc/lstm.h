@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: MIT
+ * The LSTM over time on packed weights: a forward and a backward pass, shared out over the team.
+ *
+ * Letters as everywhere: B batch, T steps, F features, H units; rows are in C order. Steps s count
+ * in the order done, places t in the order of x; t = T-1-s going backwards. Arrays marked "step"
+ * are in step order, "place" in the order of x.
+ *
+ * One struct serves both real types: `void *` is float in the functions for f32, double in f64.
+ * Nothing is allocated here: `scratch` is memory of at least *_scratch_bytes(pass), aligned to 64.
+ */
+#ifndef FASTLSTM_LSTM_H
+#define FASTLSTM_LSTM_H
+
+#include <stddef.h>
+
+#include "team.h"
+
+/* What both passes know. */
+typedef struct {
+    const void *kernels; /* the table of kernels.h */
+    int activation, recurrent_activation;
+    int members; /* how many threads, from lstm_members */
+    int go_backwards;
+    ptrdiff_t batch, steps, features, units;
+    const unsigned char *valid; /* (B, T) step, or NULL: steps that count */
+    const unsigned char *shown; /* (B, T) step, or NULL: outputs that are states */
+    const void *x;              /* (B, T, F) place */
+    void *scratch;
+    team_meeting meeting;
+} lstm_pass;
+
+typedef struct {
+    lstm_pass pass;
+    const void *kernel, *recurrent_kernel; /* panels of lstm_pack_gates */
+    const void *bias;                      /* (4H), or NULL */
+    void *h, *c;                           /* (B, H) IN initial, OUT final states */
+    void *y;                               /* (B, T, H) step OUT, or NULL */
+    void *gates;   /* (B, T, 4H) place OUT, or NULL: what the backward pass wants to see again */
+    void *saved_c; /* (B, T, H) step OUT, or NULL */
+    void *saved_h; /* (B, T, H) step OUT, or NULL */
+} lstm_forward;
+
+typedef struct {
+    lstm_pass pass;
+    const void *kernel, *recurrent_kernel; /* panels of lstm_pack_columns */
+    const void *gates, *saved_c, *saved_h; /* as the forward pass left them */
+    const void *h0, *c0;                   /* (B, H) */
+    const void *dy;                        /* (B, T, H) step, or NULL */
+    void *dh, *dc; /* (B, H) IN gradients of the final, OUT of the initial states */
+    void *dx;      /* (B, T, F) place OUT where a step counts, or NULL */
+    void *dkernel, *drecurrent_kernel, *dbias; /* (F, 4H), (H, 4H), (4H) OUT */
+} lstm_backward;
+
+/* The functions of one real type. */
+typedef struct {
+    /* Elements of the panels below. */
+    ptrdiff_t (*gate_panels_size)(const void *kernels, ptrdiff_t depth, ptrdiff_t units);
+    ptrdiff_t (*column_panels_size)(const void *kernels, ptrdiff_t depth, ptrdiff_t columns);
+    /* Panels of weights (depth, 4 * units): strips of units with their four gates. */
+    void (*pack_gates)(const void *kernels, ptrdiff_t depth, ptrdiff_t units, const void *weights,
+                       void *panels);
+    /* Panels of the transposed weights (columns, depth): strips of columns. */
+    void (*pack_columns)(const void *kernels, ptrdiff_t depth, ptrdiff_t columns,
+                         const void *weights, void *panels);
+    /* How many threads suit a pass. */
+    int (*forward_members)(const lstm_pass *pass);
+    int (*backward_members)(const lstm_pass *pass);
+    size_t (*forward_scratch_bytes)(const lstm_forward *pass);
+    size_t (*backward_scratch_bytes)(const lstm_backward *pass);
+    void (*run_forward)(lstm_forward *pass);
+    void (*run_backward)(lstm_backward *pass);
+} lstm_functions;
+
+extern const lstm_functions lstm_functions_f32, lstm_functions_f64;
+
+#endif

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: MIT
+ * A small team of threads: one task at a time, done by the caller and the members together.
+ *
+ * Members spin for a moment after a task, since the next one often follows at once, and then sleep:
+ * an idle program uses no CPU. Whoever finds the team busy does the task alone, so callers from
+ * several threads never wait for each other; tasks must therefore give the same result for any
+ * number of members. A child made by fork starts with an empty team.
+ */
+#ifndef FASTLSTM_TEAM_H
+#define FASTLSTM_TEAM_H
+
+#include <stddef.h>
+
+enum { TEAM_LARGEST = 64 };
+
+/* Member `member` of `members` does its share; member 0 is the caller. */
+typedef void (*team_task)(void *argument, int member, int members);
+
+/* The most members that later tasks get, the caller among them: 1 to TEAM_LARGEST. */
+void team_set_size(int size);
+int team_get_size(void);
+
+/* Do the task with at most `members` members; returns when all of them are done. */
+void team_run(int members, team_task task, void *argument);
+
+/* A place where the members of one task wait for each other; starts as zero. */
+typedef struct {
+    int arrived, round;
+} team_meeting;
+
+void team_meet(team_meeting *meeting, int members);
+
+/* The part of `count` things that falls to a member: from share_start(m) to share_start(m + 1). */
+static inline ptrdiff_t share_start(ptrdiff_t count, int member, int members)
+{
+    return count / members * member + count % members * member / members;
+}
+
+#endif

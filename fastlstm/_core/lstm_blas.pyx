@@ -1,0 +1,244 @@
+"""The passes of csrc/lstm.h over BLAS, for any CPU: the portable truth, and what the packed kernels
+are compared with. `kernel` and `recurrent_kernel` are plain (F, 4H) and (H, 4H).
+
+Arrays stay batch-major, so step t of z (B, T, 4H) is a matrix whose rows lie T*4H apart; BLAS
+takes that distance as it is and nothing is transposed.
+
+Forward, steps s in the order done, t the place of step s in x (T-1-s when going backwards):
+
+    z[:, t] = x[:, t] kernel + bias            for a block of steps at once
+    z[:, t] += h recurrent_kernel              one product a step
+    c, h = gates(z[:, t], c)                   rows that the mask skips keep theirs
+    y[:, s] = h, or zero where the output is not shown
+
+Backward, from the last step to the first, with dz the gradient of z:
+
+    dh += dy[:, s] where the output was shown
+    dz[:, t], dc = gates_backward(...)         zero in rows that the mask skipped
+    dh = dz[:, t] recurrent_kernel'            (skipped rows keep theirs)
+    dkernel = x' dz     drecurrent_kernel = h_prev' dz     dbias = sum dz     dx = dz kernel'
+"""
+
+from libc.string cimport memcpy, memset
+
+from fastlstm._core.blas cimport gemm
+from fastlstm._core.kernels cimport (
+    GATE_SCRATCH_ROWS, flush_denormals, fp_mode, gate_range, gates_f32, gates_f64, kernels_f32,
+    kernels_f64, real, restore_denormals, select_gates_f32, select_gates_f64,
+)
+from fastlstm._core.passes cimport lstm_backward, lstm_forward, lstm_pass
+
+# Inference projects the inputs of as many steps at once as give this many pre-activations:
+# 1 MiB in float32, so that a block stays in the second-level cache.
+cdef enum:
+    BLOCK_ELEMENTS = 1 << 18
+
+
+cdef inline Py_ssize_t place_of(const lstm_pass *p, Py_ssize_t step) noexcept nogil:
+    return p.steps - 1 - step if p.go_backwards else step
+
+
+cdef inline bint is_set(const unsigned char *flags, const lstm_pass *p, Py_ssize_t b,
+                        Py_ssize_t step) noexcept nogil:
+    return flags == NULL or flags[b * p.steps + step]
+
+
+cdef Py_ssize_t block_of(const lstm_forward *f) noexcept nogil:
+    """How many steps are projected at once: all where z is kept."""
+    cdef Py_ssize_t row = f.base.batch * 4 * f.base.units
+    if f.gates != NULL:
+        return f.base.steps
+    return max(1, min(f.base.steps, BLOCK_ELEMENTS // max(<Py_ssize_t>1, row)))
+
+
+cdef void project(const lstm_forward *f, Py_ssize_t first, Py_ssize_t count, const real *kernel,
+                  real *z) noexcept nogil:
+    """z (B, count, 4H) = x[:, first:first+count] kernel + bias."""
+    cdef Py_ssize_t batch = f.base.batch, features = f.base.features, width = 4 * f.base.units
+    cdef Py_ssize_t row, b, t, stride = f.base.steps * features
+    cdef const real *x = <const real *>f.base.x + first * features
+    cdef real beta = 0
+    if f.bias != NULL:
+        beta = 1
+        for row in range(batch * count):
+            memcpy(z + row * width, f.bias, width * sizeof(real))
+    if count == f.base.steps:
+        gemm(False, False, batch * count, width, features, x, features, kernel, width, beta, z,
+             width)
+    elif batch < count:
+        for b in range(batch):
+            gemm(False, False, count, width, features, x + b * stride, features, kernel, width,
+                 beta, z + b * count * width, width)
+    else:
+        for t in range(count):
+            gemm(False, False, batch, width, features, x + t * features, stride, kernel, width,
+                 beta, z + t * width, count * width)
+
+
+cdef void gates_forward(const lstm_pass *p, real *z, real *c, real *h, real *scratch
+                        ) noexcept nogil:
+    cdef gate_range whole = gate_range(1, p.units, 0, p.units)
+    cdef gates_f32 gates_single
+    cdef gates_f64 gates_double
+    if real is float:
+        gates_single = select_gates_f32(<const kernels_f32 *>p.kernels, p.activation,
+                                        p.recurrent_activation)
+        gates_single.forward(&gates_single, whole, &z, &c, &h, scratch)
+    else:
+        gates_double = select_gates_f64(<const kernels_f64 *>p.kernels, p.activation,
+                                        p.recurrent_activation)
+        gates_double.forward(&gates_double, whole, &z, &c, &h, scratch)
+
+
+cdef void gates_backward(const lstm_pass *p, const real *gates, const real *c_prev, const real *c,
+                         const real *dh, real *dc, real *dz, real *scratch) noexcept nogil:
+    cdef gate_range whole = gate_range(1, p.units, 0, p.units)
+    cdef gates_f32 gates_single
+    cdef gates_f64 gates_double
+    if real is float:
+        gates_single = select_gates_f32(<const kernels_f32 *>p.kernels, p.activation,
+                                        p.recurrent_activation)
+        gates_single.backward(&gates_single, whole, &gates, &c_prev, &c, &dh, &dc, &dz, scratch)
+    else:
+        gates_double = select_gates_f64(<const kernels_f64 *>p.kernels, p.activation,
+                                        p.recurrent_activation)
+        gates_double.backward(&gates_double, whole, &gates, &c_prev, &c, &dh, &dc, &dz, scratch)
+
+
+cdef void _forward(lstm_forward *f, const real *kernel) noexcept nogil:
+    cdef const lstm_pass *p = &f.base
+    cdef Py_ssize_t units = p.units, width = 4 * p.units, row_bytes = p.units * sizeof(real)
+    cdef Py_ssize_t block = block_of(f), number, first, last, count, base, s, t, b, out
+    cdef real *scratch = <real *>p.scratch
+    cdef real *z = <real *>f.gates if f.gates != NULL else scratch + GATE_SCRATCH_ROWS * units
+    cdef real *h = <real *>f.h
+    cdef real *c = <real *>f.c
+    cdef fp_mode mode = flush_denormals()
+    for number in range((p.steps + block - 1) // block):
+        first = number * block
+        last = min(p.steps, first + block)
+        count = last - first
+        base = place_of(p, last - 1) if p.go_backwards else first
+        project(f, base, count, kernel, z)
+        for s in range(first, last):
+            t = place_of(p, s) - base
+            gemm(False, False, p.batch, width, units, h, units,
+                 <const real *>f.recurrent_kernel, width, <real>1, z + t * width, count * width)
+            for b in range(p.batch):
+                if is_set(p.valid, p, b, s):
+                    gates_forward(p, z + (b * count + t) * width, c + b * units, h + b * units,
+                                  scratch)
+                out = (b * p.steps + s) * units
+                if f.y != NULL:
+                    if is_set(p.shown, p, b, s):
+                        memcpy(<real *>f.y + out, h + b * units, row_bytes)
+                    else:
+                        memset(<real *>f.y + out, 0, row_bytes)
+                if f.saved_c != NULL:
+                    memcpy(<real *>f.saved_c + out, c + b * units, row_bytes)
+                if f.saved_h != NULL:
+                    memcpy(<real *>f.saved_h + out, h + b * units, row_bytes)
+    restore_denormals(mode)
+
+
+cdef inline const real *state_row(const lstm_pass *p, const real *states, const void *initial,
+                                  Py_ssize_t b, Py_ssize_t step) noexcept nogil:
+    """(b, step) of an array (B, T, H) in step order; before the first step the initial state."""
+    if step < 0:
+        return <const real *>initial + b * p.units
+    return states + (b * p.steps + step) * p.units
+
+
+cdef void step_back(lstm_backward *g, Py_ssize_t s, const real *recurrent_kernel, real *dz,
+                    real *scratch) noexcept nogil:
+    cdef const lstm_pass *p = &g.base
+    cdef Py_ssize_t units = p.units, width = 4 * p.units, t = place_of(p, s), b, j, row
+    cdef const real *saved_c = <const real *>g.saved_c
+    cdef const real *dy
+    cdef real *dh
+    for b in range(p.batch):
+        dh = <real *>g.dh + b * units
+        row = (b * p.steps + t) * width
+        if g.dy != NULL and is_set(p.shown, p, b, s):
+            dy = <const real *>g.dy + (b * p.steps + s) * units
+            for j in range(units):
+                dh[j] += dy[j]
+        if not is_set(p.valid, p, b, s):
+            memset(dz + row, 0, width * sizeof(real))
+            continue
+        gates_backward(p, <const real *>g.gates + row, state_row(p, saved_c, g.c0, b, s - 1),
+                       state_row(p, saved_c, g.c0, b, s), dh, <real *>g.dc + b * units, dz + row,
+                       scratch)
+        memset(dh, 0, units * sizeof(real))
+    # Rows that took part start from zero, the others keep what they carry.
+    gemm(False, True, p.batch, units, width, dz + t * width, p.steps * width, recurrent_kernel,
+         width, <real>1, <real *>g.dh, units)
+
+
+cdef void gather_previous_states(const lstm_backward *g, real *h_prev) noexcept nogil:
+    """h_prev (B, T, H) OUT the state before each step, in the order of x."""
+    cdef const lstm_pass *p = &g.base
+    cdef Py_ssize_t b, s
+    for b in range(p.batch):
+        for s in range(p.steps):
+            memcpy(h_prev + (b * p.steps + place_of(p, s)) * p.units,
+                   state_row(p, <const real *>g.saved_h, g.h0, b, s - 1), p.units * sizeof(real))
+
+
+cdef void sum_rows(const lstm_pass *p, const real *dz, real *total, real *scratch) noexcept nogil:
+    """total (4H) = sum of dz (B, T, 4H), first over each sequence, so that the sum stays short."""
+    cdef Py_ssize_t b, t, j, width = 4 * p.units
+    memset(total, 0, width * sizeof(real))
+    for b in range(p.batch):
+        memset(scratch, 0, width * sizeof(real))
+        for t in range(p.steps):
+            for j in range(width):
+                scratch[j] += dz[(b * p.steps + t) * width + j]
+        for j in range(width):
+            total[j] += scratch[j]
+
+
+cdef void _backward(lstm_backward *g, const real *kernel) noexcept nogil:
+    cdef const lstm_pass *p = &g.base
+    cdef Py_ssize_t rows = p.batch * p.steps, features = p.features, width = 4 * p.units, s
+    cdef real *scratch = <real *>p.scratch
+    cdef real *dz = scratch + GATE_SCRATCH_ROWS * p.units
+    cdef real *h_prev = dz + rows * width
+    cdef fp_mode mode = flush_denormals()
+    for s in range(p.steps - 1, -1, -1):
+        step_back(g, s, <const real *>g.recurrent_kernel, dz, scratch)
+    gather_previous_states(g, h_prev)
+    if g.dx != NULL:
+        gemm(False, True, rows, features, width, dz, width, kernel, width, <real>0,
+             <real *>g.dx, features)
+    gemm(True, False, features, width, rows, <const real *>p.x, features, dz, width, <real>0,
+         <real *>g.dkernel, width)
+    gemm(True, False, p.units, width, rows, h_prev, p.units, dz, width, <real>0,
+         <real *>g.drecurrent_kernel, width)
+    sum_rows(p, dz, <real *>g.dbias, scratch)
+    restore_denormals(mode)
+
+
+cdef size_t forward_scratch_bytes(const lstm_forward *f, bint is_double) noexcept nogil:
+    cdef Py_ssize_t z = 0 if f.gates != NULL else f.base.batch * block_of(f) * 4
+    return (z + GATE_SCRATCH_ROWS) * f.base.units * (sizeof(double) if is_double else sizeof(float))
+
+
+cdef size_t backward_scratch_bytes(const lstm_backward *g, bint is_double) noexcept nogil:
+    cdef Py_ssize_t rows = g.base.batch * g.base.steps
+    return ((5 * rows + GATE_SCRATCH_ROWS) * g.base.units
+            * (sizeof(double) if is_double else sizeof(float)))
+
+
+cdef void run_forward(lstm_forward *f, bint is_double) noexcept nogil:
+    if is_double:
+        _forward(f, <const double *>f.kernel)
+    else:
+        _forward(f, <const float *>f.kernel)
+
+
+cdef void run_backward(lstm_backward *g, bint is_double) noexcept nogil:
+    if is_double:
+        _backward(g, <const double *>g.kernel)
+    else:
+        _backward(g, <const float *>g.kernel)

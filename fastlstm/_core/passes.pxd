@@ -1,0 +1,63 @@
+"""The passes of an LSTM in C, for Cython; csrc/lstm.h says what every field means."""
+
+cdef extern from "team.h" nogil:
+    ctypedef struct team_meeting:
+        pass
+
+cdef extern from "lstm.h" nogil:
+    ctypedef struct lstm_pass:
+        const void *kernels
+        int activation, recurrent_activation, members, go_backwards
+        Py_ssize_t batch, steps, features, units
+        const unsigned char *valid
+        const unsigned char *shown
+        const void *x
+        void *scratch
+        team_meeting meeting
+
+    ctypedef struct lstm_forward:
+        lstm_pass base "pass"
+        const void *kernel
+        const void *recurrent_kernel
+        const void *bias
+        void *h
+        void *c
+        void *y
+        void *gates
+        void *saved_c
+        void *saved_h
+
+    ctypedef struct lstm_backward:
+        lstm_pass base "pass"
+        const void *kernel
+        const void *recurrent_kernel
+        const void *gates
+        const void *saved_c
+        const void *saved_h
+        const void *h0
+        const void *c0
+        const void *dy
+        void *dh
+        void *dc
+        void *dx
+        void *dkernel
+        void *drecurrent_kernel
+        void *dbias
+
+    ctypedef struct lstm_functions:
+        Py_ssize_t (*gate_panels_size)(const void *kernels, Py_ssize_t depth,
+                                       Py_ssize_t units) noexcept nogil
+        Py_ssize_t (*column_panels_size)(const void *kernels, Py_ssize_t depth,
+                                         Py_ssize_t columns) noexcept nogil
+        void (*pack_gates)(const void *kernels, Py_ssize_t depth, Py_ssize_t units,
+                           const void *weights, void *panels) noexcept nogil
+        void (*pack_columns)(const void *kernels, Py_ssize_t depth, Py_ssize_t columns,
+                             const void *weights, void *panels) noexcept nogil
+        int (*forward_members)(const lstm_pass *self) noexcept nogil
+        int (*backward_members)(const lstm_pass *self) noexcept nogil
+        size_t (*forward_scratch_bytes)(const lstm_forward *self) noexcept nogil
+        size_t (*backward_scratch_bytes)(const lstm_backward *self) noexcept nogil
+        void (*run_forward)(lstm_forward *self) noexcept nogil
+        void (*run_backward)(lstm_backward *self) noexcept nogil
+
+    const lstm_functions lstm_functions_f32, lstm_functions_f64

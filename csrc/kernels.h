@@ -40,20 +40,21 @@ typedef struct {
     ptrdiff_t first, stride, counts[PANEL_VECTORS];
 } panel_columns;
 
-/* Units `first` to `first + count` of some rows, each of `units`. */
+/* `strips` stretches of `count` units, each given by pointers to its first unit; its gates follow
+ * each other at a distance of `gate_stride`. */
 typedef struct {
-    ptrdiff_t rows, units, first, count;
-} gate_range;
+    ptrdiff_t strips, count, gate_stride;
+} gate_shape;
 
 /* activation.forward:  y = f(x);  activation.backward:  dx = dy * f'(x).  x may be y, dy be dx.
  *
- * gates.forward   (a range of units of some rows of one step; every array is given by its rows)
- *   gates (4*units)  IN pre-activations; OUT what gates.backward wants to see again
- *   c (units)        IN state before the step, OUT after it        h (units)  OUT
+ * gates.forward   (some units of one step)
+ *   gates  IN pre-activations; OUT what gates.backward wants to see again
+ *   c      IN state before the step, OUT after it               h  OUT
  * gates.backward
- *   gates  IN as forward left them      c_prev, c (units)  IN states before and after the step
+ *   gates  IN as forward left them      c_prev, c  IN states before and after the step
  *   dh     IN gradient of h             dc  IN gradient of c after the step, OUT before it
- *   dz (4*units)  OUT gradient of the pre-activations
+ *   dz     OUT gradient of the pre-activations
  * scratch (GATE_SCRATCH_ROWS * count) holds nothing before or after. No two may overlap.
  *
  * products.multiply    out[r] = start[r] + sum over k < depth of a[r][k] * panel[k]
@@ -72,9 +73,9 @@ typedef struct {
     typedef struct gates_##type {                                                                  \
         const char *name;                                                                          \
         activation_##type activation, recurrent_activation;                                        \
-        void (*forward)(const struct gates_##type *self, gate_range range, real *const *gates,     \
+        void (*forward)(const struct gates_##type *self, gate_shape shape, real *const *gates,     \
                         real *const *c, real *const *h, real *scratch);                            \
-        void (*backward)(const struct gates_##type *self, gate_range range,                        \
+        void (*backward)(const struct gates_##type *self, gate_shape shape,                        \
                          const real *const *gates, const real *const *c_prev,                      \
                          const real *const *c, const real *const *dh, real *const *dc,             \
                          real *const *dz, real *scratch);                                          \

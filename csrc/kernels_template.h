@@ -134,20 +134,73 @@ SCALAR_ACTIVATION(softsign, z / (1 + LIBM(fabs)(z)),
  *   dzi = dc * g * i'     dzf = dc * c_prev * f'     dzg = dc * i * g'     dzo = dh * act(c) * o'
  *   dc *= f
  * `gates` keeps the activated i, f, g, o. */
-ALWAYS_INLINE void gates_forward_strip(vec_function act, ptrdiff_t n, ptrdiff_t units, real *gates,
-                                       real *c, real *h)
+
+/* i, f, o and, where the activation is tanh, g: the exponentials side by side. */
+ALWAYS_INLINE void activate_strip(const int is_tanh, ptrdiff_t n, const real *z, ptrdiff_t units,
+                                  vec *i, vec *f, vec *g, vec *o)
 {
-    const vec i = vec_sigmoid(load(gates, n));
-    const vec f = vec_sigmoid(load(gates + units, n));
-    const vec g = act(load(gates + 2 * units, n));
-    const vec o = vec_sigmoid(load(gates + 3 * units, n));
-    const vec c_new = vec_fma(f, load(c, n), vec_mul(i, g));
-    store(gates, n, i);
-    store(gates + units, n, f);
-    store(gates + 2 * units, n, g);
-    store(gates + 3 * units, n, o);
-    store(c, n, c_new);
-    store(h, n, vec_mul(o, act(c_new)));
+    const vec zg = load(z + 2 * units, n);
+    const vec a[4] = {vec_sigmoid_begin(load(z, n)), vec_sigmoid_begin(load(z + units, n)),
+                      vec_sigmoid_begin(load(z + 3 * units, n)), vec_tanh_begin(zg)};
+    vec scale[4], s[4], tail[4];
+    vec_exp_parts(is_tanh ? 4 : 3, a, scale, s, tail);
+    *i = vec_sigmoid_end(scale[0], s[0], tail[0]);
+    *f = vec_sigmoid_end(scale[1], s[1], tail[1]);
+    *o = vec_sigmoid_end(scale[2], s[2], tail[2]);
+    *g = is_tanh ? vec_tanh_end(zg, scale[3], s[3], tail[3]) : vec_relu(zg);
+}
+
+ALWAYS_INLINE void gates_forward_strips(const int is_tanh, const int strips, ptrdiff_t n,
+                                        ptrdiff_t first, ptrdiff_t stride, real *const *gates,
+                                        real *const *c, real *const *h)
+{
+    vec c_new[TILE_ROWS], o[TILE_ROWS];
+    vec a[TILE_ROWS], scale[TILE_ROWS], s[TILE_ROWS], tail[TILE_ROWS];
+    VEC_UNROLL for (int r = 0; r < strips; r++)
+    {
+        real *const z = gates[r] + first;
+        vec i, f, g;
+        activate_strip(is_tanh, n, z, stride, &i, &f, &g, &o[r]);
+        c_new[r] = vec_fma(f, load(c[r] + first, n), vec_mul(i, g));
+        store(z, n, i);
+        store(z + stride, n, f);
+        store(z + 2 * stride, n, g);
+        store(z + 3 * stride, n, o[r]);
+        store(c[r] + first, n, c_new[r]);
+        a[r] = vec_tanh_begin(c_new[r]);
+    }
+    if (is_tanh)
+        vec_exp_parts(strips, a, scale, s, tail);
+    VEC_UNROLL for (int r = 0; r < strips; r++)
+    {
+        const vec act_c =
+            is_tanh ? vec_tanh_end(c_new[r], scale[r], s[r], tail[r]) : vec_relu(c_new[r]);
+        store(h[r] + first, n, vec_mul(o[r], act_c));
+    }
+}
+
+/* As many strips side by side as a tile has rows. */
+ALWAYS_INLINE void gates_forward_all(const int is_tanh, gate_shape shape, real *const *gates,
+                                     real *const *c, real *const *h)
+{
+    const ptrdiff_t stride = shape.gate_stride;
+    for (; shape.strips > 0; shape.strips -= TILE_ROWS) {
+        const ptrdiff_t strips = shape.strips < TILE_ROWS ? shape.strips : TILE_ROWS;
+        ptrdiff_t first = 0;
+        for (; first + VEC_WIDTH <= shape.count; first += VEC_WIDTH)
+            switch (strips) {
+#define CASE(n)                                                                  \
+    case n:                                                                      \
+        gates_forward_strips(is_tanh, n, VEC_WIDTH, first, stride, gates, c, h); \
+        break;
+                FOR_EACH_ROW_COUNT(CASE)
+#undef CASE
+            }
+        for (ptrdiff_t r = 0; r < strips && first < shape.count; r++)
+            gates_forward_strips(is_tanh, 1, shape.count - first, first, stride, gates + r, c + r,
+                                 h + r);
+        gates += TILE_ROWS, c += TILE_ROWS, h += TILE_ROWS;
+    }
 }
 
 ALWAYS_INLINE void gates_backward_strip(vec_function act, vec_function slope, ptrdiff_t n,
@@ -165,43 +218,35 @@ ALWAYS_INLINE void gates_backward_strip(vec_function act, vec_function slope, pt
     store(dc, n, vec_mul(dc_step, f));
 }
 
-#define FUSED_GATES(act)                                                                           \
-    static void gates_##act##_forward(const TYPED(gates) * self, gate_range range,                 \
-                                      real *const *gates, real *const *c, real *const *h,          \
-                                      real *scratch)                                               \
-    {                                                                                              \
-        (void)self, (void)scratch;                                                                 \
-        const ptrdiff_t end = range.first + range.count;                                           \
-        for (ptrdiff_t r = 0; r < range.rows; r++) {                                               \
-            ptrdiff_t p = range.first;                                                             \
-            for (; p + VEC_WIDTH <= end; p += VEC_WIDTH)                                           \
-                gates_forward_strip(vec_##act, VEC_WIDTH, range.units, gates[r] + p, c[r] + p,     \
-                                    h[r] + p);                                                     \
-            if (p < end)                                                                           \
-                gates_forward_strip(vec_##act, end - p, range.units, gates[r] + p, c[r] + p,       \
-                                    h[r] + p);                                                     \
-        }                                                                                          \
-    }                                                                                              \
-    static void gates_##act##_backward(const TYPED(gates) * self, gate_range range,                \
-                                       const real *const *gates, const real *const *c_prev,        \
-                                       const real *const *c, const real *const *dh,                \
-                                       real *const *dc, real *const *dz, real *scratch)            \
-    {                                                                                              \
-        (void)self, (void)scratch;                                                                 \
-        const ptrdiff_t end = range.first + range.count;                                           \
-        for (ptrdiff_t r = 0; r < range.rows; r++) {                                               \
-            ptrdiff_t p = range.first;                                                             \
-            for (; p + VEC_WIDTH <= end; p += VEC_WIDTH)                                           \
-                gates_backward_strip(vec_##act, act##_slope, VEC_WIDTH, range.units, gates[r] + p, \
-                                     c_prev[r] + p, c[r] + p, dh[r] + p, dc[r] + p, dz[r] + p);    \
-            if (p < end)                                                                           \
-                gates_backward_strip(vec_##act, act##_slope, end - p, range.units, gates[r] + p,   \
-                                     c_prev[r] + p, c[r] + p, dh[r] + p, dc[r] + p, dz[r] + p);    \
-        }                                                                                          \
+#define FUSED_GATES(act, is_tanh)                                                                 \
+    static void gates_##act##_forward(const TYPED(gates) * self, gate_shape shape,                \
+                                      real *const *gates, real *const *c, real *const *h,         \
+                                      real *scratch)                                              \
+    {                                                                                             \
+        (void)self, (void)scratch;                                                                \
+        gates_forward_all(is_tanh, shape, gates, c, h);                                           \
+    }                                                                                             \
+    static void gates_##act##_backward(const TYPED(gates) * self, gate_shape shape,               \
+                                       const real *const *gates, const real *const *c_prev,       \
+                                       const real *const *c, const real *const *dh,               \
+                                       real *const *dc, real *const *dz, real *scratch)           \
+    {                                                                                             \
+        (void)self, (void)scratch;                                                                \
+        for (ptrdiff_t r = 0; r < shape.strips; r++) {                                            \
+            ptrdiff_t p = 0;                                                                      \
+            for (; p + VEC_WIDTH <= shape.count; p += VEC_WIDTH)                                  \
+                gates_backward_strip(vec_##act, act##_slope, VEC_WIDTH, shape.gate_stride,        \
+                                     gates[r] + p, c_prev[r] + p, c[r] + p, dh[r] + p, dc[r] + p, \
+                                     dz[r] + p);                                                  \
+            if (p < shape.count)                                                                  \
+                gates_backward_strip(vec_##act, act##_slope, shape.count - p, shape.gate_stride,  \
+                                     gates[r] + p, c_prev[r] + p, c[r] + p, dh[r] + p, dc[r] + p, \
+                                     dz[r] + p);                                                  \
+        }                                                                                         \
     }
 
-FUSED_GATES(tanh)
-FUSED_GATES(relu)
+FUSED_GATES(tanh, 1)
+FUSED_GATES(relu, 0)
 
 /* The same for any pair of activations. `gates` keeps the pre-activations, since not every
  * derivative is a function of the output. */
@@ -209,62 +254,59 @@ typedef struct {
     real *i, *f, *g, *o;
 } gate_values;
 
-static gate_values activate_gates(const TYPED(gates) * self, gate_range range, const real *gates,
+static gate_values activate_gates(const TYPED(gates) * self, gate_shape shape, const real *gates,
                                   real *scratch)
 {
-    const ptrdiff_t n = range.count, units = range.units;
+    const ptrdiff_t n = shape.count, stride = shape.gate_stride;
     const gate_values y = {scratch, scratch + n, scratch + 2 * n, scratch + 3 * n};
-    gates += range.first;
     self->recurrent_activation.forward(n, gates, y.i);
-    self->recurrent_activation.forward(n, gates + units, y.f);
-    self->activation.forward(n, gates + 2 * units, y.g);
-    self->recurrent_activation.forward(n, gates + 3 * units, y.o);
+    self->recurrent_activation.forward(n, gates + stride, y.f);
+    self->activation.forward(n, gates + 2 * stride, y.g);
+    self->recurrent_activation.forward(n, gates + 3 * stride, y.o);
     return y;
 }
 
-static void gates_general_forward(const TYPED(gates) * self, gate_range range, real *const *gates,
+static void gates_general_forward(const TYPED(gates) * self, gate_shape shape, real *const *gates,
                                   real *const *c, real *const *h, real *scratch)
 {
-    for (ptrdiff_t r = 0; r < range.rows; r++) {
-        const gate_values y = activate_gates(self, range, gates[r], scratch);
-        real *const c_row = c[r] + range.first, *const h_row = h[r] + range.first;
-        for (ptrdiff_t p = 0; p < range.count; p++)
-            c_row[p] = y.f[p] * c_row[p] + y.i[p] * y.g[p];
-        self->activation.forward(range.count, c_row, h_row);
-        for (ptrdiff_t p = 0; p < range.count; p++)
-            h_row[p] *= y.o[p];
+    for (ptrdiff_t r = 0; r < shape.strips; r++) {
+        const gate_values y = activate_gates(self, shape, gates[r], scratch);
+        for (ptrdiff_t p = 0; p < shape.count; p++)
+            c[r][p] = y.f[p] * c[r][p] + y.i[p] * y.g[p];
+        self->activation.forward(shape.count, c[r], h[r]);
+        for (ptrdiff_t p = 0; p < shape.count; p++)
+            h[r][p] *= y.o[p];
     }
 }
 
-static void gates_general_backward(const TYPED(gates) * self, gate_range range,
+static void gates_general_backward(const TYPED(gates) * self, gate_shape shape,
                                    const real *const *gates, const real *const *c_prev,
                                    const real *const *c, const real *const *dh, real *const *dc,
                                    real *const *dz, real *scratch)
 {
-    const ptrdiff_t n = range.count, units = range.units;
+    const ptrdiff_t n = shape.count, stride = shape.gate_stride;
     real *const act_c = scratch + 4 * n, *const dact_c = act_c + n;
-    for (ptrdiff_t r = 0; r < range.rows; r++) {
-        const gate_values y = activate_gates(self, range, gates[r], scratch);
-        const real *const z = gates[r] + range.first, *const dh_row = dh[r] + range.first;
-        const real *const c_prev_row = c_prev[r] + range.first;
-        real *const dc_row = dc[r] + range.first, *const dzi = dz[r] + range.first;
-        real *const dzf = dzi + units, *const dzg = dzf + units, *const dzo = dzg + units;
-        self->activation.forward(n, c[r] + range.first, act_c);
+    for (ptrdiff_t r = 0; r < shape.strips; r++) {
+        const gate_values y = activate_gates(self, shape, gates[r], scratch);
+        const real *const z = gates[r];
+        real *const dzi = dz[r], *const dzf = dzi + stride, *const dzg = dzf + stride,
+                    *const dzo = dzg + stride;
+        self->activation.forward(n, c[r], act_c);
         for (ptrdiff_t p = 0; p < n; p++)
-            dact_c[p] = dh_row[p] * y.o[p];
-        self->activation.backward(n, c[r] + range.first, dact_c, dact_c);
+            dact_c[p] = dh[r][p] * y.o[p];
+        self->activation.backward(n, c[r], dact_c, dact_c);
         for (ptrdiff_t p = 0; p < n; p++) {
-            const real dc_step = dc_row[p] + dact_c[p];
+            const real dc_step = dc[r][p] + dact_c[p];
             dzi[p] = dc_step * y.g[p];
-            dzf[p] = dc_step * c_prev_row[p];
+            dzf[p] = dc_step * c_prev[r][p];
             dzg[p] = dc_step * y.i[p];
-            dzo[p] = dh_row[p] * act_c[p];
-            dc_row[p] = dc_step * y.f[p];
+            dzo[p] = dh[r][p] * act_c[p];
+            dc[r][p] = dc_step * y.f[p];
         }
         self->recurrent_activation.backward(n, z, dzi, dzi);
-        self->recurrent_activation.backward(n, z + units, dzf, dzf);
-        self->activation.backward(n, z + 2 * units, dzg, dzg);
-        self->recurrent_activation.backward(n, z + 3 * units, dzo, dzo);
+        self->recurrent_activation.backward(n, z + stride, dzf, dzf);
+        self->activation.backward(n, z + 2 * stride, dzg, dzg);
+        self->recurrent_activation.backward(n, z + 3 * stride, dzo, dzo);
     }
 }
 

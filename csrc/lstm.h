@@ -32,7 +32,7 @@ typedef struct {
 typedef struct {
     lstm_pass pass;
     const void *kernel, *recurrent_kernel; /* panels of lstm_pack_gates */
-    const void *bias;                      /* (4H), or NULL */
+    const void *bias;                      /* the same, of depth 1, or NULL */
     void *h, *c;                           /* (B, H) IN initial, OUT final states */
     void *y;                               /* (B, T, H) step OUT, or NULL */
     void *gates;   /* (B, T, 4H) place OUT, or NULL: what the backward pass wants to see again */

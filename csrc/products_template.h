@@ -79,13 +79,9 @@ ALWAYS_INLINE void accumulate_tile(const int rows, ptrdiff_t depth, const real *
 
 /* The number of rows must be a constant for the sums to stay in registers. */
 #if TILE_ROWS == 6
-#define FOR_EACH_ROW_COUNT(do) \
-    do                         \
-    (1) do(2) do(3) do(4) do(5) do(6)
+#define FOR_EACH_ROW_COUNT(x) x(1) x(2) x(3) x(4) x(5) x(6)
 #else
-#define FOR_EACH_ROW_COUNT(do) \
-    do                         \
-    (1) do(2) do(3)
+#define FOR_EACH_ROW_COUNT(x) x(1) x(2) x(3)
 #endif
 
 static void multiply(ptrdiff_t rows, ptrdiff_t depth, const real *const *a, const real *panel,

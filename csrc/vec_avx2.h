@@ -44,7 +44,10 @@ static inline vec vec_sub(vec a, vec b) { return OP(sub)(a, b); }
 static inline vec vec_mul(vec a, vec b) { return OP(mul)(a, b); }
 static inline vec vec_div(vec a, vec b) { return OP(div)(a, b); }
 static inline vec vec_fma(vec a, vec b, vec c) { return OP(fmadd)(a, b, c); }
+static inline vec vec_fnma(vec a, vec b, vec c) { return OP(fnmadd)(a, b, c); }
 static inline vec vec_max(vec a, vec b) { return OP(max)(a, b); }
+static inline vec vec_min(vec a, vec b) { return OP(min)(a, b); }
+static inline vec vec_reciprocal(vec a) { return OP(div)(OP(set1)(1), a); }
 static inline vec_mask vec_less(vec a, vec b) { return OP(cmp)(a, b, _CMP_LT_OQ); }
 static inline vec vec_select(vec_mask m, vec yes, vec no) { return OP(blendv)(no, yes, m); }
 static inline vec vec_abs(vec a) { return OP(andnot)(vec_set1(-0.0f), a); }

@@ -45,7 +45,17 @@ static inline vec vec_sub(vec a, vec b) { return OP(sub)(a, b); }
 static inline vec vec_mul(vec a, vec b) { return OP(mul)(a, b); }
 static inline vec vec_div(vec a, vec b) { return OP(div)(a, b); }
 static inline vec vec_fma(vec a, vec b, vec c) { return OP(fmadd)(a, b, c); }
+static inline vec vec_fnma(vec a, vec b, vec c) { return OP(fnmadd)(a, b, c); }
 static inline vec vec_max(vec a, vec b) { return OP(max)(a, b); }
+static inline vec vec_min(vec a, vec b) { return OP(min)(a, b); }
+/* 14 bits from the CPU's table, doubled by each step of Newton's. */
+static inline vec vec_reciprocal(vec a)
+{
+    vec guess = OP(rcp14)(a);
+    for (int digits = 14; digits < (FASTLSTM_DOUBLE ? 53 : 24); digits *= 2)
+        guess = OP(fmadd)(guess, OP(fnmadd)(a, guess, vec_set1(1)), guess);
+    return guess;
+}
 static inline vec_mask vec_less(vec a, vec b) { return COMPARE_LESS(a, b, _CMP_LT_OQ); }
 static inline vec vec_select(vec_mask m, vec yes, vec no) { return OP(mask_blend)(m, no, yes); }
 static inline vec vec_abs(vec a) { return OP(andnot)(vec_set1(-0.0f), a); }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  * The vector vocabulary in plain C: a vector of one element, on any CPU.
  *
- * Every vec_*.h defines the same words. max(a, b) is b when either is NaN. load_tail and
+ * Every vec_*.h defines the same words. max(a, b) and min(a, b) are b when either
+ * is NaN; reciprocal errs by at most one ULP. load_tail and
  * store_tail touch only the first n elements, 0 < n < VEC_WIDTH. TILE_ROWS says how many rows the
  * tiles of products_template.h have, as the registers allow.
  */
@@ -33,7 +34,10 @@ static inline vec vec_sub(vec a, vec b) { return a - b; }
 static inline vec vec_mul(vec a, vec b) { return a * b; }
 static inline vec vec_div(vec a, vec b) { return a / b; }
 static inline vec vec_fma(vec a, vec b, vec c) { return a * b + c; }
+static inline vec vec_fnma(vec a, vec b, vec c) { return c - a * b; }
 static inline vec vec_max(vec a, vec b) { return a > b ? a : b; }
+static inline vec vec_min(vec a, vec b) { return a < b ? a : b; }
+static inline vec vec_reciprocal(vec a) { return 1 / a; }
 static inline vec_mask vec_less(vec a, vec b) { return a < b; }
 static inline vec vec_select(vec_mask m, vec yes, vec no) { return m ? yes : no; }
 static inline vec vec_abs(vec a) { return LIBM(fabs)(a); }

@@ -57,7 +57,10 @@ static inline vec vec_sub(vec a, vec b) { return OP(vsub)(a, b); }
 static inline vec vec_mul(vec a, vec b) { return OP(vmul)(a, b); }
 static inline vec vec_div(vec a, vec b) { return OP(vdiv)(a, b); }
 static inline vec vec_fma(vec a, vec b, vec c) { return OP(vfma)(c, a, b); }
+static inline vec vec_fnma(vec a, vec b, vec c) { return OP(vfms)(c, a, b); }
 static inline vec_mask vec_less(vec a, vec b) { return OP(vclt)(a, b); }
 static inline vec vec_select(vec_mask m, vec yes, vec no) { return OP(vbsl)(m, yes, no); }
 static inline vec vec_max(vec a, vec b) { return vec_select(OP(vcgt)(a, b), a, b); }
+static inline vec vec_min(vec a, vec b) { return vec_select(OP(vclt)(a, b), a, b); }
+static inline vec vec_reciprocal(vec a) { return OP(vdiv)(vec_set1(1), a); }
 static inline vec vec_abs(vec a) { return OP(vabs)(a); }

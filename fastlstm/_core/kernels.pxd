@@ -9,8 +9,8 @@ cdef extern from "kernels.h" nogil:
     const int ACTIVATION_COUNT
     const int GATE_SCRATCH_ROWS
 
-    ctypedef struct gate_range:
-        Py_ssize_t rows, units, first, count
+    ctypedef struct gate_shape:
+        Py_ssize_t strips, count, gate_stride
 
     ctypedef struct activation_f32:
         void (*forward)(Py_ssize_t n, const float *x, float *y) noexcept nogil
@@ -22,19 +22,19 @@ cdef extern from "kernels.h" nogil:
 
     ctypedef struct gates_f32:
         const char *name
-        void (*forward)(const gates_f32 *self, gate_range range, float **gates, float **c, float **h,
-                        float *scratch) noexcept nogil
-        void (*backward)(const gates_f32 *self, gate_range range, const float **gates,
-                         const float **c_prev, const float **c, const float **dh, float **dc, float **dz,
-                         float *scratch) noexcept nogil
+        void (*forward)(const gates_f32 *self, gate_shape shape, float **gates, float **c,
+                        float **h, float *scratch) noexcept nogil
+        void (*backward)(const gates_f32 *self, gate_shape shape, const float **gates,
+                         const float **c_prev, const float **c, const float **dh,
+                         float **dc, float **dz, float *scratch) noexcept nogil
 
     ctypedef struct gates_f64:
         const char *name
-        void (*forward)(const gates_f64 *self, gate_range range, double **gates, double **c, double **h,
-                        double *scratch) noexcept nogil
-        void (*backward)(const gates_f64 *self, gate_range range, const double **gates,
-                         const double **c_prev, const double **c, const double **dh, double **dc, double **dz,
-                         double *scratch) noexcept nogil
+        void (*forward)(const gates_f64 *self, gate_shape shape, double **gates, double **c,
+                        double **h, double *scratch) noexcept nogil
+        void (*backward)(const gates_f64 *self, gate_shape shape, const double **gates,
+                         const double **c_prev, const double **c, const double **dh,
+                         double **dc, double **dz, double *scratch) noexcept nogil
 
     ctypedef struct kernels_f32:
         activation_f32 activations[13]

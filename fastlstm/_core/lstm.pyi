@@ -29,9 +29,7 @@ class LSTMCache:
     x: np.ndarray
     h0: np.ndarray
     c0: np.ndarray
-    gates: np.ndarray
-    h: np.ndarray
-    c: np.ndarray
+    y: np.ndarray
     valid: np.ndarray | None
     shown: np.ndarray | None
     path: str

@@ -8,8 +8,6 @@ from cpython.buffer cimport (
     PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBuffer_Release, PyObject_GetBuffer,
 )
 
-from libc.stdint cimport uintptr_t
-from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
 import numpy as np
@@ -19,6 +17,7 @@ from fastlstm._core.kernels cimport (
     activation_index, lstm_functions_of, packing_kernels, select_gates_f32, select_gates_f64,
     table_f32, table_f64,
 )
+from fastlstm._core.memory cimport Memory
 from fastlstm._core.passes cimport lstm_backward, lstm_forward, lstm_functions, lstm_pass
 from fastlstm._core import arguments
 from fastlstm._core.kernels import isa_name
@@ -27,31 +26,7 @@ cdef object empty = np.empty, ndarray = np.ndarray
 cdef object FLOAT32 = arguments.FLOAT32, FLOAT64 = arguments.FLOAT64
 
 
-# ---- memory --------------------------------------------------------------------------------------
-
-cdef enum:
-    ALIGNMENT = 64
-
-
-cdef inline void *aligned(void *memory) noexcept nogil:
-    return <void *>((<uintptr_t>memory + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT)
-
-
-cdef class Memory:
-    """Bytes at an address that is a multiple of a cache line."""
-
-    cdef void *allocated
-    cdef void *data
-
-    def __cinit__(self, size_t size):
-        self.allocated = malloc(size + ALIGNMENT)
-        if self.allocated == NULL:
-            raise MemoryError(f"No memory for {size} bytes.")
-        self.data = aligned(self.allocated)
-
-    def __dealloc__(self):
-        free(self.allocated)
-
+# ---- arrays --------------------------------------------------------------------------------------
 
 cdef struct Located:
     # The data of an array that somebody holds a reference to, and its shape.
@@ -139,7 +114,8 @@ cdef class LSTMPlan:
     cdef int activation, recurrent_activation
     # For which kernels the panels are; they are of (kernel, recurrent_kernel).
     cdef const void *packed_for
-    cdef Memory kernel_panels, recurrent_panels, kernel_columns, recurrent_columns
+    cdef Memory kernel_panels, recurrent_panels, bias_panels
+    cdef Memory kernel_columns, recurrent_columns
 
     def __cinit__(self, kernel, recurrent_kernel, bias, str activation not None,
                   str recurrent_activation not None, bint go_backwards,
@@ -198,7 +174,7 @@ cdef class LSTMPlan:
 
     cdef _forget_panels_of_others(self, const void *kernels):
         if self.packed_for != kernels:
-            self.kernel_panels = self.recurrent_panels = None
+            self.kernel_panels = self.recurrent_panels = self.bias_panels = None
             self.kernel_columns = self.recurrent_columns = None
             self.packed_for = kernels
 
@@ -227,6 +203,8 @@ cdef class LSTMPlan:
         if self.kernel_panels is None:
             self._require_intact()
             self.recurrent_panels = self._gate_panels(kernels, self.recurrent_kernel, self.units)
+            if self.bias is not None:
+                self.bias_panels = self._gate_panels(kernels, self.bias, 1)
             self.kernel_panels = self._gate_panels(kernels, self.kernel, self.features)
 
     cdef pack_for_backward(self, const void *kernels):
@@ -258,8 +236,10 @@ cdef class LSTMCache:
 
     cdef readonly LSTMPlan plan
     cdef readonly object x, h0, c0
-    cdef readonly object gates      # (B, T, 4H) as the gate kernels left them, in the order of x
-    cdef readonly object h, c       # (B, T, H) states after each step, in step order
+    cdef Memory gates               # (B, T, 4H) as the gate kernels left them, in the order of x
+    cdef Memory c                   # (B, T, H) states after each step, in step order
+    cdef Memory h                   # the same; None where they are the outputs
+    cdef readonly object y
     cdef readonly object valid      # (B, T) uint8 in step order, or None: steps that count
     cdef readonly object shown      # (B, T) uint8 in step order, or None: outputs that are states
     cdef readonly str path
@@ -311,14 +291,14 @@ def forward(LSTMPlan plan not None, x, h0=None, c0=None, mask=None, bint trainin
         cache.kernels, cache.path = f.base.kernels, plan.path()
         # The states belong to the caller, who may well reuse their memory for the next call.
         cache.h0, cache.c0 = h.copy(), c.copy()
-        cache.gates = empty((batch, steps, 4 * units), plan.dtype)
-        cache.c = empty((batch, steps, units), plan.dtype)
-        # With a mask the outputs are not the states.
-        cache.h = y
+        cache.y = y
+        size = batch * steps * units * plan.dtype.itemsize
+        cache.gates, cache.c = Memory(4 * size), Memory(size)
+        f.gates, f.saved_c = cache.gates.data, cache.c.data
         if valid is not None:
-            cache.h = empty((batch, steps, units), plan.dtype)
-            f.saved_h = data_of(cache.h)
-        f.gates, f.saved_c = data_of(cache.gates), data_of(cache.c)
+            # With a mask the outputs are not the states.
+            cache.h = Memory(size)
+            f.saved_h = cache.h.data
     if batch > 0 and steps > 0:
         _run_forward(plan, &f)
     return y, h, c, cache
@@ -327,13 +307,14 @@ def forward(LSTMPlan plan not None, x, h0=None, c0=None, mask=None, bint trainin
 cdef _run_forward(LSTMPlan plan, lstm_forward *f):
     cdef const lstm_functions *functions = lstm_functions_of(plan.is_double)
     cdef bint is_double = plan.is_double, packed = f.base.kernels != NULL
-    cdef Memory scratch, kernel_panels, recurrent_panels
-    f.bias = data_of(plan.bias)
+    cdef Memory scratch, kernel_panels, recurrent_panels, bias_panels
     if packed:
         plan.pack_for_forward(f.base.kernels)
         # Another thread may pack for other kernels meanwhile.
         kernel_panels, recurrent_panels = plan.kernel_panels, plan.recurrent_panels
+        bias_panels = plan.bias_panels
         f.kernel, f.recurrent_kernel = kernel_panels.data, recurrent_panels.data
+        f.bias = NULL if bias_panels is None else bias_panels.data
         f.base.members = functions.forward_members(&f.base)
         scratch = Memory(functions.forward_scratch_bytes(f))
     else:
@@ -342,6 +323,7 @@ cdef _run_forward(LSTMPlan plan, lstm_forward *f):
                                 max(plan.features, 4 * plan.units), "lstm_forward")
         f.base.kernels = <const void *>table_f64() if is_double else <const void *>table_f32()
         f.kernel, f.recurrent_kernel = data_of(plan.kernel), data_of(plan.recurrent_kernel)
+        f.bias = data_of(plan.bias)
         scratch = Memory(lstm_blas.forward_scratch_bytes(f, is_double))
     f.base.scratch = scratch.data
     with nogil:
@@ -359,9 +341,7 @@ cdef _require_intact(LSTMCache cache, Py_ssize_t batch, Py_ssize_t steps):
     states = (batch, steps, plan.units)
     plan._require_intact()
     if (
-        cache.gates.shape != (batch, steps, 4 * plan.units)
-        or cache.h.shape != states
-        or cache.c.shape != states
+        cache.y.shape != states
         or cache.h0.shape != (batch, plan.units)
         or cache.c0.shape != (batch, plan.units)
         or cache.valid is not None and cache.valid.shape != (batch, steps)
@@ -407,7 +387,8 @@ def backward(LSTMCache cache not None, dy=None, dh=None, dc=None, bint wants_dx=
     dkernel = empty((plan.features, width), plan.dtype)
     drecurrent_kernel = empty((plan.units, width), plan.dtype)
     dbias = empty(width, plan.dtype)
-    g.gates, g.saved_c, g.saved_h = data_of(cache.gates), data_of(cache.c), data_of(cache.h)
+    g.gates, g.saved_c = cache.gates.data, cache.c.data
+    g.saved_h = data_of(cache.y) if cache.h is None else cache.h.data
     g.h0, g.c0 = data_of(cache.h0), data_of(cache.c0)
     g.dh, g.dc, g.dx = data_of(dh), data_of(dc), data_of(dx)
     g.dkernel, g.drecurrent_kernel = data_of(dkernel), data_of(drecurrent_kernel)

@@ -23,7 +23,7 @@ from libc.string cimport memcpy, memset
 
 from fastlstm._core.blas cimport gemm
 from fastlstm._core.kernels cimport (
-    GATE_SCRATCH_ROWS, flush_denormals, fp_mode, gate_range, gates_f32, gates_f64, kernels_f32,
+    GATE_SCRATCH_ROWS, flush_denormals, fp_mode, gate_shape, gates_f32, gates_f64, kernels_f32,
     kernels_f64, real, restore_denormals, select_gates_f32, select_gates_f64,
 )
 from fastlstm._core.passes cimport lstm_backward, lstm_forward, lstm_pass
@@ -77,7 +77,7 @@ cdef void project(const lstm_forward *f, Py_ssize_t first, Py_ssize_t count, con
 
 cdef void gates_forward(const lstm_pass *p, real *z, real *c, real *h, real *scratch
                         ) noexcept nogil:
-    cdef gate_range whole = gate_range(1, p.units, 0, p.units)
+    cdef gate_shape whole = gate_shape(1, p.units, p.units)
     cdef gates_f32 gates_single
     cdef gates_f64 gates_double
     if real is float:
@@ -92,7 +92,7 @@ cdef void gates_forward(const lstm_pass *p, real *z, real *c, real *h, real *scr
 
 cdef void gates_backward(const lstm_pass *p, const real *gates, const real *c_prev, const real *c,
                          const real *dh, real *dc, real *dz, real *scratch) noexcept nogil:
-    cdef gate_range whole = gate_range(1, p.units, 0, p.units)
+    cdef gate_shape whole = gate_shape(1, p.units, p.units)
     cdef gates_f32 gates_single
     cdef gates_f64 gates_double
     if real is float:

@@ -1,0 +1,330 @@
+/* SPDX-License-Identifier: MIT
+ * The forward pass of lstm.h; compiled once for each real type.
+ *
+ *     z = bias + x[s] kernel + h recurrent_kernel        summed in this order
+ *     c, h = gates(z, c)                                 rows that the mask skips keep theirs
+ *     y[s] = h, or zero where the output is not shown
+ *
+ * z never leaves the first-level cache: a tile of it, some rows by one strip of units, goes from
+ * the products straight to the gates. With many rows a step does both products. With few rows they
+ * would read `kernel` for too little work: then x kernel is made for a block of steps at a time, in
+ * whole tiles, and kept in second-level cache until its step comes.
+ */
+#include "cpu.h"
+#include "lstm_common.h"
+
+/* With so many rows a tile has work enough for each weight that it reads. Weights of more bytes
+ * than this do not stay in any cache from one step to the next, and are not read twice. */
+enum { ROWS_OF_A_FULL_STEP = 4, MOST_CACHED_BYTES = 1 << 24 };
+
+/* x kernel of a block, in elements: 512 KiB of float, half of a second-level cache of 1 MiB. */
+enum { BLOCK_ELEMENTS = 1 << 17 };
+
+/* ---- plan ----------------------------------------------------------------------------------- */
+
+/* One member's lists of rows. */
+typedef struct {
+    const_row *x, *h_before;
+    row *projected, *h_after, *c, *gates;
+} row_lists;
+
+typedef struct {
+    ptrdiff_t block;       /* steps projected at a time; 0: none, a step does both products */
+    ptrdiff_t state_width; /* units, padded to whole cache lines */
+    ptrdiff_t z_width;     /* panels of a row side by side */
+    real *states[2];       /* (B, state_width): h before and after a step, in turn */
+    real *projected;       /* (B, block, z_width): bias + x kernel */
+    row_lists *lists;
+} forward_plan;
+
+static int does_both_products(const lstm_pass *pass)
+{
+    const double bytes =
+        4.0 * (double)pass->units * (double)(pass->features + pass->units) * (double)sizeof(real);
+    const ptrdiff_t rows =
+        shares_rows(pass, pass->members) ? pass->batch / pass->members : pass->batch;
+    return rows >= ROWS_OF_A_FULL_STEP && bytes <= (double)MOST_CACHED_BYTES * pass->members;
+}
+
+/* Lays the plan out in pass->scratch; returns how many bytes it takes. */
+static size_t plan_forward(const lstm_forward *f, forward_plan *plan)
+{
+    const lstm_pass *const pass = &f->pass;
+    const ptrdiff_t rows = pass->batch, width = width_of(pass->kernels);
+    arena memory = {pass->scratch, 0};
+    plan->z_width = divide_up(pass->units, width) * PANEL_VECTORS * width;
+    plan->block = does_both_products(pass)
+                      ? 0
+                      : at_least(1, at_most(pass->steps, BLOCK_ELEMENTS / (rows * plan->z_width)));
+    plan->state_width = divide_up(pass->units, MOST_WIDTH) * MOST_WIDTH;
+    for (int i = 0; i < 2; i++)
+        plan->states[i] = take(&memory, rows * plan->state_width, sizeof(real));
+    plan->projected = take(&memory, rows * plan->block * plan->z_width, sizeof(real));
+    plan->lists = take(&memory, pass->members, sizeof(row_lists));
+    for (int member = 0; member < pass->members; member++) {
+        const size_t longest = rows * at_least(1, plan->block);
+        const row_lists lists = {
+            take(&memory, longest, sizeof(row)), take(&memory, rows, sizeof(row)),
+            take(&memory, longest, sizeof(row)), take(&memory, rows, sizeof(row)),
+            take(&memory, rows, sizeof(row)),    take(&memory, rows, sizeof(row)),
+        };
+        if (plan->lists)
+            plan->lists[member] = lists;
+    }
+    return memory.used;
+}
+
+size_t TYPED(lstm_forward_scratch_bytes)(const lstm_forward *f)
+{
+    forward_plan plan;
+    lstm_forward counted = *f;
+    counted.pass.scratch = 0;
+    return plan_forward(&counted, &plan);
+}
+
+typedef struct {
+    lstm_forward *f;
+    const forward_plan *plan;
+} forward_task;
+
+/* What one member does of it. */
+typedef struct {
+    const lstm_forward *f;
+    const lstm_pass *pass;
+    const forward_plan *plan;
+    const TYPED(kernels) * kernels;
+    TYPED(gates) gates;
+    row_lists lists;
+    range rows, strips, units;
+} forward_share;
+
+/* ---- products ------------------------------------------------------------------------------- */
+
+static const real *panel_of(const forward_share *my, const void *panels, ptrdiff_t depth,
+                            ptrdiff_t strip)
+{
+    return (const real *)panels + strip * depth * PANEL_VECTORS * my->kernels->products.width;
+}
+
+/* The columns of a tile, which holds one panel's. */
+static panel_columns tile_columns(const forward_share *my)
+{
+    const ptrdiff_t width = my->kernels->products.width;
+    return (panel_columns){0, width, {width, width, width, width}};
+}
+
+static real *projected_row(const forward_share *my, ptrdiff_t b, ptrdiff_t first, ptrdiff_t step)
+{
+    return my->plan->projected + (b * my->plan->block + step - first) * my->plan->z_width;
+}
+
+/* bias + x kernel for the valid rows of a block of steps. */
+static void project(const forward_share *my, range steps)
+{
+    const row_lists *const lists = &my->lists;
+    const ptrdiff_t panel_width = PANEL_VECTORS * my->kernels->products.width;
+    const ptrdiff_t depth = my->pass->features;
+    const panel_columns columns = tile_columns(my);
+    ptrdiff_t count = 0;
+    for (ptrdiff_t b = my->rows.begin; b < my->rows.end; b++)
+        for (ptrdiff_t step = steps.begin; step < steps.end; step++) {
+            if (!is_set(my->pass->valid, my->pass, b, step))
+                continue;
+            lists->x[count] = input_row(my->pass, b, step);
+            lists->projected[count++] =
+                projected_row(my, b, steps.begin, step) + my->strips.begin * panel_width;
+        }
+    const int tiles = tiles_of(my->kernels, count);
+    for (ptrdiff_t strip = my->strips.begin; strip < my->strips.end; strip++) {
+        const real *bias[MOST_TILE_ROWS];
+        for (int r = 0; r < MOST_TILE_ROWS; r++)
+            bias[r] = my->f->bias ? (const real *)my->f->bias + strip * panel_width : 0;
+        for (int tile = 0; tile < tiles; tile++) {
+            const range r = share(count, tile, tiles);
+            my->kernels->products.multiply(r.end - r.begin, depth, lists->x + r.begin,
+                                           panel_of(my, my->f->kernel, depth, strip),
+                                           my->f->bias ? bias : 0, lists->projected + r.begin,
+                                           &columns);
+        }
+        for (ptrdiff_t i = 0; i < count; i++)
+            lists->projected[i] += panel_width;
+    }
+}
+
+/* ---- steps ---------------------------------------------------------------------------------- */
+
+/* The rows that take part in a step; returns how many. */
+static ptrdiff_t list_step(const forward_share *my, ptrdiff_t first, ptrdiff_t step, real *before,
+                           real *after)
+{
+    const row_lists *const lists = &my->lists;
+    const ptrdiff_t units = my->pass->units, width = my->plan->state_width;
+    ptrdiff_t count = 0;
+    for (ptrdiff_t b = my->rows.begin; b < my->rows.end; b++) {
+        if (!is_set(my->pass->valid, my->pass, b, step))
+            continue;
+        const ptrdiff_t place = b * my->pass->steps + place_of(my->pass, step);
+        if (my->plan->block)
+            lists->projected[count] = projected_row(my, b, first, step);
+        else
+            lists->x[count] = input_row(my->pass, b, step);
+        lists->h_before[count] = before + b * width;
+        lists->h_after[count] = after + b * width;
+        lists->c[count] = (real *)my->f->c + b * units;
+        lists->gates[count] =
+            my->f->gates ? (real *)my->f->gates + place * PANEL_VECTORS * units : 0;
+        count++;
+    }
+    return count;
+}
+
+/* A tile of z: some rows by one strip. */
+typedef struct {
+    range rows;
+    ptrdiff_t strip;
+    row z[MOST_TILE_ROWS];
+    _Alignas(64) real values[MOST_TILE_ROWS][PANEL_VECTORS * MOST_WIDTH];
+} z_tile;
+
+static void multiply_tile(const forward_share *my, z_tile *tile)
+{
+    const TYPED(products) *const products = &my->kernels->products;
+    const ptrdiff_t units = my->pass->units, features = my->pass->features;
+    const ptrdiff_t first = tile->rows.begin, count = tile->rows.end - first;
+    const ptrdiff_t offset = tile->strip * PANEL_VECTORS * products->width;
+    const panel_columns columns = tile_columns(my);
+    const real *start[MOST_TILE_ROWS];
+    for (ptrdiff_t r = 0; r < count; r++) {
+        tile->z[r] = tile->values[r];
+        if (my->plan->block)
+            start[r] = my->lists.projected[first + r] + offset;
+        else
+            start[r] = my->f->bias ? (const real *)my->f->bias + offset : 0;
+    }
+    if (!my->plan->block) {
+        products->multiply(count, features, my->lists.x + first,
+                           panel_of(my, my->f->kernel, features, tile->strip), start[0] ? start : 0,
+                           tile->z, &columns);
+        for (ptrdiff_t r = 0; r < count; r++)
+            start[r] = tile->z[r];
+    }
+    products->multiply(count, units, my->lists.h_before + first,
+                       panel_of(my, my->f->recurrent_kernel, units, tile->strip), start, tile->z,
+                       &columns);
+}
+
+static void activate_tile(const forward_share *my, z_tile *tile)
+{
+    const ptrdiff_t width = my->kernels->products.width, units = my->pass->units;
+    const ptrdiff_t first = tile->strip * width;
+    const gate_shape shape = {tile->rows.end - tile->rows.begin, at_most(width, units - first),
+                              width};
+    row c[MOST_TILE_ROWS], h[MOST_TILE_ROWS];
+    real scratch[GATE_SCRATCH_ROWS * MOST_WIDTH];
+    for (ptrdiff_t r = 0; r < shape.strips; r++) {
+        c[r] = my->lists.c[tile->rows.begin + r] + first;
+        h[r] = my->lists.h_after[tile->rows.begin + r] + first;
+    }
+    my->gates.forward(&my->gates, shape, tile->z, c, h, scratch);
+    for (ptrdiff_t r = 0; my->f->gates && r < shape.strips; r++)
+        for (ptrdiff_t v = 0; v < PANEL_VECTORS; v++)
+            memcpy(my->lists.gates[tile->rows.begin + r] + v * units + first,
+                   tile->z[r] + v * width, shape.count * sizeof(real));
+}
+
+/* One step of the rows in the lists, in this member's strips. */
+static void advance(const forward_share *my, ptrdiff_t count)
+{
+    const int tiles = tiles_of(my->kernels, count);
+    z_tile tile;
+    for (tile.strip = my->strips.begin; tile.strip < my->strips.end; tile.strip++)
+        for (int number = 0; number < tiles; number++) {
+            tile.rows = share(count, number, tiles);
+            multiply_tile(my, &tile);
+            activate_tile(my, &tile);
+        }
+}
+
+/* The states after a step go where the caller wants them; rows that it skips carry theirs. */
+static void hand_out(const forward_share *my, ptrdiff_t step, const real *before, real *after)
+{
+    const lstm_forward *const f = my->f;
+    const lstm_pass *const pass = my->pass;
+    const size_t bytes = (my->units.end - my->units.begin) * sizeof(real);
+    for (ptrdiff_t b = my->rows.begin; b < my->rows.end; b++) {
+        const ptrdiff_t state = b * my->plan->state_width + my->units.begin;
+        const ptrdiff_t out = (b * pass->steps + step) * pass->units + my->units.begin;
+        if (!is_set(pass->valid, pass, b, step))
+            memcpy(after + state, before + state, bytes);
+        if (f->y && is_set(pass->shown, pass, b, step))
+            memcpy((real *)f->y + out, after + state, bytes);
+        else if (f->y)
+            memset((real *)f->y + out, 0, bytes);
+        if (f->saved_h)
+            memcpy((real *)f->saved_h + out, after + state, bytes);
+        if (f->saved_c)
+            memcpy((real *)f->saved_c + out, (real *)f->c + b * pass->units + my->units.begin,
+                   bytes);
+    }
+}
+
+/* Copies this member's part of h between the caller's array and a buffer of states. */
+static void copy_states(const forward_share *my, real *states, int into_states)
+{
+    const size_t bytes = (my->units.end - my->units.begin) * sizeof(real);
+    for (ptrdiff_t b = my->rows.begin; b < my->rows.end; b++) {
+        real *const state = states + b * my->plan->state_width + my->units.begin;
+        real *const h = (real *)my->f->h + b * my->pass->units + my->units.begin;
+        memcpy(into_states ? state : h, into_states ? h : state, bytes);
+    }
+}
+
+static forward_share share_of(const forward_task *task, int member, int members)
+{
+    const lstm_pass *const pass = &task->f->pass;
+    const TYPED(kernels) *const kernels = pass->kernels;
+    const ptrdiff_t width = kernels->products.width, strips = divide_up(pass->units, width);
+    const int by_rows = shares_rows(pass, members);
+    forward_share my = {.f = task->f, .pass = pass, .plan = task->plan, .kernels = kernels};
+    my.gates = TYPED(select_gates)(kernels, pass->activation, pass->recurrent_activation);
+    my.lists = task->plan->lists[member];
+    my.rows = by_rows ? share(pass->batch, member, members) : (range){0, pass->batch};
+    my.strips = by_rows ? (range){0, strips} : share(strips, member, members);
+    my.units = (range){at_most(pass->units, my.strips.begin * width),
+                       at_most(pass->units, my.strips.end * width)};
+    return my;
+}
+
+static void forward_member(void *argument, int member, int members)
+{
+    const forward_task *const task = argument;
+    const forward_share my = share_of(task, member, members);
+    const int meets = members > 1 && !shares_rows(my.pass, members);
+    const fp_mode mode = flush_denormals();
+    real *before = my.plan->states[0], *after = my.plan->states[1];
+    copy_states(&my, before, 1);
+    if (meets)
+        team_meet(&task->f->pass.meeting, members);
+    for (ptrdiff_t step = 0, first = 0; step < my.pass->steps; step++) {
+        if (my.plan->block && step % my.plan->block == 0) {
+            first = step;
+            project(&my, (range){step, at_most(my.pass->steps, step + my.plan->block)});
+        }
+        advance(&my, list_step(&my, first, step, before, after));
+        hand_out(&my, step, before, after);
+        real *const swap = before;
+        before = after, after = swap;
+        if (meets)
+            team_meet(&task->f->pass.meeting, members);
+    }
+    copy_states(&my, before, 0);
+    restore_denormals(mode);
+}
+
+void TYPED(lstm_run_forward)(lstm_forward *f)
+{
+    forward_plan plan;
+    plan_forward(f, &plan);
+    forward_task task = {f, &plan};
+    team_run(f->pass.members, forward_member, &task);
+}

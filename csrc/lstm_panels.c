@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: MIT
+ * The panels of lstm.h, and the table of all its functions; compiled once for each real type.
+ */
+#include "lstm_common.h"
+
+static ptrdiff_t gate_panels_size(const void *kernels, ptrdiff_t depth, ptrdiff_t units)
+{
+    const ptrdiff_t width = width_of(kernels);
+    return divide_up(units, width) * depth * PANEL_VECTORS * width;
+}
+
+static ptrdiff_t column_panels_size(const void *kernels, ptrdiff_t depth, ptrdiff_t columns)
+{
+    const ptrdiff_t panel_width = PANEL_VECTORS * width_of(kernels);
+    return divide_up(columns, panel_width) * depth * panel_width;
+}
+
+static void pack_gates(const void *kernels, ptrdiff_t depth, ptrdiff_t units, const void *weights,
+                       void *panels)
+{
+    const ptrdiff_t width = width_of(kernels);
+    real *panel = panels;
+    for (ptrdiff_t first = 0; first < units; first += width) {
+        const ptrdiff_t count = at_most(width, units - first);
+        const real *from = (const real *)weights + first;
+        for (ptrdiff_t k = 0; k < depth; k++, from += PANEL_VECTORS * units)
+            for (int v = 0; v < PANEL_VECTORS; v++, panel += width) {
+                memcpy(panel, from + v * units, count * sizeof(real));
+                memset(panel + count, 0, (width - count) * sizeof(real));
+            }
+    }
+}
+
+/* Transposes a block of a panel. It is copied first: reading each cache line once and at once does
+ * not depend on how many lines of the matrix share a place in the cache. */
+enum { BLOCK = 16 };
+
+static void transpose_block(ptrdiff_t rows, ptrdiff_t columns, const real *from, ptrdiff_t depth,
+                            real *to, ptrdiff_t panel_width)
+{
+    real block[BLOCK][BLOCK] = {{0}};
+    for (ptrdiff_t column = 0; column < columns; column++)
+        memcpy(block[column], from + column * depth, rows * sizeof(real));
+    for (ptrdiff_t k = 0; k < rows; k++)
+        for (ptrdiff_t column = 0; column < at_most(BLOCK, panel_width); column++)
+            to[k * panel_width + column] = block[column][k];
+}
+
+static void pack_columns(const void *kernels, ptrdiff_t depth, ptrdiff_t columns,
+                         const void *weights, void *panels)
+{
+    const ptrdiff_t panel_width = PANEL_VECTORS * width_of(kernels);
+    real *panel = panels;
+    for (ptrdiff_t first = 0; first < columns; first += panel_width, panel += depth * panel_width) {
+        const real *const from = (const real *)weights + first * depth;
+        for (ptrdiff_t column = 0; column < panel_width; column += BLOCK)
+            for (ptrdiff_t k = 0; k < depth; k += BLOCK)
+                transpose_block(at_most(BLOCK, depth - k),
+                                at_least(0, at_most(BLOCK, columns - first - column)),
+                                from + column * depth + k, depth, panel + k * panel_width + column,
+                                panel_width);
+    }
+}
+
+static int forward_members(const lstm_pass *pass)
+{
+    return members_for(pass, width_of(pass->kernels));
+}
+
+static int backward_members(const lstm_pass *pass)
+{
+    return members_for(pass, PANEL_VECTORS * width_of(pass->kernels));
+}
+
+const lstm_functions TYPED(lstm_functions) = {
+    .gate_panels_size = gate_panels_size,
+    .column_panels_size = column_panels_size,
+    .pack_gates = pack_gates,
+    .pack_columns = pack_columns,
+    .forward_members = forward_members,
+    .backward_members = backward_members,
+    .forward_scratch_bytes = TYPED(lstm_forward_scratch_bytes),
+    .backward_scratch_bytes = TYPED(lstm_backward_scratch_bytes),
+    .run_forward = TYPED(lstm_run_forward),
+    .run_backward = TYPED(lstm_run_backward),
+};

@@ -1,0 +1,5 @@
+"""Bytes for panels and scratch: aligned, and used again rather than given back."""
+
+cdef class Memory:
+    cdef void *data
+    cdef size_t size

@@ -328,5 +328,5 @@ void TYPED(lstm_run_backward)(lstm_backward *g)
     backward_scratch scratch;
     plan_backward(g, &scratch);
     backward_task task = {g, &scratch};
-    team_run(g->pass.members, backward_member, &task);
+    run_on_team(&g->pass, backward_member, &task);
 }

@@ -54,19 +54,27 @@ static inline int shares_rows(const lstm_pass *pass, int members)
     return members > 1 && pass->batch >= (ptrdiff_t)ROWS_PER_MEMBER * members;
 }
 
-/* Threads are worth their while when each has tens of microseconds of work to wake up for, and, if
- * they meet after every step, more than a meeting takes (below 1 us): in multiplications, of which
- * a core does some 50 in a nanosecond. */
-enum { LEAST_PRODUCTS_PER_MEMBER = 1 << 21, LEAST_PRODUCTS_PER_MEETING = 1 << 16 };
+/* Threads are worth their while when each has some 10 us of work, and, if they meet after every
+ * step, more than a meeting takes (0.2 us); waking those that sleep takes longer than that. In
+ * multiplications, of which a core does some 50 in a nanosecond. */
+enum {
+    LEAST_PRODUCTS_PER_MEMBER = 1 << 19,
+    LEAST_PRODUCTS_PER_MEETING = 1 << 13,
+    LEAST_PRODUCTS_TO_WAKE = 1 << 23,
+};
+
+static inline double products_of_a_step(const lstm_pass *pass)
+{
+    return 4.0 * (double)pass->batch * (double)pass->units * (double)(pass->features + pass->units);
+}
 
 /* How many threads suit a pass whose units are shared out in strips of `strip_width`. */
 static inline int members_for(const lstm_pass *pass, ptrdiff_t strip_width)
 {
-    const double step =
-        4.0 * (double)pass->batch * (double)pass->units * (double)(pass->features + pass->units);
+    const double step = products_of_a_step(pass), all = step * (double)pass->steps;
     double members = team_get_size();
-    if (step * (double)pass->steps < members * LEAST_PRODUCTS_PER_MEMBER)
-        members = step * (double)pass->steps / LEAST_PRODUCTS_PER_MEMBER;
+    if (all < members * LEAST_PRODUCTS_PER_MEMBER)
+        members = all / LEAST_PRODUCTS_PER_MEMBER;
     if (!shares_rows(pass, (int)members)) {
         if (step < members * LEAST_PRODUCTS_PER_MEETING)
             members = step / LEAST_PRODUCTS_PER_MEETING;
@@ -74,6 +82,12 @@ static inline int members_for(const lstm_pass *pass, ptrdiff_t strip_width)
             members = (double)divide_up(pass->units, strip_width);
     }
     return (int)at_least(1, (ptrdiff_t)members);
+}
+
+static inline void run_on_team(const lstm_pass *pass, team_task task, void *argument)
+{
+    const double all = products_of_a_step(pass) * (double)pass->steps;
+    team_run(pass->members, all >= LEAST_PRODUCTS_TO_WAKE, task, argument);
 }
 
 /* ---- rows and steps ------------------------------------------------------------------------- */

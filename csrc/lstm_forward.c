@@ -232,17 +232,21 @@ static void activate_tile(const forward_share *my, z_tile *tile)
                    tile->z[r] + v * width, shape.count * sizeof(real));
 }
 
-/* One step of the rows in the lists, in this member's strips. */
-static void advance(const forward_share *my, ptrdiff_t count)
+/* One step of the rows in the lists, in this member's strips: from the first to the last and back
+ * in turn, so that a step begins with the weights that are still in cache from the one before. */
+static void advance(const forward_share *my, ptrdiff_t step, ptrdiff_t count)
 {
     const int tiles = tiles_of(my->kernels, count);
+    const ptrdiff_t strips = my->strips.end - my->strips.begin;
     z_tile tile;
-    for (tile.strip = my->strips.begin; tile.strip < my->strips.end; tile.strip++)
+    for (ptrdiff_t i = 0; i < strips; i++) {
+        tile.strip = step % 2 ? my->strips.end - 1 - i : my->strips.begin + i;
         for (int number = 0; number < tiles; number++) {
             tile.rows = share(count, number, tiles);
             multiply_tile(my, &tile);
             activate_tile(my, &tile);
         }
+    }
 }
 
 /* The states after a step go where the caller wants them; rows that it skips carry theirs. */
@@ -310,7 +314,7 @@ static void forward_member(void *argument, int member, int members)
             first = step;
             project(&my, (range){step, at_most(my.pass->steps, step + my.plan->block)});
         }
-        advance(&my, list_step(&my, first, step, before, after));
+        advance(&my, step, list_step(&my, first, step, before, after));
         hand_out(&my, step, before, after);
         real *const swap = before;
         before = after, after = swap;
@@ -326,5 +330,5 @@ void TYPED(lstm_run_forward)(lstm_forward *f)
     forward_plan plan;
     plan_forward(f, &plan);
     forward_task task = {f, &plan};
-    team_run(f->pass.members, forward_member, &task);
+    run_on_team(&f->pass, forward_member, &task);
 }

@@ -118,11 +118,12 @@ void team_set_size(int size)
 
 int team_get_size(void) { return READ(team.size); }
 
-void team_run(int members, team_task task, void *argument)
+void team_run(int members, int wakes, team_task task, void *argument)
 {
     if (members > READ(team.size))
         members = READ(team.size);
-    if (members <= 1 || pthread_mutex_trylock(&team.busy)) {
+    const int asleep = READ(team.sleepers) > 0 || READ(team.started) < members - 1;
+    if (members <= 1 || (asleep && !wakes) || pthread_mutex_trylock(&team.busy)) {
         task(argument, 0, 1);
         return;
     }

@@ -20,8 +20,9 @@ typedef void (*team_task)(void *argument, int member, int members);
 void team_set_size(int size);
 int team_get_size(void);
 
-/* Do the task with at most `members` members; returns when all of them are done. */
-void team_run(int members, team_task task, void *argument);
+/* Do the task with at most `members` members; returns when all of them are done. Members that sleep
+ * take part only if it `wakes` them. */
+void team_run(int members, int wakes, team_task task, void *argument);
 
 /* A place where the members of one task wait for each other; starts as zero. */
 typedef struct {

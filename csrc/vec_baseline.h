@@ -6,6 +6,7 @@
  * store_tail touch only the first n elements, 0 < n < VEC_WIDTH. TILE_ROWS says how many rows the
  * tiles of products_template.h have, as the registers allow.
  */
+#include <float.h>
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
@@ -37,7 +38,11 @@ static inline vec vec_fma(vec a, vec b, vec c) { return a * b + c; }
 static inline vec vec_fnma(vec a, vec b, vec c) { return c - a * b; }
 static inline vec vec_max(vec a, vec b) { return a > b ? a : b; }
 static inline vec vec_min(vec a, vec b) { return a < b ? a : b; }
-static inline vec vec_reciprocal(vec a) { return 1 / a; }
+/* Denormal results are zero, as everywhere; a compiler that divides constants does not know. */
+static inline vec vec_reciprocal(vec a)
+{
+    return a > 1 / (FASTLSTM_DOUBLE ? (real)DBL_MIN : (real)FLT_MIN) ? 0 : 1 / a;
+}
 static inline vec_mask vec_less(vec a, vec b) { return a < b; }
 static inline vec vec_select(vec_mask m, vec yes, vec no) { return m ? yes : no; }
 static inline vec vec_abs(vec a) { return LIBM(fabs)(a); }

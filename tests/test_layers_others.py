@@ -615,7 +615,9 @@ def test_weights_set_by_hand():
         for a, b in zip(layer.get_weights(), before, strict=True):
             np.testing.assert_array_equal(a, b)
     buffer = np.zeros(8, np.float32)
-    layer.kernel.rebind(buffer[:6].reshape(3, 2))
+    view = buffer[:6].reshape(3, 2)
+    view[...] = layer.kernel.value
+    layer.kernel.rebind(view)
     layer.kernel.assign(np.ones((3, 2)))
     assert buffer[:6].all()
 

@@ -110,10 +110,11 @@ def get_team_size() -> int:
 
 cdef int activation_index(str name, str what, bint elementwise) except -1:
     """The place of an activation in the tables; softmax is no choice where `elementwise`."""
-    known = list(_ACTIVATION_INDICES)[:ACTIVATION_COUNT if elementwise else None]
-    if name not in known:
-        raise one_of(what, name, known)
-    return _ACTIVATION_INDICES[name]
+    index = _ACTIVATION_INDICES.get(name)
+    if index is None or elementwise and index >= ACTIVATION_COUNT:
+        known = list(_ACTIVATION_INDICES)
+        raise one_of(what, name, known[:ACTIVATION_COUNT] if elementwise else known)
+    return index
 
 
 cdef void activate(int index, Py_ssize_t rows, Py_ssize_t width, const real *x,

@@ -100,6 +100,24 @@ cdef object state_array(object state, Py_ssize_t batch, Py_ssize_t units, bint i
 
 # ---- what stays from call to call ----------------------------------------------------------------
 
+cdef class Panels:
+    """Packed weights: sizes in elements, one behind the other."""
+
+    cdef Memory memory
+    cdef const void *kernels
+    cdef void *kernel
+    cdef void *recurrent_kernel
+    cdef void *bias
+
+    def __cinit__(self, Py_ssize_t kernel, Py_ssize_t recurrent_kernel, Py_ssize_t bias,
+                  bint is_double):
+        cdef size_t element = sizeof(double) if is_double else sizeof(float)
+        self.memory = Memory((kernel + recurrent_kernel + bias) * element)
+        self.kernel = self.memory.data
+        self.recurrent_kernel = <char *>self.kernel + kernel * element
+        self.bias = <char *>self.recurrent_kernel + recurrent_kernel * element if bias else NULL
+
+
 cdef class LSTMPlan:
     """The weights of an LSTM with its activations and direction, checked once; the weights are
     packed when a pass first needs them, so their contents must not change.
@@ -112,10 +130,8 @@ cdef class LSTMPlan:
     cdef readonly bint go_backwards, zero_output_for_mask
     cdef bint is_double
     cdef int activation, recurrent_activation
-    # For which kernels the panels are; they are of (kernel, recurrent_kernel).
-    cdef const void *packed_for
-    cdef Memory kernel_panels, recurrent_panels, bias_panels
-    cdef Memory kernel_columns, recurrent_columns
+    # Panels for the forward pass, columns for the backward pass, and for which kernels they are.
+    cdef Panels panels, columns
 
     def __cinit__(self, kernel, recurrent_kernel, bias, str activation not None,
                   str recurrent_activation not None, bint go_backwards,
@@ -126,10 +142,12 @@ cdef class LSTMPlan:
             recurrent_activation, "lstm_forward: `recurrent_activation`", True)
         self.go_backwards = go_backwards
         self.zero_output_for_mask = zero_output_for_mask
-        self.dtype = arguments.real_dtype_of(kernel, "lstm_forward: `kernel`")
-        self.is_double = self.dtype == FLOAT64
-        self.kernel = located(kernel, self.is_double, 2, &found, "lstm_forward: `kernel`",
-                              "(F, 4*H)")
+        self.kernel = kernel
+        if not locate(kernel, False, 2, &found):
+            self.is_double = arguments.real_dtype_of(kernel, "lstm_forward: `kernel`") == FLOAT64
+            self.kernel = located(kernel, self.is_double, 2, &found, "lstm_forward: `kernel`",
+                                  "(F, 4*H)")
+        self.dtype = FLOAT64 if self.is_double else FLOAT32
         cdef Py_ssize_t width = found.shape[1]
         self.features, self.units = found.shape[0], width // 4
         if width == 0 or width % 4 or self.features == 0:
@@ -172,48 +190,51 @@ cdef class LSTMPlan:
                 or self.bias is not None and self.bias.shape != (width,)):
             raise _resized("lstm")
 
-    cdef _forget_panels_of_others(self, const void *kernels):
-        if self.packed_for != kernels:
-            self.kernel_panels = self.recurrent_panels = self.bias_panels = None
-            self.kernel_columns = self.recurrent_columns = None
-            self.packed_for = kernels
-
-    cdef Memory _gate_panels(self, const void *kernels, weights, Py_ssize_t depth):
+    cdef Panels panels_for(self, const void *kernels):
+        """The weights packed for a forward pass."""
         cdef const lstm_functions *functions = lstm_functions_of(self.is_double)
-        cdef Py_ssize_t units = self.units
-        cdef Memory panels = Memory(
-            functions.gate_panels_size(kernels, depth, units) * self.dtype.itemsize)
-        cdef const void *data = data_of(weights)
+        cdef Panels panels = self.panels
+        cdef Py_ssize_t kernel, recurrent, bias
+        if panels is not None and panels.kernels == kernels:
+            return panels
+        self._require_intact()
+        kernel = functions.gate_panels_size(kernels, self.features, self.units)
+        recurrent = functions.gate_panels_size(kernels, self.units, self.units)
+        bias = 0 if self.bias is None else functions.gate_panels_size(kernels, 1, self.units)
+        panels = Panels(kernel, recurrent, bias, self.is_double)
+        panels.kernels = kernels
+        cdef const void *plain[3]
+        plain[0], plain[1] = data_of(self.kernel), data_of(self.recurrent_kernel)
+        plain[2] = data_of(self.bias)
         with nogil:
-            functions.pack_gates(kernels, depth, units, data, panels.data)
+            functions.pack_gates(kernels, self.features, self.units, plain[0], panels.kernel)
+            functions.pack_gates(kernels, self.units, self.units, plain[1],
+                                 panels.recurrent_kernel)
+            if plain[2] != NULL:
+                functions.pack_gates(kernels, 1, self.units, plain[2], panels.bias)
+        self.panels = panels
         return panels
 
-    cdef Memory _column_panels(self, const void *kernels, weights, Py_ssize_t columns):
+    cdef Panels columns_for(self, const void *kernels):
+        """The transposed weights packed for a backward pass."""
         cdef const lstm_functions *functions = lstm_functions_of(self.is_double)
+        cdef Panels columns = self.columns
         cdef Py_ssize_t depth = 4 * self.units
-        cdef Memory panels = Memory(
-            functions.column_panels_size(kernels, depth, columns) * self.dtype.itemsize)
-        cdef const void *data = data_of(weights)
+        if columns is not None and columns.kernels == kernels:
+            return columns
+        self._require_intact()
+        columns = Panels(functions.column_panels_size(kernels, depth, self.features),
+                         functions.column_panels_size(kernels, depth, self.units), 0,
+                         self.is_double)
+        columns.kernels = kernels
+        cdef const void *plain[2]
+        plain[0], plain[1] = data_of(self.kernel), data_of(self.recurrent_kernel)
         with nogil:
-            functions.pack_columns(kernels, depth, columns, data, panels.data)
-        return panels
-
-    cdef pack_for_forward(self, const void *kernels):
-        self._forget_panels_of_others(kernels)
-        if self.kernel_panels is None:
-            self._require_intact()
-            self.recurrent_panels = self._gate_panels(kernels, self.recurrent_kernel, self.units)
-            if self.bias is not None:
-                self.bias_panels = self._gate_panels(kernels, self.bias, 1)
-            self.kernel_panels = self._gate_panels(kernels, self.kernel, self.features)
-
-    cdef pack_for_backward(self, const void *kernels):
-        self._forget_panels_of_others(kernels)
-        if self.kernel_columns is None:
-            self._require_intact()
-            self.recurrent_columns = self._column_panels(
-                kernels, self.recurrent_kernel, self.units)
-            self.kernel_columns = self._column_panels(kernels, self.kernel, self.features)
+            functions.pack_columns(kernels, depth, self.features, plain[0], columns.kernel)
+            functions.pack_columns(kernels, depth, self.units, plain[1],
+                                   columns.recurrent_kernel)
+        self.columns = columns
+        return columns
 
     def path(self) -> str:
         """The kernels that a call runs now: ``"avx512 packed tanh"`` with products of their own,
@@ -307,14 +328,12 @@ def forward(LSTMPlan plan not None, x, h0=None, c0=None, mask=None, bint trainin
 cdef _run_forward(LSTMPlan plan, lstm_forward *f):
     cdef const lstm_functions *functions = lstm_functions_of(plan.is_double)
     cdef bint is_double = plan.is_double, packed = f.base.kernels != NULL
-    cdef Memory scratch, kernel_panels, recurrent_panels, bias_panels
+    cdef Panels panels
+    cdef Memory scratch
     if packed:
-        plan.pack_for_forward(f.base.kernels)
-        # Another thread may pack for other kernels meanwhile.
-        kernel_panels, recurrent_panels = plan.kernel_panels, plan.recurrent_panels
-        bias_panels = plan.bias_panels
-        f.kernel, f.recurrent_kernel = kernel_panels.data, recurrent_panels.data
-        f.bias = NULL if bias_panels is None else bias_panels.data
+        panels = plan.panels_for(f.base.kernels)
+        f.kernel, f.recurrent_kernel = panels.kernel, panels.recurrent_kernel
+        f.bias = panels.bias
         f.base.members = functions.forward_members(&f.base)
         scratch = Memory(functions.forward_scratch_bytes(f))
     else:
@@ -404,11 +423,11 @@ def backward(LSTMCache cache not None, dy=None, dh=None, dc=None, bint wants_dx=
 cdef _run_backward(LSTMPlan plan, lstm_backward *g):
     cdef const lstm_functions *functions = lstm_functions_of(plan.is_double)
     cdef bint is_double = plan.is_double, packed = g.base.kernels != NULL
-    cdef Memory scratch, kernel_columns, recurrent_columns
+    cdef Panels columns
+    cdef Memory scratch
     if packed:
-        plan.pack_for_backward(g.base.kernels)
-        kernel_columns, recurrent_columns = plan.kernel_columns, plan.recurrent_columns
-        g.kernel, g.recurrent_kernel = kernel_columns.data, recurrent_columns.data
+        columns = plan.columns_for(g.base.kernels)
+        g.kernel, g.recurrent_kernel = columns.kernel, columns.recurrent_kernel
         g.base.members = functions.backward_members(&g.base)
         scratch = Memory(functions.backward_scratch_bytes(g))
     else:

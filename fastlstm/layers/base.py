@@ -162,6 +162,8 @@ class Layer:
         self._weights: list[Weight] = []
         self._layers: list[Layer] = []
         self._nodes: list[Node] = []
+        self._known_shape: Any = None
+        self._known_dtype: Any = None
         self.batch_input_shape: Shape | None = None
         for what, shape in (
             ("batch_input_shape", batch_input_shape),
@@ -345,18 +347,13 @@ class Layer:
             given = {"training": training, "mask": mask, "initial_state": initial_state}
             keywords.update((name, value) for name, value in given.items() if value is not None)
             return self._call_symbolically(inputs, keywords)
-        if self.casts_inputs:
-            inputs = self._cast(inputs)
-        else:
-            inputs = map_structure(np.asarray, self._arrays(inputs))
         for keyword in keywords:
             self._refuse_unless_taken(keyword)
         if initial_state is not None:
             self._refuse_unless_taken("initial_state")
             keywords["initial_state"] = initial_state
-        input_shape = map_structure(np.shape, inputs)
-        self.check_inputs(input_shape)
-        self.ensure_built(input_shape)
+        if not self._is_as_before(inputs):
+            inputs = self._checked_inputs(inputs)
         names = self._call_signature.names
         if "training" in names:
             keywords["training"] = bool(training)
@@ -375,6 +372,28 @@ class Layer:
                     self.activity_regularizer(y) / max(1, len(y)) for y in as_list(outputs)
                 ]
         return outputs
+
+    def _is_as_before(self, inputs: Any) -> bool:
+        """Whether one array comes in the shape and type that were checked last time."""
+        return (
+            type(inputs) is np.ndarray
+            and inputs.shape == self._known_shape
+            and inputs.dtype is self._known_dtype
+            and self.built
+        )
+
+    def _checked_inputs(self, inputs: Any) -> Any:
+        """The inputs as arrays that the layer takes; builds the layer for them."""
+        if self.casts_inputs:
+            inputs = self._cast(inputs)
+        else:
+            inputs = map_structure(np.asarray, self._arrays(inputs))
+        input_shape = map_structure(np.shape, inputs)
+        self.check_inputs(input_shape)
+        self.ensure_built(input_shape)
+        if type(inputs) is np.ndarray:
+            self._known_shape, self._known_dtype = input_shape, inputs.dtype
+        return inputs
 
     def differentiate(self, context: Context, dy: Any) -> Any:
         """`backward`, after adding what the penalty on the outputs does to their gradient.

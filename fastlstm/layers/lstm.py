@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastlstm import activations, constraints, functional, initializers, random, regularizers
+from fastlstm import activations, constraints, initializers, random, regularizers
+from fastlstm._core import lstm
 from fastlstm.errors import as_real_array, check_positive_int, shape_text
 from fastlstm.layers import recurrent_dropout as dropped
 from fastlstm.layers.base import Layer
@@ -34,9 +35,9 @@ class _Call(NamedTuple):
 
     backward: Callable[..., Any]
     cache: Any
-    input_factors: np.ndarray | None  # (B, 1, F)
-    last_shown: np.ndarray | None  # (B, 1); None: the last output is the state in every row
-    had_initial_state: bool
+    input_factors: np.ndarray | None = None  # (B, 1, F)
+    last_shown: np.ndarray | None = None  # (B, 1); None: the last output is the state in every row
+    had_initial_state: bool = False
 
 
 class LSTM(Layer):
@@ -171,6 +172,8 @@ class LSTM(Layer):
         drops = self.dropout > 0 or self.recurrent_dropout > 0
         self._generator = random.generator(self.seed) if drops else None
         self.states: list[np.ndarray] | None = None
+        self._dtype = np.dtype(self.dtype)
+        self._plan: tuple[Any, lstm.LSTMPlan] | None = None
         self.kernel: Weight
         self.recurrent_kernel: Weight
         self.bias: Weight | None = None
@@ -250,14 +253,15 @@ class LSTM(Layer):
 
     def _checked_states(self, initial_state: Any, batch: int) -> list[np.ndarray]:
         self._check_state_count(initial_state)
-        states = []
+        shape, states = (batch, self.units), []
         for name, value in zip(STATE_NAMES, initial_state, strict=True):
+            if type(value) is np.ndarray and value.shape == shape and value.dtype is self._dtype:
+                states.append(value)
+                continue
             what = f"{self.label}: `initial_state` {name}"
             state = as_real_array(value, self.dtype, what)
-            if state.shape != (batch, self.units):
-                raise ValueError(
-                    f"{what} must have shape (B, H) = {(batch, self.units)}, got {state.shape}."
-                )
+            if state.shape != shape:
+                raise ValueError(f"{what} must have shape (B, H) = {shape}, got {state.shape}.")
             states.append(state)
         return states
 
@@ -321,31 +325,59 @@ class LSTM(Layer):
         training: bool,
         keep: bool,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, _Call]:
-        options: dict[str, Any] = {
-            "mask": mask,
-            "activation": self.activation,
-            "recurrent_activation": self.recurrent_activation,
-            "go_backwards": self.go_backwards,
-            "zero_output_for_mask": self.zero_output_for_mask,
-            "training": keep,
-        }
-        weights = (
-            self.kernel.value,
-            self.recurrent_kernel.value,
-            None if self.bias is None else self.bias.value,
-        )
         cache: Any
         if training and self.recurrent_dropout > 0:
             factors = self._factors_by_gate(*inputs.shape[::2])
-            y, h, c, cache = dropped.lstm_forward(inputs, *weights, h0, c0, factors, **options)
-            return y, h, c, _Call(dropped.lstm_backward, cache, None, None, False)
+            y, h, c, cache = dropped.lstm_forward(
+                inputs,
+                self.kernel.value,
+                self.recurrent_kernel.value,
+                None if self.bias is None else self.bias.value,
+                h0,
+                c0,
+                factors,
+                mask=mask,
+                activation=self.activation,
+                recurrent_activation=self.recurrent_activation,
+                go_backwards=self.go_backwards,
+                zero_output_for_mask=self.zero_output_for_mask,
+                training=keep,
+            )
+            return y, h, c, _Call(dropped.lstm_backward, cache)
         input_factors = None
         if training and self.dropout > 0:
             batch, _, features = inputs.shape
             input_factors = self._draw((batch, 1, features), self.dropout)
             inputs = inputs * input_factors
-        y, h, c, cache = functional.lstm_forward(inputs, *weights, h0, c0, **options)
-        return y, h, c, _Call(functional.lstm_backward, cache, input_factors, None, False)
+        y, h, c, cache = lstm.forward(
+            self._current_plan(), inputs, h0, c0, mask, keep, self.return_sequences
+        )
+        return y, h, c, _Call(lstm.backward, cache, input_factors)
+
+    def _current_plan(self) -> lstm.LSTMPlan:
+        """The weights as they are now, packed once for all calls until they change."""
+        bias = self.bias
+        versions = (
+            self.kernel.version,
+            self.recurrent_kernel.version,
+            None if bias is None else bias.version,
+        )
+        known = self._plan
+        if known is None or known[0] != versions:
+            plan = lstm.LSTMPlan(
+                self.kernel.value,
+                self.recurrent_kernel.value,
+                None if bias is None else bias.value,
+                self.activation,
+                self.recurrent_activation,
+                self.go_backwards,
+                self.zero_output_for_mask,
+            )
+            self._plan = known = (versions, plan)
+        return known[1]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_plan": None}
 
     def _draw(self, shape: tuple[int, ...], rate: float) -> np.ndarray:
         if rate == 0:
@@ -375,19 +407,22 @@ class LSTM(Layer):
         it means that no gradient arrives there.
         """
         call: _Call = context.cache
+        options = {}
+        if call.backward is lstm.backward:
+            options["wants_dx"] = context.wants_input_gradient
         dy, dh, dc = dy if self.return_state else [dy, None, None]
         if not self.return_sequences and dy is not None:
             dlast = _zero_unless(call.last_shown, dy)
             dh = dlast if dh is None else dh + dlast
         dsequence = dy if self.return_sequences else None
         dx, dkernel, drecurrent_kernel, dbias, dh0, dc0 = call.backward(
-            call.cache, dy=dsequence, dh=dh, dc=dc
+            call.cache, dy=dsequence, dh=dh, dc=dc, **options
         )
         context.add_gradient(self.kernel, dkernel)
         context.add_gradient(self.recurrent_kernel, drecurrent_kernel)
         if self.bias is not None:
             context.add_gradient(self.bias, dbias)
-        if call.input_factors is not None:
+        if dx is not None and call.input_factors is not None:
             dx = dx * call.input_factors
         return (dx, {"initial_state": [dh0, dc0]}) if call.had_initial_state else dx
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from typing import Any
 
@@ -12,11 +13,20 @@ from fastlstm.errors import as_real_array
 __all__ = ["Weight", "total_size"]
 
 
+_versions = itertools.count()
+
+
 class Weight:
     """A named array that a layer owns and an optimizer may change.
 
-    Its contents change in place; `value` becomes another array only through `rebind`, by which an
-    optimizer moves all its weights into one buffer.
+    `value` cannot be written to: contents change through `assign`, or through an optimizer that has
+    moved them into its buffer by `rebind` and says `changed` after each update.
+
+    Attributes
+    ----------
+    version : int
+        Another number after every change, so that a layer may keep what it derives from the
+        values: the LSTM packs its weights.
     """
 
     def __init__(
@@ -27,7 +37,7 @@ class Weight:
         regularizer: Any = None,
         constraint: Any = None,
     ) -> None:
-        self.value = value
+        self.rebind(value)
         self.name = name
         self.trainable = trainable
         self.always_frozen = not trainable
@@ -80,12 +90,25 @@ class Weight:
         Raises ``ValueError`` for another shape, NaN or infinity, ``TypeError`` for what is not
         real numbers; the weight then stays as it was.
         """
-        self.value[...] = self.checked(value)
+        self._array[...] = self.checked(value)
+        self.changed()
 
-    def rebind(self, view: np.ndarray) -> None:
-        """Move the values into `view`, which holds them from now on."""
-        view[...] = self.value
-        self.value = view
+    def rebind(self, array: np.ndarray) -> None:
+        """Let `array` hold the values from now on; whoever moves them has copied them there."""
+        self._array = array
+        self.value = array.view()
+        self.value.flags.writeable = False
+        self.changed()
+
+    def constrain(self) -> None:
+        """Bring the values to where the constraint wants them, if there is one."""
+        if self.constraint is not None:
+            self._array[...] = self.constraint(self.value)
+            self.changed()
+
+    def changed(self) -> None:
+        """Say that the values have changed."""
+        self.version = next(_versions)
 
     def __repr__(self) -> str:
         return f"<Weight {self.name} shape={self.shape} dtype={self.dtype}>"

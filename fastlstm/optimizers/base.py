@@ -260,8 +260,9 @@ class Optimizer:
             else:
                 self._update_present(buffer, absent, numbers)
         for weight in self._weights:
-            if weight.constraint is not None and weight in gradients:
-                weight.value[...] = weight.constraint(weight.value)
+            weight.changed()
+            if weight in gradients:
+                weight.constrain()
         self.iterations += 1
 
     def _refuse_strangers(self, gradients: Mapping[Weight, np.ndarray]) -> None:

@@ -65,7 +65,8 @@ class FlatBuffer:
     def bind(self) -> None:
         """Move in every weight that is not here, because another optimizer has moved it out."""
         for weight, view in zip(self.weights, self._value_views, strict=True):
-            if weight.value is not view:
+            if weight._array is not view:
+                view[...] = weight.value
                 weight.rebind(view)
 
     def gather(self, gradients: Mapping[Weight, np.ndarray]) -> list[int]:

@@ -49,6 +49,8 @@ def main() -> None:
         for choice in choices:
             print(f"\rturn {turn + 1}/{TURNS}", end="", file=sys.stderr)
             environment = {k: v for k, v in os.environ.items() if k != "OPENBLAS_CORETYPE"}
+            # Other instruction sets have products of their own.
+            environment["FASTLSTM_ISA"] = "baseline"
             if choice:
                 environment["OPENBLAS_CORETYPE"] = choice
             command = [sys.executable, __file__, "--measure"]

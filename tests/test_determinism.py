@@ -1,0 +1,108 @@
+"""The same bits, whatever the number of threads, the tile, the block or the place in the batch.
+
+Holds for the packed kernels, where each output is one sum in one order. BLAS chooses its own.
+"""
+
+import numpy as np
+import pytest
+from lstm_cases import GRADIENT_NAMES, random_case
+
+import fastlstm
+from fastlstm import functional
+from fastlstm._core import kernels
+
+PACKED = [name for name in kernels.available_isas() if name != "baseline"]
+# Work enough for threads: few rows that share the units, odd everything, and many rows.
+SHAPES = [(1, 60, 70, 140), (3, 40, 33, 145), (7, 15, 65, 150), (37, 20, 17, 70)]
+
+pytestmark = pytest.mark.skipif(not PACKED, reason="this machine has BLAS only")
+
+
+@pytest.fixture
+def threads():
+    before = fastlstm.get_num_threads()
+    yield fastlstm.set_num_threads
+    fastlstm.set_num_threads(before)
+
+
+@pytest.fixture(params=PACKED)
+def packed_isa(request):
+    before = kernels.isa_name()
+    kernels.use_isa(request.param)
+    yield request.param
+    kernels.use_isa(before)
+
+
+def run(case):
+    y, h, c, cache = case.forward(functional)
+    assert cache.path.split()[1] == "packed"
+    gradients = functional.lstm_backward(cache, *case.gradients)
+    return dict(zip(("y", "h", "c", *GRADIENT_NAMES), (y, h, c, *gradients), strict=True))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("mask", [None, 0.7])
+def test_any_number_of_threads(packed_isa, threads, shape, dtype, mask):
+    case = random_case(shape, dtype, mask=mask)
+    threads(1)
+    want = run(case)
+    for count in (2, 3, 5):
+        threads(count)
+        for name, found in run(case).items():
+            np.testing.assert_array_equal(found, want[name], err_msg=f"{name}, {count} threads")
+
+
+def rows_of(case, rows):
+    arrays = dict(case.arrays)
+    for name in ("x", "h0", "c0"):
+        arrays[name] = arrays[name][rows]
+    options = {**case.options, "training": False}
+    if options.get("mask") is not None:
+        options["mask"] = options["mask"][rows]
+    return case._replace(arrays=arrays, options=options).forward(functional)[:3]
+
+
+@pytest.mark.parametrize("shape", [(17, 9, 5, 37), (8, 70, 40, 130)])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("mask", [None, 0.7])
+def test_any_place_in_the_batch(packed_isa, shape, dtype, mask):
+    case = random_case(shape, dtype, mask=mask)
+    want = rows_of(case, slice(None))
+    rng = np.random.default_rng(1)
+    order = rng.permutation(shape[0])
+    for found, whole in zip(rows_of(case, order), want, strict=True):
+        np.testing.assert_array_equal(found, whole[order])
+    for count in (1, 2, 3, 4, 5, 7):
+        for found, whole in zip(rows_of(case, slice(count)), want, strict=True):
+            np.testing.assert_array_equal(found, whole[:count], err_msg=f"{count} rows")
+    padded = np.concatenate([order, order, order])
+    for found, whole in zip(rows_of(case, padded), want, strict=True):
+        np.testing.assert_array_equal(found, whole[padded])
+
+
+def test_sequences_in_parts_with_carried_states(packed_isa):
+    case = random_case((3, 50, 20, 33), np.float32)
+    y, h, c, _ = case.forward(functional, training=False)
+    arrays, parts = dict(case.arrays), []
+    for start in range(0, 50, 7):
+        arrays["x"] = case.arrays["x"][:, start : start + 7]
+        part, arrays["h0"], arrays["c0"], _ = functional.lstm_forward(**arrays)
+        parts.append(part)
+    np.testing.assert_array_equal(np.concatenate(parts, axis=1), y)
+    np.testing.assert_array_equal(arrays["h0"], h)
+    np.testing.assert_array_equal(arrays["c0"], c)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_padding_is_as_if_it_were_not_there(packed_isa, side):
+    case = random_case((5, 12, 6, 21), np.float32)
+    padding = np.full((5, 4, 6), 7.5, np.float32)
+    parts = [padding, case.arrays["x"]] if side == "left" else [case.arrays["x"], padding]
+    mask = np.zeros((5, 16), bool)
+    mask[:, slice(4, None) if side == "left" else slice(12)] = True
+    arrays = {**case.arrays, "x": np.concatenate(parts, axis=1)}
+    _, h, c, _ = functional.lstm_forward(**arrays, mask=mask)
+    _, h_short, c_short, _ = case.forward(functional, training=False)
+    np.testing.assert_array_equal(h, h_short)
+    np.testing.assert_array_equal(c, c_short)

@@ -1,0 +1,132 @@
+"""The team of threads: forks, many callers, sleep."""
+
+import multiprocessing
+import threading
+
+import numpy as np
+import pytest
+from lstm_cases import random_case
+from test_config import printed, run
+
+import fastlstm
+from fastlstm import functional
+from fastlstm._core import kernels
+
+needs_own_kernels = pytest.mark.skipif(
+    kernels.available_isas() == ("baseline",), reason="BLAS has its own threads"
+)
+
+# Enough work that threads are woken for it.
+SHAPE = (4, 60, 64, 130)
+
+
+def answer():
+    fastlstm.set_num_threads(2)
+    y, _, _, cache = random_case(SHAPE, np.float32).forward(functional)
+    return y, functional.lstm_backward(cache, np.ones_like(y))[1]
+
+
+def send_answer(connection):
+    connection.send(answer())
+    connection.close()
+
+
+@pytest.fixture(autouse=True)
+def two_threads():
+    before = fastlstm.get_num_threads()
+    fastlstm.set_num_threads(2)
+    yield
+    fastlstm.set_num_threads(before)
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_a_child_process_computes_the_same(method):
+    want = answer()
+    context = multiprocessing.get_context(method)
+    here, there = context.Pipe(duplex=False)
+    child = context.Process(target=send_answer, args=(there,))
+    child.start()
+    try:
+        assert here.poll(60), "the child hangs"
+        for found, expected in zip(here.recv(), want, strict=True):
+            np.testing.assert_array_equal(found, expected)
+    finally:
+        child.join(10)
+        child.kill()
+    # The parent's team still works.
+    np.testing.assert_array_equal(answer()[0], want[0])
+
+
+def test_many_python_threads_at_once():
+    cases = [random_case(SHAPE, np.float32, seed=seed) for seed in range(8)]
+    want = [case.forward(functional)[0] for case in cases]
+    wrong = []
+
+    def work(number):
+        for _ in range(10):
+            if not np.array_equal(cases[number].forward(functional)[0], want[number]):
+                wrong.append(number)
+
+    callers = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join(60)
+        assert not caller.is_alive()
+    assert not wrong
+
+
+COUNT_THREADS = """
+import os
+import numpy as np
+import fastlstm
+from fastlstm import functional
+
+x = np.ones((4, 60, 64), np.float32)
+kernel, recurrent_kernel = np.ones((64, 520), np.float32), np.ones((130, 520), np.float32)
+before = len(os.listdir("/proc/self/task"))
+functional.lstm_forward(x, kernel, recurrent_kernel)
+print(len(os.listdir("/proc/self/task")) - before)
+"""
+
+
+@needs_own_kernels
+@pytest.mark.parametrize(
+    ("environment", "count"),
+    [({"FASTLSTM_NUM_THREADS": "3"}, 2), ({"OMP_NUM_THREADS": "1"}, 0)],
+)
+def test_threads_are_made_as_asked_for(environment, count):
+    assert printed(COUNT_THREADS, **environment) == str(count)
+
+
+IDLE = """
+import time
+import numpy as np
+import fastlstm
+from fastlstm import functional
+
+fastlstm.set_num_threads(2)
+x = np.ones((4, 60, 64), np.float32)
+kernel, recurrent_kernel = np.ones((64, 520), np.float32), np.ones((130, 520), np.float32)
+functional.lstm_forward(x, kernel, recurrent_kernel)
+time.sleep(0.3)
+before = time.process_time()
+time.sleep(0.7)
+print(time.process_time() - before)
+"""
+
+
+def test_an_idle_program_uses_no_cpu():
+    assert float(printed(IDLE)) < 0.1
+
+
+def test_an_interrupt_reaches_the_main_thread():
+    # A signal sent while members work must be handled by Python, not lost in a thread of ours.
+    result = run(
+        IDLE.split("time.sleep")[0]
+        + "import os, signal\n"
+        + "try:\n    os.kill(os.getpid(), signal.SIGINT); time.sleep(5)\n"
+        + "except KeyboardInterrupt:\n    print('interrupted')\n"
+    )
+    assert result.stdout.strip() == "interrupted", result.stderr

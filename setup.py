@@ -22,11 +22,13 @@ OPENBLAS = Path("fastlstm/_openblas")
 # The objects are no sources of their extension, so it must hear of their files otherwise.
 C_FILES = sorted(str(path) for path in CSRC.glob("*.[ch]"))
 LIMITED_API = ("Py_LIMITED_API", "0x030B0000")
-# Without contraction the text of a formula decides how it is rounded, on every compiler.
+# Without contraction the text of a formula decides how it is rounded, on every compiler. A square
+# root that had to report its errors one by one would not be computed for several numbers at once.
 C_FLAGS = [
     *("-std=gnu11", "-O3", "-g0", "-pthread"),
-    *("-ffp-contract=off", "-fvisibility=hidden", "-Wall", "-Wextra"),
+    *("-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden", "-Wall", "-Wextra"),
 ]
+CYTHON_FLAGS = ["-O3", "-g0", "-ffp-contract=off", "-Wno-discarded-qualifiers"]
 X86_FLAGS = {
     "baseline": [],
     "avx2": ["-mavx2", "-mfma"],
@@ -48,7 +50,7 @@ def extension(name: str, **options: list[str]) -> Extension:
         [f"fastlstm/_core/{name}.pyx"],
         include_dirs=[str(CSRC), scipy_openblas32.get_include_dir()],
         define_macros=[LIMITED_API],
-        extra_compile_args=["-O3", "-g0", "-ffp-contract=off", "-Wno-discarded-qualifiers"],
+        extra_compile_args=CYTHON_FLAGS,
         depends=C_FILES,
         py_limited_api=True,
         **options,

@@ -91,9 +91,30 @@ typedef struct {
     } products_##type;                                                                             \
                                                                                                    \
     typedef struct {                                                                               \
+        real learning_rate, decay, rest, momentum, epsilon; /* rest: 1 - decay */                  \
+    } rmsprop_numbers_##type;                                                                      \
+                                                                                                   \
+    typedef struct {                                                                               \
+        real step_size, rest_1, rest_2, epsilon;          /* rest: 1 - beta */                     \
+        real mean_factor, gradient_factor, square_factor; /* of nadam */                           \
+    } adam_numbers_##type;                                                                         \
+                                                                                                   \
+    typedef struct {                                                                               \
+        void (*sgd)(ptrdiff_t n, real *p, const real *g, real *v, real lr, real mu, int nesterov); \
+        void (*rmsprop)(ptrdiff_t n, real *p, const real *g, real *s, real *v, real *a,            \
+                        const rmsprop_numbers_##type *numbers);                                    \
+        void (*adam)(ptrdiff_t n, real *p, const real *g, real *m, real *v, real *largest,         \
+                     const adam_numbers_##type *numbers);                                          \
+        void (*nadam)(ptrdiff_t n, real *p, const real *g, real *m, real *v,                       \
+                      const adam_numbers_##type *numbers);                                         \
+        void (*adagrad)(ptrdiff_t n, real *p, const real *g, real *s, real lr, real eps);          \
+    } updates_##type;                                                                              \
+                                                                                                   \
+    typedef struct {                                                                               \
         activation_##type activations[ACTIVATION_COUNT];                                           \
         gates_##type gates_tanh, gates_relu, gates_general;                                        \
         products_##type products;                                                                  \
+        updates_##type updates;                                                                    \
         void (*softmax_forward)(ptrdiff_t n, const real *x, real *y);                              \
         void (*softmax_backward)(ptrdiff_t n, const real *x, const real *dy, real *dx,             \
                                  real *scratch);                                                   \

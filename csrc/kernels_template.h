@@ -338,6 +338,8 @@ static void softmax_backward(ptrdiff_t n, const real *x, const real *dy, real *d
         dx[p] = scratch[p] * (dy[p] - dot);
 }
 
+#include "updates_template.h"
+
 /* ---- the table ------------------------------------------------------------------------------ */
 
 #define ACTIVATION(name) {name##_forward, name##_backward}
@@ -368,6 +370,11 @@ const TYPED(kernels) NAMED(kernels) = {
                  .tile_rows = TILE_ROWS,
                  .multiply = multiply,
                  .accumulate = accumulate},
+    .updates = {.sgd = update_sgd,
+                .rmsprop = update_rmsprop,
+                .adam = update_adam,
+                .nadam = update_nadam,
+                .adagrad = update_adagrad},
     .softmax_forward = softmax_forward,
     .softmax_backward = softmax_backward,
 };

@@ -36,14 +36,52 @@ cdef extern from "kernels.h" nogil:
                          const double **c_prev, const double **c, const double **dh,
                          double **dc, double **dz, double *scratch) noexcept nogil
 
+    ctypedef struct rmsprop_numbers_f32:
+        float learning_rate, decay, rest, momentum, epsilon
+
+    ctypedef struct adam_numbers_f32:
+        float step_size, rest_1, rest_2, epsilon, mean_factor, gradient_factor, square_factor
+
+    ctypedef struct updates_f32:
+        void (*sgd)(Py_ssize_t n, float *p, const float *g, float *v, float lr, float mu,
+                    int nesterov) noexcept nogil
+        void (*rmsprop)(Py_ssize_t n, float *p, const float *g, float *s, float *v, float *a,
+                        const rmsprop_numbers_f32 *numbers) noexcept nogil
+        void (*adam)(Py_ssize_t n, float *p, const float *g, float *m, float *v,
+                     float *largest, const adam_numbers_f32 *numbers) noexcept nogil
+        void (*nadam)(Py_ssize_t n, float *p, const float *g, float *m, float *v,
+                      const adam_numbers_f32 *numbers) noexcept nogil
+        void (*adagrad)(Py_ssize_t n, float *p, const float *g, float *s, float lr,
+                        float eps) noexcept nogil
+
+    ctypedef struct rmsprop_numbers_f64:
+        double learning_rate, decay, rest, momentum, epsilon
+
+    ctypedef struct adam_numbers_f64:
+        double step_size, rest_1, rest_2, epsilon, mean_factor, gradient_factor, square_factor
+
+    ctypedef struct updates_f64:
+        void (*sgd)(Py_ssize_t n, double *p, const double *g, double *v, double lr, double mu,
+                    int nesterov) noexcept nogil
+        void (*rmsprop)(Py_ssize_t n, double *p, const double *g, double *s, double *v, double *a,
+                        const rmsprop_numbers_f64 *numbers) noexcept nogil
+        void (*adam)(Py_ssize_t n, double *p, const double *g, double *m, double *v,
+                     double *largest, const adam_numbers_f64 *numbers) noexcept nogil
+        void (*nadam)(Py_ssize_t n, double *p, const double *g, double *m, double *v,
+                      const adam_numbers_f64 *numbers) noexcept nogil
+        void (*adagrad)(Py_ssize_t n, double *p, const double *g, double *s, double lr,
+                        double eps) noexcept nogil
+
     ctypedef struct kernels_f32:
         activation_f32 activations[13]
+        updates_f32 updates
         void (*softmax_forward)(Py_ssize_t n, const float *x, float *y) noexcept nogil
         void (*softmax_backward)(Py_ssize_t n, const float *x, const float *dy, float *dx,
                                  float *scratch) noexcept nogil
 
     ctypedef struct kernels_f64:
         activation_f64 activations[13]
+        updates_f64 updates
         void (*softmax_forward)(Py_ssize_t n, const double *x, double *y) noexcept nogil
         void (*softmax_backward)(Py_ssize_t n, const double *x, const double *dy, double *dx,
                                  double *scratch) noexcept nogil

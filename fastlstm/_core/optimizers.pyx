@@ -2,27 +2,24 @@
 
 Every kernel takes, in this order, the parameters (IN/OUT), their gradients (IN), the slots
 (IN/OUT, None where the variant has none) and the step's numbers, which are rounded to the
-buffers' type first. All buffers are 1-D, contiguous, of one dtype and length, and distinct. The
-formulas are Keras 3's, which differ from the papers in where epsilon stands; each is written in
-full above its loop. A NaN or infinite gradient goes through to the parameters.
+buffers' type first. All buffers are 1-D, contiguous, of one dtype and length, and distinct. The formulas and
+their loops are in csrc/updates_template.h.
 """
 
-from libc.math cimport sqrt, sqrtf
+from libc.math cimport sqrt
 
-ctypedef fused real:
-    float
-    double
-
-
-cdef inline real root(real x) noexcept nogil:
-    if real is float:
-        return sqrtf(x)
-    else:
-        return sqrt(x)
+from fastlstm._core.kernels cimport (
+    adam_numbers_f32, adam_numbers_f64, real, rmsprop_numbers_f32, rmsprop_numbers_f64, table_f32,
+    table_f64,
+)
 
 
 cdef inline Py_ssize_t size_of(real[::1] slot, Py_ssize_t otherwise) noexcept:
     return otherwise if slot is None else slot.shape[0]
+
+
+cdef inline real *data_of(real[::1] slot) noexcept:
+    return NULL if slot is None or slot.shape[0] == 0 else &slot[0]
 
 
 cdef int check_sizes(Py_ssize_t n, Py_ssize_t a, Py_ssize_t b, Py_ssize_t c,
@@ -43,26 +40,17 @@ def sgd(
     bint nesterov,
 ):
     """p -= lr g;  with momentum: v = mu v - lr g, p += v;  nesterov: p += mu v - lr g."""
-    cdef Py_ssize_t i, n = parameters.shape[0]
+    cdef Py_ssize_t n = parameters.shape[0]
     check_sizes(n, gradients.shape[0], size_of(velocity, n), n, n)
-    cdef real *p = &parameters[0]
-    cdef const real *g = &gradients[0]
-    cdef real *v = NULL
+    cdef real *p = data_of(parameters)
+    cdef real *g = data_of(gradients)
+    cdef real *v = data_of(velocity)
     cdef real lr = <real>learning_rate, mu = <real>momentum
-    if velocity is not None:
-        v = &velocity[0]
     with nogil:
-        if v == NULL:
-            for i in range(n):
-                p[i] -= lr * g[i]
-        elif nesterov:
-            for i in range(n):
-                v[i] = mu * v[i] - lr * g[i]
-                p[i] += mu * v[i] - lr * g[i]
+        if real is float:
+            table_f32().updates.sgd(n, p, g, v, lr, mu, nesterov)
         else:
-            for i in range(n):
-                v[i] = mu * v[i] - lr * g[i]
-                p[i] += v[i]
+            table_f64().updates.sgd(n, p, g, v, lr, mu, nesterov)
 
 
 def rmsprop(
@@ -80,33 +68,25 @@ def rmsprop(
 
     p -= lr g / sqrt(d), or with momentum v = mu v + lr g / sqrt(d), p -= v.
     """
-    cdef Py_ssize_t i, n = parameters.shape[0]
+    cdef Py_ssize_t n = parameters.shape[0]
     check_sizes(n, gradients.shape[0], mean_square.shape[0], size_of(velocity, n),
                 size_of(mean, n))
-    cdef real *p = &parameters[0]
-    cdef const real *g = &gradients[0]
-    cdef real *s = &mean_square[0]
-    cdef real *v = NULL
-    cdef real *a = NULL
-    cdef real lr = <real>learning_rate, mu = <real>momentum, eps = <real>epsilon
-    cdef real rho = <real>decay, rest = <real>(1.0 - decay)
-    cdef real d, step
-    if velocity is not None:
-        v = &velocity[0]
-    if mean is not None:
-        a = &mean[0]
+    cdef real *p = data_of(parameters)
+    cdef real *g = data_of(gradients)
+    cdef real *s = data_of(mean_square)
+    cdef real *v = data_of(velocity)
+    cdef real *a = data_of(mean)
+    cdef rmsprop_numbers_f32 numbers_f32
+    cdef rmsprop_numbers_f64 numbers_f64
     with nogil:
-        for i in range(n):
-            s[i] = rho * s[i] + rest * (g[i] * g[i])
-            d = s[i] + eps
-            if a != NULL:
-                a[i] = rho * a[i] + rest * g[i]
-                d = s[i] - a[i] * a[i] + eps
-            step = lr * g[i] / root(d)
-            if v != NULL:
-                v[i] = mu * v[i] + step
-                step = v[i]
-            p[i] -= step
+        if real is float:
+            numbers_f32 = rmsprop_numbers_f32(
+                learning_rate, decay, 1.0 - decay, momentum, epsilon)
+            table_f32().updates.rmsprop(n, p, g, s, v, a, &numbers_f32)
+        else:
+            numbers_f64 = rmsprop_numbers_f64(
+                learning_rate, decay, 1.0 - decay, momentum, epsilon)
+            table_f64().updates.rmsprop(n, p, g, s, v, a, &numbers_f64)
 
 
 def adam(
@@ -125,30 +105,24 @@ def adam(
     alpha (`step_size`) carries the bias corrections: lr sqrt(1 - b2^t) / (1 - b1^t). With
     amsgrad, the largest v so far takes the place of v in the last formula.
     """
-    cdef Py_ssize_t i, n = parameters.shape[0]
+    cdef Py_ssize_t n = parameters.shape[0]
     check_sizes(n, gradients.shape[0], mean.shape[0], mean_square.shape[0], size_of(largest, n))
-    cdef real *p = &parameters[0]
-    cdef const real *g = &gradients[0]
-    cdef real *m = &mean[0]
-    cdef real *v = &mean_square[0]
-    cdef real *w = NULL
-    cdef real alpha = <real>step_size, eps = <real>epsilon
-    cdef real rest_1 = <real>(1.0 - beta_1), rest_2 = <real>(1.0 - beta_2)
-    if largest is not None:
-        w = &largest[0]
+    cdef real *p = data_of(parameters)
+    cdef real *g = data_of(gradients)
+    cdef real *m = data_of(mean)
+    cdef real *v = data_of(mean_square)
+    cdef real *w = data_of(largest)
+    cdef adam_numbers_f32 numbers_f32
+    cdef adam_numbers_f64 numbers_f64
     with nogil:
-        if w == NULL:
-            for i in range(n):
-                m[i] += (g[i] - m[i]) * rest_1
-                v[i] += (g[i] * g[i] - v[i]) * rest_2
-                p[i] -= m[i] * alpha / (root(v[i]) + eps)
+        if real is float:
+            numbers_f32 = adam_numbers_f32(
+                step_size, 1.0 - beta_1, 1.0 - beta_2, epsilon, 0, 0, 0)
+            table_f32().updates.adam(n, p, g, m, v, w, &numbers_f32)
         else:
-            for i in range(n):
-                m[i] += (g[i] - m[i]) * rest_1
-                v[i] += (g[i] * g[i] - v[i]) * rest_2
-                if not w[i] >= v[i]:
-                    w[i] = v[i]
-                p[i] -= m[i] * alpha / (root(w[i]) + eps)
+            numbers_f64 = adam_numbers_f64(
+                step_size, 1.0 - beta_1, 1.0 - beta_2, epsilon, 0, 0, 0)
+            table_f64().updates.adam(n, p, g, m, v, w, &numbers_f64)
 
 
 def nadam(
@@ -170,20 +144,25 @@ def nadam(
     c (`square_factor`) = 1 / (1 - b2^t); u and u' are the momenta of this step and the next, U the
     product of those so far.
     """
-    cdef Py_ssize_t i, n = parameters.shape[0]
+    cdef Py_ssize_t n = parameters.shape[0]
     check_sizes(n, gradients.shape[0], mean.shape[0], mean_square.shape[0], n)
-    cdef real *p = &parameters[0]
-    cdef const real *g = &gradients[0]
-    cdef real *m = &mean[0]
-    cdef real *v = &mean_square[0]
-    cdef real lr = <real>learning_rate, eps = <real>epsilon
-    cdef real rest_1 = <real>(1.0 - beta_1), rest_2 = <real>(1.0 - beta_2)
-    cdef real a = <real>mean_factor, b = <real>gradient_factor, c = <real>square_factor
+    cdef real *p = data_of(parameters)
+    cdef real *g = data_of(gradients)
+    cdef real *m = data_of(mean)
+    cdef real *v = data_of(mean_square)
+    cdef adam_numbers_f32 numbers_f32
+    cdef adam_numbers_f64 numbers_f64
     with nogil:
-        for i in range(n):
-            m[i] += (g[i] - m[i]) * rest_1
-            v[i] += (g[i] * g[i] - v[i]) * rest_2
-            p[i] -= lr * (a * m[i] + b * g[i]) / (root(c * v[i]) + eps)
+        if real is float:
+            numbers_f32 = adam_numbers_f32(
+                learning_rate, 1.0 - beta_1, 1.0 - beta_2, epsilon, mean_factor, gradient_factor,
+                square_factor)
+            table_f32().updates.nadam(n, p, g, m, v, &numbers_f32)
+        else:
+            numbers_f64 = adam_numbers_f64(
+                learning_rate, 1.0 - beta_1, 1.0 - beta_2, epsilon, mean_factor, gradient_factor,
+                square_factor)
+            table_f64().updates.nadam(n, p, g, m, v, &numbers_f64)
 
 
 def adagrad(
@@ -194,16 +173,17 @@ def adagrad(
     double epsilon,
 ):
     """s += g^2, p -= lr g / sqrt(s + eps)."""
-    cdef Py_ssize_t i, n = parameters.shape[0]
+    cdef Py_ssize_t n = parameters.shape[0]
     check_sizes(n, gradients.shape[0], square_sum.shape[0], n, n)
-    cdef real *p = &parameters[0]
-    cdef const real *g = &gradients[0]
-    cdef real *s = &square_sum[0]
+    cdef real *p = data_of(parameters)
+    cdef real *g = data_of(gradients)
+    cdef real *s = data_of(square_sum)
     cdef real lr = <real>learning_rate, eps = <real>epsilon
     with nogil:
-        for i in range(n):
-            s[i] += g[i] * g[i]
-            p[i] -= lr * g[i] / root(s[i] + eps)
+        if real is float:
+            table_f32().updates.adagrad(n, p, g, s, lr, eps)
+        else:
+            table_f64().updates.adagrad(n, p, g, s, lr, eps)
 
 
 cdef double sum_of_squares(const real *x, Py_ssize_t n) noexcept nogil:

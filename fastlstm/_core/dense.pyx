@@ -1,9 +1,10 @@
 """The dense layer over the last axis: one product for all rows, then the activation."""
 
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 import numpy as np
 
+from fastlstm._core.arrays cimport Located, data_of, locate, located
 from fastlstm._core.blas cimport gemm
 from fastlstm._core.kernels cimport (
     activate, activate_backward, activation_index, flush_denormals, fp_mode, real,
@@ -11,140 +12,183 @@ from fastlstm._core.kernels cimport (
 )
 from fastlstm._core import arguments
 
+cdef object empty = np.empty
+cdef object FLOAT32 = arguments.FLOAT32, FLOAT64 = arguments.FLOAT64
+
+
+cdef struct Sizes:
+    Py_ssize_t rows, inputs, units
+
 
 cdef class DenseCache:
     """What `backward` needs of one `forward`: the inputs and the pre-activations z."""
 
     cdef readonly object x, kernel, z, has_bias
-    cdef Py_ssize_t rows
+    cdef Sizes size
     cdef int activation
-    cdef bint linear
+    cdef bint linear, is_double
 
 
-cdef void run_forward(const real[:, ::1] x, const real[:, ::1] kernel, const real *bias,
-                      real[:, ::1] z, real[:, ::1] y, int activation, bint linear) noexcept nogil:
+cdef void run_forward(Sizes size, const real *x, const real *kernel, const real *bias, real *z,
+                      real *y, int activation, bint linear) noexcept nogil:
     """z (N, U) OUT x kernel + bias; y (N, U) OUT f(z), may be z unless f is softmax."""
-    cdef Py_ssize_t rows = x.shape[0], inputs = x.shape[1], units = kernel.shape[1], row
+    cdef Py_ssize_t row
     cdef fp_mode mode = flush_denormals()
     if bias != NULL:
-        for row in range(rows):
-            memcpy(&z[row, 0], bias, units * sizeof(real))
-    gemm(False, False, rows, units, inputs, &x[0, 0], inputs, &kernel[0, 0], units,
-         <real>(0 if bias == NULL else 1), &z[0, 0], units)
+        for row in range(size.rows):
+            memcpy(z + row * size.units, bias, size.units * sizeof(real))
+    gemm(False, False, size.rows, size.units, size.inputs, x, size.inputs, kernel, size.units,
+         <real>(0 if bias == NULL else 1), z, size.units)
     if not linear:
-        activate(activation, rows, units, &z[0, 0], &y[0, 0])
+        activate(activation, size.rows, size.units, z, y)
     restore_denormals(mode)
 
 
-cdef void run_backward(const real[:, ::1] x, const real[:, ::1] kernel, const real[:, ::1] dz,
-                       real[:, ::1] dx, real[:, ::1] dkernel, real[::1] dbias) noexcept nogil:
+cdef void run_backward(Sizes size, const real *x, const real *kernel, const real *dz, real *dx,
+                       real *dkernel, real *dbias) noexcept nogil:
     """From dz (N, U): dx (N, F) = dz kernel', dkernel (F, U) = x' dz, dbias (U) = sum dz."""
-    cdef Py_ssize_t rows = x.shape[0], inputs = x.shape[1], units = kernel.shape[1], row, j
-    gemm(False, True, rows, inputs, units, &dz[0, 0], units, &kernel[0, 0], units,
-         <real>0, &dx[0, 0], inputs)
-    gemm(True, False, inputs, units, rows, &x[0, 0], inputs, &dz[0, 0], units,
-         <real>0, &dkernel[0, 0], units)
-    for row in range(rows):
-        for j in range(units):
-            dbias[j] += dz[row, j]
+    cdef Py_ssize_t row, j
+    cdef fp_mode mode = flush_denormals()
+    if dx != NULL:
+        gemm(False, True, size.rows, size.inputs, size.units, dz, size.units, kernel, size.units,
+             <real>0, dx, size.inputs)
+    gemm(True, False, size.inputs, size.units, size.rows, x, size.inputs, dz, size.units,
+         <real>0, dkernel, size.units)
+    memset(dbias, 0, size.units * sizeof(real))
+    for row in range(size.rows):
+        for j in range(size.units):
+            dbias[j] += dz[row * size.units + j]
+    restore_denormals(mode)
 
 
-cdef _forward(DenseCache cache, bias, bint training, const real[:, ::1] x,
-              const real[:, ::1] kernel):
-    cdef const real[::1] bias_view = bias
-    cdef const real *bias_data = NULL if bias is None else &bias_view[0]
-    cdef bint in_place = cache.linear or not training
-    z = np.empty((x.shape[0], kernel.shape[1]), cache.kernel.dtype)
-    y = z if in_place else np.empty_like(z)
-    cdef real[:, ::1] z_view = z, y_view = y
-    if x.shape[0] > 0:
-        with nogil:
-            run_forward(x, kernel, bias_data, z_view, y_view, cache.activation, cache.linear)
-    cache.z = None if cache.linear else z
-    return y
-
-
-cdef _backward(DenseCache cache, dy, const real[:, ::1] x, const real[:, ::1] kernel):
-    cdef Py_ssize_t rows = x.shape[0], inputs = x.shape[1], units = kernel.shape[1]
-    dtype = cache.kernel.dtype
-    dz = dy
-    if not cache.linear:
-        dz = np.empty((rows, units), dtype)
-    dx = np.empty((rows, inputs), dtype)
-    dkernel = np.zeros((inputs, units), dtype)
-    dbias = np.zeros(units, dtype)
-    cdef const real[:, ::1] dy_view = dy, z = cache.z
-    cdef const real[:, ::1] dz_in
-    cdef real[:, ::1] dz_out, dx_view = dx, dkernel_view = dkernel
-    cdef real[::1] dbias_view = dbias, scratch = np.empty(units, dtype)
-    cdef fp_mode mode
-    if rows > 0:
-        if not cache.linear:
-            dz_out = dz
-            with nogil:
-                mode = flush_denormals()
-                activate_backward(cache.activation, rows, units, &z[0, 0], &dy_view[0, 0],
-                                  &dz_out[0, 0], &scratch[0])
-                restore_denormals(mode)
-        dz_in = dz
-        with nogil:
-            mode = flush_denormals()
-            run_backward(x, kernel, dz_in, dx_view, dkernel_view, dbias_view)
-            restore_denormals(mode)
-    return dx, dkernel, dbias if cache.has_bias else None
+cdef void run_activation_backward(DenseCache cache, const real *z, const real *dy, real *dz,
+                                  real *scratch) noexcept nogil:
+    cdef fp_mode mode = flush_denormals()
+    activate_backward(cache.activation, cache.size.rows, cache.size.units, z, dy, dz, scratch)
+    restore_denormals(mode)
 
 
 def forward(x, kernel, bias, *, str activation, bint training):
     """See `fastlstm.functional.dense_forward`."""
     cdef DenseCache cache = DenseCache.__new__(DenseCache)
+    cdef Located at, kernel_at, bias_at
+    cdef Sizes size
+    cdef int axis
+    cdef void *z_data
+    cdef void *y_data
     cache.activation = activation_index(activation, "dense_forward: `activation`", False)
     cache.linear = activation == "linear"
-    dtype = arguments.real_dtype_of(kernel, "dense_forward: `kernel`")
-    kernel = arguments.array_of_rank(kernel, dtype, 2, "dense_forward: `kernel`", "(F, U)")
-    inputs, units = kernel.shape
-    if inputs == 0 or units == 0:
+    if not locate(kernel, False, 2, &kernel_at):
+        cache.is_double = arguments.real_dtype_of(kernel, "dense_forward: `kernel`") == FLOAT64
+        kernel = located(kernel, cache.is_double, 2, &kernel_at, "dense_forward: `kernel`",
+                         "(F, U)")
+    cdef bint is_double = cache.is_double, linear = cache.linear
+    cdef int index = cache.activation
+    dtype = FLOAT64 if is_double else FLOAT32
+    size.inputs, size.units = kernel_at.shape[0], kernel_at.shape[1]
+    if size.inputs == 0 or size.units == 0:
         raise ValueError(
             f"dense_forward: `kernel` must have shape (F, U) with F and U at least 1, "
             f"got {kernel.shape}."
         )
+    bias_at.data = NULL
     if bias is not None:
-        bias = arguments.array_of_shape(bias, dtype, (units,), "dense_forward: `bias`", "(U,)")
-    x = arguments.as_real_array(x, dtype, "dense_forward: `x`")
-    leading = x.shape[:max(0, x.ndim - 1)]
-    if x.shape != (*leading, inputs):
+        bias = located(bias, is_double, 1, &bias_at, "dense_forward: `bias`", "(U,)")
+        if bias_at.shape[0] != size.units:
+            raise ValueError(
+                f"dense_forward: `bias` must have shape (U,) = {(size.units,)}, got {bias.shape}."
+            )
+    if not locate(x, is_double, -1, &at):
+        x = np.array(arguments.as_real_array(x, dtype, "dense_forward: `x`"), order="C")
+        locate(x, is_double, -1, &at)
+    if at.rank == 0 or at.shape[at.rank - 1] != size.inputs:
         raise ValueError(
-            f"dense_forward: `x` must have shape (..., F) with F = {inputs} as in `kernel`, "
+            f"dense_forward: `x` must have shape (..., F) with F = {size.inputs} as in `kernel`, "
             f"got {x.shape}."
         )
+    size.rows = 1
+    for axis in range(at.rank - 1):
+        size.rows *= at.shape[axis]
+    cache.size = size
+    y = empty((*x.shape[:at.rank - 1], size.units), dtype)
+    z = y if linear or not training else empty((size.rows, size.units), dtype)
+    z_data, y_data = data_of(z), data_of(y)
+    if size.rows > 0:
+        with nogil:
+            if is_double:
+                run_forward(size, <const double *>at.data, <const double *>kernel_at.data,
+                            <const double *>bias_at.data, <double *>z_data, <double *>y_data,
+                            index, linear)
+            else:
+                run_forward(size, <const float *>at.data, <const float *>kernel_at.data,
+                            <const float *>bias_at.data, <float *>z_data, <float *>y_data,
+                            index, linear)
+    if not training:
+        return y, None
     cache.x, cache.kernel, cache.has_bias = x, kernel, bias is not None
-    cache.rows = x.size // inputs
-    rows = x.reshape(cache.rows, inputs)
-    if dtype == arguments.FLOAT32:
-        y = _forward[float](cache, bias, training, rows, kernel)
-    else:
-        y = _forward[double](cache, bias, training, rows, kernel)
-    return y.reshape(*leading, units), cache if training else None
+    cache.z = None if linear else z
+    return y, cache
 
 
-def backward(DenseCache cache not None, dy):
-    """See `fastlstm.functional.dense_backward`."""
+def backward(DenseCache cache not None, dy, bint wants_dx=True):
+    """See `fastlstm.functional.dense_backward`; dx is None unless `wants_dx`."""
+    cdef Located at, kernel_at, dy_at, z_at
+    cdef Sizes size = cache.size
+    cdef bint is_double = cache.is_double
+    cdef int axis
+    cdef Py_ssize_t rows = 1
     if cache.x is None:
         raise ValueError(
             "dense_backward: `cache` must come from dense_forward(..., training=True)."
         )
-    inputs, units = cache.kernel.shape
-    rows = cache.rows
-    if cache.x.size != rows * inputs or cache.z is not None and cache.z.shape != (rows, units):
+    fits = locate(cache.x, is_double, -1, &at) and at.shape[at.rank - 1] == size.inputs
+    for axis in range(at.rank - 1):
+        rows *= at.shape[axis]
+    fits = fits and rows == size.rows and locate(cache.kernel, is_double, 2, &kernel_at)
+    fits = fits and kernel_at.shape[0] == size.inputs and kernel_at.shape[1] == size.units
+    if fits and cache.z is not None:
+        fits = (locate(cache.z, is_double, 2, &z_at) and z_at.shape[0] == size.rows
+                and z_at.shape[1] == size.units)
+    if not fits:
         raise ValueError(
             "dense_backward: the arrays that `cache` refers to have been resized since "
             "dense_forward; run it again."
         )
-    shape = (*cache.x.shape[:cache.x.ndim - 1], units)
     dtype = cache.kernel.dtype
-    dy = arguments.array_of_shape(dy, dtype, shape, "dense_backward: `dy`", "(..., U)")
-    x, dy = cache.x.reshape(rows, inputs), dy.reshape(rows, units)
-    if dtype == arguments.FLOAT32:
-        dx, dkernel, dbias = _backward[float](cache, dy, x, cache.kernel)
+    shape = (*cache.x.shape[:at.rank - 1], size.units)
+    dy = located(dy, is_double, at.rank, &dy_at, "dense_backward: `dy`", "(..., U)")
+    if dy.shape != shape:
+        raise ValueError(
+            f"dense_backward: `dy` must have shape (..., U) = {shape}, got {dy.shape}.")
+    dx = empty(cache.x.shape, dtype) if wants_dx else None
+    dkernel, dbias = empty((size.inputs, size.units), dtype), empty(size.units, dtype)
+    dz = dy if cache.z is None else empty((size.rows, size.units), dtype)
+    scratch = None if cache.z is None else empty(size.units, dtype)
+    cdef void *scratch_data = data_of(scratch)
+    cdef void *dz_data = dy_at.data if cache.z is None else data_of(dz)
+    cdef void *dx_data = data_of(dx)
+    cdef void *dkernel_data = data_of(dkernel)
+    cdef void *dbias_data = data_of(dbias)
+    cdef bint activated = cache.z is not None
+    if size.rows == 0:
+        dkernel.fill(0)
+        dbias.fill(0)
+    elif is_double:
+        with nogil:
+            if activated:
+                run_activation_backward(cache, <const double *>z_at.data,
+                                        <const double *>dy_at.data, <double *>dz_data,
+                                        <double *>scratch_data)
+            run_backward(size, <const double *>at.data, <const double *>kernel_at.data,
+                         <const double *>dz_data, <double *>dx_data, <double *>dkernel_data,
+                         <double *>dbias_data)
     else:
-        dx, dkernel, dbias = _backward[double](cache, dy, x, cache.kernel)
-    return dx.reshape(cache.x.shape), dkernel, dbias
+        with nogil:
+            if activated:
+                run_activation_backward(cache, <const float *>z_at.data,
+                                        <const float *>dy_at.data, <float *>dz_data,
+                                        <float *>scratch_data)
+            run_backward(size, <const float *>at.data, <const float *>kernel_at.data,
+                         <const float *>dz_data, <float *>dx_data, <float *>dkernel_data,
+                         <float *>dbias_data)
+    return dx, dkernel, dbias if cache.has_bias else None

@@ -4,15 +4,13 @@ A pass is C and nogil: csrc/lstm.c on packed weights where the instruction set h
 own, lstm_blas on the others.
 """
 
-from cpython.buffer cimport (
-    PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBuffer_Release, PyObject_GetBuffer,
-)
 
 from libc.string cimport memcpy, memset
 
 import numpy as np
 
 from fastlstm._core cimport lstm_blas
+from fastlstm._core.arrays cimport Located, data_of, locate, located
 from fastlstm._core.kernels cimport (
     activation_index, lstm_functions_of, packing_kernels, select_gates_f32, select_gates_f64,
     table_f32, table_f64,
@@ -22,60 +20,8 @@ from fastlstm._core.passes cimport lstm_backward, lstm_forward, lstm_functions, 
 from fastlstm._core import arguments
 from fastlstm._core.kernels import isa_name
 
-cdef object empty = np.empty, ndarray = np.ndarray
+cdef object empty = np.empty
 cdef object FLOAT32 = arguments.FLOAT32, FLOAT64 = arguments.FLOAT64
-
-
-# ---- arrays --------------------------------------------------------------------------------------
-
-cdef struct Located:
-    # The data of an array that somebody holds a reference to, and its shape.
-    void *data
-    Py_ssize_t shape[3]
-
-
-cdef bint locate(object value, bint is_double, int ndim, Located *found) except -1:
-    """Whether `value` is a C-contiguous array of that type and rank, and where it is."""
-    memset(found, 0, sizeof(Located))
-    cdef Py_buffer view
-    cdef int axis
-    cdef bint fits
-    cdef char code = c"d" if is_double else c"f"
-    if type(value) is not ndarray:
-        return False
-    try:
-        PyObject_GetBuffer(value, &view, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT)
-    except (BufferError, ValueError):
-        return False
-    fits = view.ndim == ndim and view.format[0] == code and view.format[1] == 0
-    if fits:
-        found.data = view.buf
-        for axis in range(ndim):
-            found.shape[axis] = view.shape[axis]
-    PyBuffer_Release(&view)
-    return fits
-
-
-cdef object located(object value, bint is_double, int ndim, Located *found, str what,
-                    str symbols):
-    """`value` as such an array, converted if need be; raises for what cannot be."""
-    if not locate(value, is_double, ndim, found):
-        value = arguments.array_of_rank(
-            value, FLOAT64 if is_double else FLOAT32, ndim, what, symbols)
-        if not locate(value, is_double, ndim, found):
-            value = np.array(value, FLOAT64 if is_double else FLOAT32, order="C")
-            locate(value, is_double, ndim, found)
-    return value
-
-
-cdef void *data_of(object array) except? NULL:
-    """The data of a C-contiguous array made here, or NULL for None."""
-    cdef Py_buffer view
-    if array is None:
-        return NULL
-    PyObject_GetBuffer(array, &view, PyBUF_C_CONTIGUOUS)
-    PyBuffer_Release(&view)
-    return view.buf
 
 
 def _resized(who):
@@ -105,6 +51,7 @@ cdef class Panels:
 
     cdef Memory memory
     cdef const void *kernels
+    cdef bint has_kernel
     cdef void *kernel
     cdef void *recurrent_kernel
     cdef void *bias
@@ -215,23 +162,26 @@ cdef class LSTMPlan:
         self.panels = panels
         return panels
 
-    cdef Panels columns_for(self, const void *kernels):
-        """The transposed weights packed for a backward pass."""
+    cdef Panels columns_for(self, const void *kernels, bint wants_dx):
+        """The transposed weights packed for a backward pass; `kernel` only if dx is wanted."""
         cdef const lstm_functions *functions = lstm_functions_of(self.is_double)
         cdef Panels columns = self.columns
-        cdef Py_ssize_t depth = 4 * self.units
-        if columns is not None and columns.kernels == kernels:
+        cdef Py_ssize_t depth = 4 * self.units, kernel_size = 0
+        if columns is not None and columns.kernels == kernels and (
+                not wants_dx or columns.has_kernel):
             return columns
         self._require_intact()
-        columns = Panels(functions.column_panels_size(kernels, depth, self.features),
-                         functions.column_panels_size(kernels, depth, self.units), 0,
+        if wants_dx:
+            kernel_size = functions.column_panels_size(kernels, depth, self.features)
+        columns = Panels(kernel_size, functions.column_panels_size(kernels, depth, self.units), 0,
                          self.is_double)
-        columns.kernels = kernels
-        cdef const void *plain[2]
-        plain[0], plain[1] = data_of(self.kernel), data_of(self.recurrent_kernel)
+        columns.kernels, columns.has_kernel = kernels, wants_dx
+        cdef const void *kernel = data_of(self.kernel)
+        cdef const void *recurrent_kernel = data_of(self.recurrent_kernel)
         with nogil:
-            functions.pack_columns(kernels, depth, self.features, plain[0], columns.kernel)
-            functions.pack_columns(kernels, depth, self.units, plain[1],
+            if wants_dx:
+                functions.pack_columns(kernels, depth, self.features, kernel, columns.kernel)
+            functions.pack_columns(kernels, depth, self.units, recurrent_kernel,
                                    columns.recurrent_kernel)
         self.columns = columns
         return columns
@@ -240,13 +190,15 @@ cdef class LSTMPlan:
         """The kernels that a call runs now: ``"avx512 packed tanh"`` with products of their own,
         ``"baseline BLAS general"`` with those of BLAS; the gates are for tanh, relu or any.
         """
+        return self._path(isa_name(), packing_kernels(self.is_double))
+
+    cdef str _path(self, str isa, const void *kernels):
         cdef const char *gates
         if self.is_double:
             gates = select_gates_f64(table_f64(), self.activation, self.recurrent_activation).name
         else:
             gates = select_gates_f32(table_f32(), self.activation, self.recurrent_activation).name
-        products = "BLAS" if packing_kernels(self.is_double) == NULL else "packed"
-        return f"{isa_name()} {products} {gates.decode()}"
+        return f"{isa} {'BLAS' if kernels == NULL else 'packed'} {gates.decode()}"
 
 
 cdef class LSTMCache:
@@ -256,16 +208,21 @@ cdef class LSTMCache:
     """
 
     cdef readonly LSTMPlan plan
-    cdef readonly object x, h0, c0
+    cdef readonly object x
+    cdef Memory h0, c0              # (B, H)
     cdef Memory gates               # (B, T, 4H) as the gate kernels left them, in the order of x
     cdef Memory c                   # (B, T, H) states after each step, in step order
     cdef Memory h                   # the same; None where they are the outputs
     cdef readonly object y
     cdef readonly object valid      # (B, T) uint8 in step order, or None: steps that count
     cdef readonly object shown      # (B, T) uint8 in step order, or None: outputs that are states
-    cdef readonly str path
-    # Not everything can be computed back with other kernels than those that computed it.
+    # What the gates hold depends on the kernels that computed them.
     cdef const void *kernels
+    cdef str isa
+
+    @property
+    def path(self) -> str:
+        return "" if self.plan is None else self.plan._path(self.isa, self.kernels)
 
 
 # ---- forward -------------------------------------------------------------------------------------
@@ -280,6 +237,7 @@ def forward(LSTMPlan plan not None, x, h0=None, c0=None, mask=None, bint trainin
     cdef LSTMCache cache = None
     cdef lstm_forward f
     cdef Py_ssize_t units = plan.units
+    cdef size_t size
     cdef bint is_double = plan.is_double
     x = located(x, is_double, 3, &found, "lstm_forward: `x`", "(B, T, F)")
     cdef Py_ssize_t batch = found.shape[0], steps = found.shape[1]
@@ -309,11 +267,13 @@ def forward(LSTMPlan plan not None, x, h0=None, c0=None, mask=None, bint trainin
     if training:
         cache = LSTMCache.__new__(LSTMCache)
         cache.plan, cache.x, cache.valid, cache.shown = plan, x, valid, shown
-        cache.kernels, cache.path = f.base.kernels, plan.path()
+        cache.kernels, cache.isa, cache.y = f.base.kernels, isa_name(), y
         # The states belong to the caller, who may well reuse their memory for the next call.
-        cache.h0, cache.c0 = h.copy(), c.copy()
-        cache.y = y
-        size = batch * steps * units * plan.dtype.itemsize
+        size = batch * units * (sizeof(double) if is_double else sizeof(float))
+        cache.h0, cache.c0 = Memory(size), Memory(size)
+        memcpy(cache.h0.data, f.h, size)
+        memcpy(cache.c0.data, f.c, size)
+        size *= steps
         cache.gates, cache.c = Memory(4 * size), Memory(size)
         f.gates, f.saved_c = cache.gates.data, cache.c.data
         if valid is not None:
@@ -361,8 +321,6 @@ cdef _require_intact(LSTMCache cache, Py_ssize_t batch, Py_ssize_t steps):
     plan._require_intact()
     if (
         cache.y.shape != states
-        or cache.h0.shape != (batch, plan.units)
-        or cache.c0.shape != (batch, plan.units)
         or cache.valid is not None and cache.valid.shape != (batch, steps)
         or cache.shown is not None and cache.shown.shape != (batch, steps)
     ):
@@ -408,7 +366,7 @@ def backward(LSTMCache cache not None, dy=None, dh=None, dc=None, bint wants_dx=
     dbias = empty(width, plan.dtype)
     g.gates, g.saved_c = cache.gates.data, cache.c.data
     g.saved_h = data_of(cache.y) if cache.h is None else cache.h.data
-    g.h0, g.c0 = data_of(cache.h0), data_of(cache.c0)
+    g.h0, g.c0 = cache.h0.data, cache.c0.data
     g.dh, g.dc, g.dx = data_of(dh), data_of(dc), data_of(dx)
     g.dkernel, g.drecurrent_kernel = data_of(dkernel), data_of(drecurrent_kernel)
     g.dbias = data_of(dbias)
@@ -426,7 +384,7 @@ cdef _run_backward(LSTMPlan plan, lstm_backward *g):
     cdef Panels columns
     cdef Memory scratch
     if packed:
-        columns = plan.columns_for(g.base.kernels)
+        columns = plan.columns_for(g.base.kernels, g.dx != NULL)
         g.kernel, g.recurrent_kernel = columns.kernel, columns.recurrent_kernel
         g.base.members = functions.backward_members(&g.base)
         scratch = Memory(functions.backward_scratch_bytes(g))

@@ -22,6 +22,7 @@ import numpy as np
 from fastlstm import config, constraints, initializers, regularizers
 from fastlstm.errors import as_real_array
 from fastlstm.layers.context import Context
+from fastlstm.layers.stage import Stage
 from fastlstm.layers.structure import (
     Shape,
     as_list,
@@ -196,6 +197,10 @@ class Layer:
         raise NotImplementedError(
             f"{self.label} cannot be trained through: it does not implement `backward`."
         )
+
+    def stage(self) -> Stage | None:
+        """What a training loop may run instead of calling the layer; None if that is not all."""
+        return None
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         """The shape of the outputs; found by computing on zeros unless a layer knows better."""

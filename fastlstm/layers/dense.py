@@ -12,6 +12,7 @@ from fastlstm.layers.base import Layer
 from fastlstm.layers.checks import check_features, check_rank
 from fastlstm.layers.context import Context
 from fastlstm.layers.serialization import object_config
+from fastlstm.layers.stage import DenseStage
 from fastlstm.layers.structure import Shape
 from fastlstm.layers.weight import Weight
 
@@ -127,6 +128,12 @@ class Dense(Layer):
         if self.bias is not None:
             context.add_gradient(self.bias, dbias)
         return dx
+
+    def stage(self) -> DenseStage | None:
+        """For training, unless the outputs are regularized."""
+        if self.activity_regularizer is not None:
+            return None
+        return DenseStage(self.kernel, self.bias, self.activation)
 
     def compute_output_shape(self, input_shape: Any) -> Shape:
         """(B, ..., units)."""

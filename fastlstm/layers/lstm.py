@@ -21,6 +21,7 @@ from fastlstm.layers.checks import (
 from fastlstm.layers.context import Context
 from fastlstm.layers.dropout import dropout_factors
 from fastlstm.layers.serialization import object_config
+from fastlstm.layers.stage import LSTMStage
 from fastlstm.layers.structure import Shape
 from fastlstm.layers.symbolic import SymbolicTensor
 from fastlstm.layers.weight import Weight
@@ -375,6 +376,14 @@ class LSTM(Layer):
             )
             self._plan = known = (versions, plan)
         return known[1]
+
+    def stage(self) -> LSTMStage | None:
+        """For training without masks, where nothing is dropped, kept or given out besides."""
+        special = self.dropout or self.recurrent_dropout or self.stateful or self.return_state
+        if special or self.activity_regularizer is not None:
+            return None
+        weights = (self.kernel, self.recurrent_kernel, self.bias)
+        return LSTMStage(self._current_plan, weights, self.return_sequences)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_plan": None}

@@ -12,6 +12,7 @@ from fastlstm.errors import check_positive_int
 from fastlstm.layers.base import Layer
 from fastlstm.layers.checks import check_integers, check_rank
 from fastlstm.layers.context import Context
+from fastlstm.layers.stage import RepeatVectorStage
 from fastlstm.layers.structure import Shape
 
 __all__ = ["Flatten", "Permute", "RepeatVector", "Reshape"]
@@ -43,6 +44,10 @@ class RepeatVector(Layer):
     def call(self, inputs: np.ndarray) -> np.ndarray:
         """The repeated vectors (B, n, F)."""
         return np.repeat(inputs[:, None, :], self.n, axis=1)
+
+    def stage(self) -> RepeatVectorStage | None:
+        """For training, unless the outputs are regularized."""
+        return RepeatVectorStage(self.n) if self.activity_regularizer is None else None
 
     def backward(self, context: Context, dy: np.ndarray) -> np.ndarray:
         """The gradient of the vectors: the sum over the repetitions."""

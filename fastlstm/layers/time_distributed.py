@@ -11,6 +11,7 @@ from fastlstm.layers.checks import check_rank
 from fastlstm.layers.context import Context
 from fastlstm.layers.dense import Dense
 from fastlstm.layers.serialization import deserialize, serialize
+from fastlstm.layers.stage import Stage
 from fastlstm.layers.structure import Shape, map_structure, map_structure_of_shapes
 
 __all__ = ["TimeDistributed"]
@@ -97,6 +98,12 @@ class TimeDistributed(Layer):
             return self.layer.differentiate(context.cache, dy)
         dx = self.layer.differentiate(context.cache, map_structure(_fold, dy))
         return None if dx is None else dx.reshape(context.inputs.shape)
+
+    def stage(self) -> Stage | None:
+        """That of a dense layer, which takes any number of steps at once."""
+        if self.activity_regularizer is not None or type(self.layer) is not Dense:
+            return None
+        return self.layer.stage()
 
     def _checked_mask(self, mask: Any, input_shape: tuple[int, ...]) -> np.ndarray | None:
         if mask is None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from fastlstm.errors import as_real_array
 
-__all__ = ["Weight", "total_size"]
+__all__ = ["Weight", "all_changed", "total_size"]
 
 
 _versions = itertools.count()
@@ -37,6 +37,7 @@ class Weight:
         regularizer: Any = None,
         constraint: Any = None,
     ) -> None:
+        self.version: int
         self.rebind(value)
         self.name = name
         self.trainable = trainable
@@ -108,10 +109,17 @@ class Weight:
 
     def changed(self) -> None:
         """Say that the values have changed."""
-        self.version = next(_versions)
+        all_changed((self,))
 
     def __repr__(self) -> str:
         return f"<Weight {self.name} shape={self.shape} dtype={self.dtype}>"
+
+
+def all_changed(weights: Iterable[Weight]) -> None:
+    """Say that the values of all these have changed."""
+    version = next(_versions)
+    for weight in weights:
+        weight.version = version
 
 
 def total_size(weights: Iterable[Weight]) -> int:

@@ -174,6 +174,11 @@ def numeric(what: str, value: Any, dtype: str | None) -> np.ndarray:
     return array
 
 
+def in_precision_of(dtype: str, targets: np.ndarray) -> np.ndarray:
+    """Real targets in the type of the outputs, once rather than in every batch."""
+    return targets.astype(dtype, copy=False) if targets.dtype.kind == "f" else targets
+
+
 def check_lengths(who: str, batch: Batch) -> None:
     """Refuse arrays of different length, and of none."""
     lengths = {

@@ -15,6 +15,7 @@ from fastlstm.errors import check_positive_int, one_of
 from fastlstm.layers.context import Context
 from fastlstm.layers.structure import as_list
 from fastlstm.layers.symbolic import SymbolicTensor
+from fastlstm.models.chain import Chain, chain_of
 from fastlstm.models.data import (
     ArrayData,
     Batch,
@@ -22,6 +23,7 @@ from fastlstm.models.data import (
     check_lengths,
     class_weights,
     in_order,
+    in_precision_of,
     is_iterable_of_batches,
     numeric,
 )
@@ -50,6 +52,11 @@ class Trainer:
     stop_training = False
     _objective: Objective | None = None
     _compile_arguments: Mapping[str, Any] | None = None
+    _training_chain: Chain | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The chain holds what the last batch left behind.
+        return {**self.__dict__, "_training_chain": None}
 
     # ---- compiling ---------------------------------------------------------------------------
 
@@ -170,8 +177,12 @@ class Trainer:
         targets = [
             None
             if value is None
-            else numeric(f"{self._label}: {who}: the targets {name!r}", value, None)
-            for name, value in zip(names, in_order(f"{who}: y", y, names), strict=True)
+            else in_precision_of(
+                output.dtype, numeric(f"{self._label}: {who}: the targets {name!r}", value, None)
+            )
+            for output, name, value in zip(
+                self.outputs, names, in_order(f"{who}: y", y, names), strict=True
+            )
         ]
         weights = [
             None if value is None else numeric(f"{who}: `sample_weight`", value, "float64")
@@ -220,18 +231,24 @@ class Trainer:
 
     def _train(self, batch: Batch, objective: Objective) -> None:
         """One update. Everything that can fail has been done before a weight changes."""
-        context = Context()
-        context.wants_input_gradient = False
-        outputs, masks, tape = self.graph.run(batch.x, training=True, context=context)
-        assert tape is not None
         assert self.optimizer is not None
-        loss, doutputs = objective.differentiate(batch, outputs, masks)
-        self.graph.backward(tape, doutputs)
-        weights = self._weights_to_train
-        add_penalty_gradients(weights, context.gradients)
-        penalties = sum(context.penalties) + penalty(self._all_weights)
-        objective.update(loss + penalties, batch, outputs, masks)
-        self.optimizer.apply(context.gradients)
+        if self._training_chain is not None:
+            outputs, masks = [self._training_chain.forward(batch.x[0])], [None]
+            loss, doutputs = objective.differentiate(batch, outputs, masks)
+            gradients = self._training_chain.backward(doutputs[0])
+        else:
+            context = Context()
+            context.wants_input_gradient = False
+            outputs, masks, tape = self.graph.run(batch.x, training=True, context=context)
+            assert tape is not None
+            loss, doutputs = objective.differentiate(batch, outputs, masks)
+            self.graph.backward(tape, doutputs)
+            gradients, loss = context.gradients, loss + sum(context.penalties)
+        if self._regularized:
+            add_penalty_gradients(self._regularized, gradients)
+            loss += penalty(self._regularized)
+        objective.update(loss, batch, outputs, masks)
+        self.optimizer.apply(gradients)
 
     def _test(self, batch: Batch, objective: Objective) -> None:
         # Only a context collects the penalties on outputs.
@@ -239,7 +256,7 @@ class Trainer:
         outputs, masks, _ = self.graph.run(batch.x, context=context)
         loss = objective.evaluate(batch, outputs, masks)
         penalties = sum(context.penalties) if context is not None else 0.0
-        objective.update(loss + penalties + penalty(self._all_weights), batch, outputs, masks)
+        objective.update(loss + penalties + penalty(self._regularized), batch, outputs, masks)
 
     def _prepare(self, who: str, *, training: bool) -> Objective:
         """Collect what a loop needs that may have changed since the last one."""
@@ -250,16 +267,16 @@ class Trainer:
         if objective.names != names:
             assert self._compile_arguments is not None
             self._objective = objective = Objective(names, **self._compile_arguments)
-        self._all_weights = [
+        self._regularized = [
             w
             for w in self.weights  # type: ignore[attr-defined]
             if w.regularizer is not None and w.trainable
         ]
         self._has_activity_penalty = self.has_activity_penalty()  # type: ignore[attr-defined]
-        self._weights_to_train = self.trainable_weights  # type: ignore[attr-defined]
         if training:
             assert self.optimizer is not None
-            self.optimizer.build(self._weights_to_train)
+            self.optimizer.build(self.trainable_weights)  # type: ignore[attr-defined]
+            self._training_chain = chain_of(self.graph)
         return objective
 
     # ---- loops -------------------------------------------------------------------------------

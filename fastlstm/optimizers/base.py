@@ -13,7 +13,7 @@ import numpy as np
 from fastlstm._core import optimizers as kernels
 from fastlstm._numbers import real_number
 from fastlstm._registry import snake_case
-from fastlstm.layers.weight import Weight
+from fastlstm.layers.weight import Weight, all_changed
 from fastlstm.optimizers import schedules
 from fastlstm.optimizers.flat import FlatBuffer
 
@@ -259,9 +259,9 @@ class Optimizer:
                 kernel(buffer.parameters, buffer.gradients, *buffer.slots.values(), *numbers)
             else:
                 self._update_present(buffer, absent, numbers)
+        all_changed(self._weights)
         for weight in self._weights:
-            weight.changed()
-            if weight in gradients:
+            if weight.constraint is not None and weight in gradients:
                 weight.constrain()
         self.iterations += 1
 

@@ -1,0 +1,16 @@
+"""Arrays at the door of the core: where they are and of what shape, in one call each."""
+
+cdef enum:
+    MOST_RANK = 64
+
+
+cdef struct Located:
+    # The data of an array that somebody holds a reference to, its rank and shape.
+    void *data
+    int rank
+    Py_ssize_t shape[MOST_RANK]
+
+
+cdef bint locate(object value, bint is_double, int rank, Located *found) except -1
+cdef object located(object value, bint is_double, int rank, Located *found, str what, str symbols)
+cdef void *data_of(object array) except? NULL

@@ -1,0 +1,64 @@
+"""Arrays at the door of the core: see arrays.pxd.
+
+A buffer is asked for and released at once: whoever holds the array keeps its data in place.
+"""
+
+from cpython.buffer cimport (
+    PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBuffer_Release, PyObject_GetBuffer,
+)
+from libc.string cimport memset
+
+import numpy as np
+
+from fastlstm._core import arguments
+
+cdef object ndarray = np.ndarray
+cdef object FLOAT32 = arguments.FLOAT32, FLOAT64 = arguments.FLOAT64
+
+
+cdef bint locate(object value, bint is_double, int rank, Located *found) except -1:
+    """Whether `value` is a C-contiguous array of that type and rank, and where it is.
+
+    A `rank` of -1 is any from 1 to MOST_RANK.
+    """
+    memset(found, 0, sizeof(Located))
+    cdef Py_buffer view
+    cdef int axis
+    cdef bint fits
+    cdef char code = c"d" if is_double else c"f"
+    if type(value) is not ndarray:
+        return False
+    try:
+        PyObject_GetBuffer(value, &view, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT)
+    except (BufferError, ValueError):
+        return False
+    fits = view.format[0] == code and view.format[1] == 0 and (
+        view.ndim == rank or rank == -1 and 1 <= view.ndim <= MOST_RANK)
+    if fits:
+        found.data, found.rank = view.buf, view.ndim
+        for axis in range(view.ndim):
+            found.shape[axis] = view.shape[axis]
+    PyBuffer_Release(&view)
+    return fits
+
+
+cdef object located(object value, bint is_double, int rank, Located *found, str what,
+                    str symbols):
+    """`value` as such an array, converted if need be; raises for what cannot be."""
+    if not locate(value, is_double, rank, found):
+        value = arguments.array_of_rank(
+            value, FLOAT64 if is_double else FLOAT32, rank, what, symbols)
+        if not locate(value, is_double, rank, found):
+            value = np.array(value, FLOAT64 if is_double else FLOAT32, order="C")
+            locate(value, is_double, rank, found)
+    return value
+
+
+cdef void *data_of(object array) except? NULL:
+    """The data of a C-contiguous array made here, or NULL for None."""
+    cdef Py_buffer view
+    if array is None:
+        return NULL
+    PyObject_GetBuffer(array, &view, PyBUF_C_CONTIGUOUS)
+    PyBuffer_Release(&view)
+    return view.buf

@@ -1,0 +1,148 @@
+"""The fast way through a chain of plain layers trains exactly as the graph does."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+
+from fastlstm.layers import (
+    LSTM,
+    Bidirectional,
+    Dense,
+    Dropout,
+    Embedding,
+    Input,
+    RepeatVector,
+    TimeDistributed,
+)
+from fastlstm.models import Model, Sequential, training
+from fastlstm.utils import set_random_seed
+
+
+def normal(*shape, seed=0):
+    return np.random.default_rng([seed, *shape]).normal(size=shape)
+
+
+def last_output():
+    return [Input((4, 3)), LSTM(5), Dense(2, activation="tanh")]
+
+
+def autoencoder():
+    return [
+        Input((4, 3)),
+        LSTM(5, activation="relu", go_backwards=True),
+        RepeatVector(4),
+        LSTM(6, return_sequences=True, use_bias=False),
+        TimeDistributed(Dense(3, kernel_regularizer="l2")),
+    ]
+
+
+def frozen_in_front():
+    return [Input((4, 3)), LSTM(5, return_sequences=True, trainable=False), LSTM(4), Dense(1)]
+
+
+def clipped():
+    return [Input((4, 3)), LSTM(5, kernel_constraint="unit_norm"), Dense(2)]
+
+
+CHAINS = [last_output, autoencoder, frozen_in_front, clipped]
+
+
+def train(layers, loss="mse"):
+    set_random_seed(3)
+    model = Sequential(layers())
+    model.compile("adam", loss, metrics=["mae"])
+    x = normal(10, 4, 3)
+    y = normal(*model.predict(x).shape, seed=1)
+    history = model.fit(
+        x, y, batch_size=4, epochs=3, verbose=0, sample_weight=np.arange(1.0, 11.0)
+    ).history
+    return model, history
+
+
+@pytest.mark.parametrize("layers", CHAINS)
+@pytest.mark.parametrize("loss", ["mse", "mae"])
+def test_trains_as_the_graph_does(layers, loss, monkeypatch):
+    model, history = train(layers, loss)
+    assert model._training_chain is not None
+    monkeypatch.setattr(training, "chain_of", lambda graph: None)
+    plain, plain_history = train(layers, loss)
+    assert plain._training_chain is None
+    assert history == plain_history
+    for found, want in zip(model.get_weights(), plain.get_weights(), strict=True):
+        np.testing.assert_array_equal(found, want)
+
+
+def test_frozen_weights_stay():
+    set_random_seed(3)
+    before = Sequential(frozen_in_front()).get_weights()[0]
+    model, _ = train(frozen_in_front)
+    np.testing.assert_array_equal(model.get_weights()[0], before)
+
+
+class Doubled(LSTM):
+    """Overrides what its stage would leave out."""
+
+    def call(self, inputs, context=None):
+        return 2 * super().call(inputs, context=context)
+
+    def backward(self, context, dy):
+        return super().backward(context, 2 * dy)
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        [Input((4, 3)), Doubled(5)],
+        [Input((4, 3)), LSTM(5, dropout=0.5)],
+        [Input((4, 3)), LSTM(5, recurrent_dropout=0.5)],
+        [Input((4, 3), batch_size=2), LSTM(5, stateful=True)],
+        [Input((4, 3)), LSTM(5, activity_regularizer="l2")],
+        [Input((4, 3)), Dropout(0.5), LSTM(5)],
+        [Input((4, 3)), Bidirectional(LSTM(5))],
+        [Input((4,)), Embedding(7, 3, mask_zero=True), LSTM(5)],
+    ],
+    ids=lambda layers: type(layers[1]).__name__,
+)
+def test_what_is_more_than_a_chain_takes_the_graph(layers):
+    model = Sequential(layers)
+    model.compile("sgd", "mse")
+    x = np.ones((2, *model.inputs[0].shape[1:]))
+    model.train_on_batch(x, np.zeros(model.predict(x, batch_size=2).shape))
+    assert model._training_chain is None
+
+
+def test_shared_and_branched_layers_take_the_graph():
+    source = Input((4, 3))
+    layer = Dense(3)
+    for outputs in (layer(layer(source)), [layer(source), Dense(1)(source)]):
+        model = Model(source, outputs)
+        model.compile("sgd", "mse")
+        y = [np.zeros((2, *t.shape[1:])) for t in model.outputs]
+        model.train_on_batch(np.ones((2, 4, 3)), y if len(y) > 1 else y[0])
+        assert model._training_chain is None
+
+
+def test_a_trained_model_copies_and_pickles():
+    model, _ = train(autoencoder)
+    x = normal(2, 4, 3)
+    for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        np.testing.assert_array_equal(twin.predict(x), model.predict(x))
+        twin.fit(x, x, verbose=0)
+        assert np.abs(twin.predict(x) - model.predict(x)).max() > 0
+
+
+def test_new_weights_are_used_at_once():
+    layer = LSTM(4)
+    x = normal(2, 3, 5).astype("float32")
+    before = layer(x)
+    np.testing.assert_array_equal(layer(x), before)
+    layer.set_weights([2 * weight for weight in layer.get_weights()])
+    fresh = LSTM(4)
+    fresh.build(x.shape)
+    fresh.set_weights(layer.get_weights())
+    np.testing.assert_array_equal(layer(x), fresh(x))
+    assert np.abs(layer(x) - before).max() > 1e-3
+    with pytest.raises(ValueError, match="read-only"):
+        layer.kernel.value[...] = 0

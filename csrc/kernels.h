@@ -40,19 +40,21 @@ typedef struct {
     ptrdiff_t first, stride, counts[PANEL_VECTORS];
 } panel_columns;
 
-/* `strips` stretches of `count` units, each given by pointers to its first unit; its gates follow
- * each other at a distance of `gate_stride`. */
+/* `strips` stretches of `count` units, each given by pointers to its first unit; its four gates
+ * follow each other at a distance of `stride`, where they are kept at a distance of `kept_stride`.
+ */
 typedef struct {
-    ptrdiff_t strips, count, gate_stride;
+    ptrdiff_t strips, count, stride, kept_stride;
 } gate_shape;
 
 /* activation.forward:  y = f(x);  activation.backward:  dx = dy * f'(x).  x may be y, dy be dx.
  *
  * gates.forward   (some units of one step)
- *   gates  IN pre-activations; OUT what gates.backward wants to see again
+ *   z      IN pre-activations; may be overwritten
+ *   kept   OUT what gates.backward wants to see again, NULL for nothing; may be z
  *   c      IN state before the step, OUT after it               h  OUT
  * gates.backward
- *   gates  IN as forward left them      c_prev, c  IN states before and after the step
+ *   kept   IN as forward left them      c_prev, c  IN states before and after the step
  *   dh     IN gradient of h             dc  IN gradient of c after the step, OUT before it
  *   dz     OUT gradient of the pre-activations
  * scratch (GATE_SCRATCH_ROWS * count) holds nothing before or after. No two may overlap.
@@ -73,12 +75,11 @@ typedef struct {
     typedef struct gates_##type {                                                                  \
         const char *name;                                                                          \
         activation_##type activation, recurrent_activation;                                        \
-        void (*forward)(const struct gates_##type *self, gate_shape shape, real *const *gates,     \
-                        real *const *c, real *const *h, real *scratch);                            \
+        void (*forward)(const struct gates_##type *self, gate_shape shape, real *const *z,         \
+                        real *const *kept, real *const *c, real *const *h, real *scratch);         \
         void (*backward)(const struct gates_##type *self, gate_shape shape,                        \
-                         const real *const *gates, const real *const *c_prev,                      \
-                         const real *const *c, const real *const *dh, real *const *dc,             \
-                         real *const *dz, real *scratch);                                          \
+                         const real *const *kept, const real *const *c_prev, const real *const *c, \
+                         const real *const *dh, real *const *dc, real *const *dz, real *scratch);  \
     } gates_##type;                                                                                \
                                                                                                    \
     typedef struct {                                                                               \

@@ -8,6 +8,7 @@
 #include "vec_math.h"
 
 #include <math.h>
+#include <string.h>
 
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
 
@@ -133,7 +134,7 @@ SCALAR_ACTIVATION(softsign, z / (1 + LIBM(fabs)(z)),
  *   dc += dh * o * act'(c)
  *   dzi = dc * g * i'     dzf = dc * c_prev * f'     dzg = dc * i * g'     dzo = dh * act(c) * o'
  *   dc *= f
- * `gates` keeps the activated i, f, g, o. */
+ * The activated i, f, g, o are kept. */
 
 /* i, f, o and, where the activation is tanh, g: the exponentials side by side. */
 ALWAYS_INLINE void activate_strip(const int is_tanh, ptrdiff_t n, const real *z, ptrdiff_t units,
@@ -150,23 +151,32 @@ ALWAYS_INLINE void activate_strip(const int is_tanh, ptrdiff_t n, const real *z,
     *g = is_tanh ? vec_tanh_end(zg, scale[3], s[3], tail[3]) : vec_relu(zg);
 }
 
+/* Stretches given by their rows: what gates.forward takes. */
+typedef struct {
+    real *const *z, *const *kept, *const *c, *const *h;
+    ptrdiff_t stride, kept_stride;
+} forward_rows;
+
+/* `n` units from `first` on of `strips` rows from r0 on. */
 ALWAYS_INLINE void gates_forward_strips(const int is_tanh, const int strips, ptrdiff_t n,
-                                        ptrdiff_t first, ptrdiff_t stride, real *const *gates,
-                                        real *const *c, real *const *h)
+                                        ptrdiff_t first, ptrdiff_t r0, const forward_rows *rows)
 {
     vec c_new[TILE_ROWS], o[TILE_ROWS];
     vec a[TILE_ROWS], scale[TILE_ROWS], s[TILE_ROWS], tail[TILE_ROWS];
     VEC_UNROLL for (int r = 0; r < strips; r++)
     {
-        real *const z = gates[r] + first;
+        real *const c = rows->c[r0 + r] + first;
         vec i, f, g;
-        activate_strip(is_tanh, n, z, stride, &i, &f, &g, &o[r]);
-        c_new[r] = vec_fma(f, load(c[r] + first, n), vec_mul(i, g));
-        store(z, n, i);
-        store(z + stride, n, f);
-        store(z + 2 * stride, n, g);
-        store(z + 3 * stride, n, o[r]);
-        store(c[r] + first, n, c_new[r]);
+        activate_strip(is_tanh, n, rows->z[r0 + r] + first, rows->stride, &i, &f, &g, &o[r]);
+        c_new[r] = vec_fma(f, load(c, n), vec_mul(i, g));
+        store(c, n, c_new[r]);
+        if (rows->kept) {
+            real *const kept = rows->kept[r0 + r] + first;
+            store(kept, n, i);
+            store(kept + rows->kept_stride, n, f);
+            store(kept + 2 * rows->kept_stride, n, g);
+            store(kept + 3 * rows->kept_stride, n, o[r]);
+        }
         a[r] = vec_tanh_begin(c_new[r]);
     }
     if (is_tanh)
@@ -175,31 +185,27 @@ ALWAYS_INLINE void gates_forward_strips(const int is_tanh, const int strips, ptr
     {
         const vec act_c =
             is_tanh ? vec_tanh_end(c_new[r], scale[r], s[r], tail[r]) : vec_relu(c_new[r]);
-        store(h[r] + first, n, vec_mul(o[r], act_c));
+        store(rows->h[r0 + r] + first, n, vec_mul(o[r], act_c));
     }
 }
 
 /* As many strips side by side as a tile has rows. */
-ALWAYS_INLINE void gates_forward_all(const int is_tanh, gate_shape shape, real *const *gates,
-                                     real *const *c, real *const *h)
+ALWAYS_INLINE void gates_forward_all(const int is_tanh, gate_shape shape, const forward_rows *rows)
 {
-    const ptrdiff_t stride = shape.gate_stride;
-    for (; shape.strips > 0; shape.strips -= TILE_ROWS) {
-        const ptrdiff_t strips = shape.strips < TILE_ROWS ? shape.strips : TILE_ROWS;
+    for (ptrdiff_t r0 = 0; r0 < shape.strips; r0 += TILE_ROWS) {
+        const ptrdiff_t left = shape.strips - r0, strips = left < TILE_ROWS ? left : TILE_ROWS;
         ptrdiff_t first = 0;
         for (; first + VEC_WIDTH <= shape.count; first += VEC_WIDTH)
             switch (strips) {
-#define CASE(n)                                                                  \
-    case n:                                                                      \
-        gates_forward_strips(is_tanh, n, VEC_WIDTH, first, stride, gates, c, h); \
+#define CASE(n)                                                       \
+    case n:                                                           \
+        gates_forward_strips(is_tanh, n, VEC_WIDTH, first, r0, rows); \
         break;
                 FOR_EACH_ROW_COUNT(CASE)
 #undef CASE
             }
-        for (ptrdiff_t r = 0; r < strips && first < shape.count; r++)
-            gates_forward_strips(is_tanh, 1, shape.count - first, first, stride, gates + r, c + r,
-                                 h + r);
-        gates += TILE_ROWS, c += TILE_ROWS, h += TILE_ROWS;
+        for (ptrdiff_t r = r0; r < r0 + strips && first < shape.count; r++)
+            gates_forward_strips(is_tanh, 1, shape.count - first, first, r, rows);
     }
 }
 
@@ -218,37 +224,38 @@ ALWAYS_INLINE void gates_backward_strip(vec_function act, vec_function slope, pt
     store(dc, n, vec_mul(dc_step, f));
 }
 
-#define FUSED_GATES(act, is_tanh)                                                                 \
-    static void gates_##act##_forward(const TYPED(gates) * self, gate_shape shape,                \
-                                      real *const *gates, real *const *c, real *const *h,         \
-                                      real *scratch)                                              \
-    {                                                                                             \
-        (void)self, (void)scratch;                                                                \
-        gates_forward_all(is_tanh, shape, gates, c, h);                                           \
-    }                                                                                             \
-    static void gates_##act##_backward(const TYPED(gates) * self, gate_shape shape,               \
-                                       const real *const *gates, const real *const *c_prev,       \
-                                       const real *const *c, const real *const *dh,               \
-                                       real *const *dc, real *const *dz, real *scratch)           \
-    {                                                                                             \
-        (void)self, (void)scratch;                                                                \
-        for (ptrdiff_t r = 0; r < shape.strips; r++) {                                            \
-            ptrdiff_t p = 0;                                                                      \
-            for (; p + VEC_WIDTH <= shape.count; p += VEC_WIDTH)                                  \
-                gates_backward_strip(vec_##act, act##_slope, VEC_WIDTH, shape.gate_stride,        \
-                                     gates[r] + p, c_prev[r] + p, c[r] + p, dh[r] + p, dc[r] + p, \
-                                     dz[r] + p);                                                  \
-            if (p < shape.count)                                                                  \
-                gates_backward_strip(vec_##act, act##_slope, shape.count - p, shape.gate_stride,  \
-                                     gates[r] + p, c_prev[r] + p, c[r] + p, dh[r] + p, dc[r] + p, \
-                                     dz[r] + p);                                                  \
-        }                                                                                         \
+#define FUSED_GATES(act, is_tanh)                                                                  \
+    static void gates_##act##_forward(const TYPED(gates) * self, gate_shape shape, real *const *z, \
+                                      real *const *kept, real *const *c, real *const *h,           \
+                                      real *scratch)                                               \
+    {                                                                                              \
+        (void)self, (void)scratch;                                                                 \
+        const forward_rows rows = {z, kept, c, h, shape.stride, shape.kept_stride};                \
+        gates_forward_all(is_tanh, shape, &rows);                                                  \
+    }                                                                                              \
+    static void gates_##act##_backward(const TYPED(gates) * self, gate_shape shape,                \
+                                       const real *const *gates, const real *const *c_prev,        \
+                                       const real *const *c, const real *const *dh,                \
+                                       real *const *dc, real *const *dz, real *scratch)            \
+    {                                                                                              \
+        (void)self, (void)scratch;                                                                 \
+        for (ptrdiff_t r = 0; r < shape.strips; r++) {                                             \
+            ptrdiff_t p = 0;                                                                       \
+            for (; p + VEC_WIDTH <= shape.count; p += VEC_WIDTH)                                   \
+                gates_backward_strip(vec_##act, act##_slope, VEC_WIDTH, shape.stride,              \
+                                     gates[r] + p, c_prev[r] + p, c[r] + p, dh[r] + p, dc[r] + p,  \
+                                     dz[r] + p);                                                   \
+            if (p < shape.count)                                                                   \
+                gates_backward_strip(vec_##act, act##_slope, shape.count - p, shape.stride,        \
+                                     gates[r] + p, c_prev[r] + p, c[r] + p, dh[r] + p, dc[r] + p,  \
+                                     dz[r] + p);                                                   \
+        }                                                                                          \
     }
 
 FUSED_GATES(tanh, 1)
 FUSED_GATES(relu, 0)
 
-/* The same for any pair of activations. `gates` keeps the pre-activations, since not every
+/* The same for any pair of activations. The pre-activations are kept, since not every
  * derivative is a function of the output. */
 typedef struct {
     real *i, *f, *g, *o;
@@ -257,7 +264,7 @@ typedef struct {
 static gate_values activate_gates(const TYPED(gates) * self, gate_shape shape, const real *gates,
                                   real *scratch)
 {
-    const ptrdiff_t n = shape.count, stride = shape.gate_stride;
+    const ptrdiff_t n = shape.count, stride = shape.stride;
     const gate_values y = {scratch, scratch + n, scratch + 2 * n, scratch + 3 * n};
     self->recurrent_activation.forward(n, gates, y.i);
     self->recurrent_activation.forward(n, gates + stride, y.f);
@@ -266,11 +273,14 @@ static gate_values activate_gates(const TYPED(gates) * self, gate_shape shape, c
     return y;
 }
 
-static void gates_general_forward(const TYPED(gates) * self, gate_shape shape, real *const *gates,
-                                  real *const *c, real *const *h, real *scratch)
+static void gates_general_forward(const TYPED(gates) * self, gate_shape shape, real *const *z,
+                                  real *const *kept, real *const *c, real *const *h, real *scratch)
 {
     for (ptrdiff_t r = 0; r < shape.strips; r++) {
-        const gate_values y = activate_gates(self, shape, gates[r], scratch);
+        const gate_values y = activate_gates(self, shape, z[r], scratch);
+        for (ptrdiff_t v = 0; kept && kept[r] != z[r] && v < PANEL_VECTORS; v++)
+            memcpy(kept[r] + v * shape.kept_stride, z[r] + v * shape.stride,
+                   shape.count * sizeof(real));
         for (ptrdiff_t p = 0; p < shape.count; p++)
             c[r][p] = y.f[p] * c[r][p] + y.i[p] * y.g[p];
         self->activation.forward(shape.count, c[r], h[r]);
@@ -284,7 +294,7 @@ static void gates_general_backward(const TYPED(gates) * self, gate_shape shape,
                                    const real *const *c, const real *const *dh, real *const *dc,
                                    real *const *dz, real *scratch)
 {
-    const ptrdiff_t n = shape.count, stride = shape.gate_stride;
+    const ptrdiff_t n = shape.count, stride = shape.stride;
     real *const act_c = scratch + 4 * n, *const dact_c = act_c + n;
     for (ptrdiff_t r = 0; r < shape.strips; r++) {
         const gate_values y = activate_gates(self, shape, gates[r], scratch);

@@ -167,7 +167,7 @@ static void step_back(const backward_share *my, ptrdiff_t first, ptrdiff_t step,
     if (my->g->dy)
         add_output_gradient(my, step);
     const ptrdiff_t count = list_step(my, first, step);
-    const gate_shape shape = {count, my->units.end - my->units.begin, units};
+    const gate_shape shape = {count, my->units.end - my->units.begin, units, units};
     my->gates.backward(&my->gates, shape, lists->gates, lists->c_before, lists->c_after, lists->dh,
                        lists->dc, lists->dz_out, my->gate_scratch);
     if (members)

@@ -218,18 +218,16 @@ static void activate_tile(const forward_share *my, z_tile *tile)
     const ptrdiff_t width = my->kernels->products.width, units = my->pass->units;
     const ptrdiff_t first = tile->strip * width;
     const gate_shape shape = {tile->rows.end - tile->rows.begin, at_most(width, units - first),
-                              width};
-    row c[MOST_TILE_ROWS], h[MOST_TILE_ROWS];
+                              width, units};
+    row kept[MOST_TILE_ROWS], c[MOST_TILE_ROWS], h[MOST_TILE_ROWS];
     real scratch[GATE_SCRATCH_ROWS * MOST_WIDTH];
     for (ptrdiff_t r = 0; r < shape.strips; r++) {
-        c[r] = my->lists.c[tile->rows.begin + r] + first;
-        h[r] = my->lists.h_after[tile->rows.begin + r] + first;
+        const ptrdiff_t i = tile->rows.begin + r;
+        kept[r] = my->f->gates ? my->lists.gates[i] + first : 0;
+        c[r] = my->lists.c[i] + first;
+        h[r] = my->lists.h_after[i] + first;
     }
-    my->gates.forward(&my->gates, shape, tile->z, c, h, scratch);
-    for (ptrdiff_t r = 0; my->f->gates && r < shape.strips; r++)
-        for (ptrdiff_t v = 0; v < PANEL_VECTORS; v++)
-            memcpy(my->lists.gates[tile->rows.begin + r] + v * units + first,
-                   tile->z[r] + v * width, shape.count * sizeof(real));
+    my->gates.forward(&my->gates, shape, tile->z, my->f->gates ? kept : 0, c, h, scratch);
 }
 
 /* One step of the rows in the lists, in this member's strips: from the first to the last and back

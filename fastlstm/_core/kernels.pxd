@@ -10,7 +10,7 @@ cdef extern from "kernels.h" nogil:
     const int GATE_SCRATCH_ROWS
 
     ctypedef struct gate_shape:
-        Py_ssize_t strips, count, gate_stride
+        Py_ssize_t strips, count, stride, kept_stride
 
     ctypedef struct activation_f32:
         void (*forward)(Py_ssize_t n, const float *x, float *y) noexcept nogil
@@ -22,17 +22,17 @@ cdef extern from "kernels.h" nogil:
 
     ctypedef struct gates_f32:
         const char *name
-        void (*forward)(const gates_f32 *self, gate_shape shape, float **gates, float **c,
+        void (*forward)(const gates_f32 *self, gate_shape shape, float **z, float **kept, float **c,
                         float **h, float *scratch) noexcept nogil
-        void (*backward)(const gates_f32 *self, gate_shape shape, const float **gates,
+        void (*backward)(const gates_f32 *self, gate_shape shape, const float **kept,
                          const float **c_prev, const float **c, const float **dh,
                          float **dc, float **dz, float *scratch) noexcept nogil
 
     ctypedef struct gates_f64:
         const char *name
-        void (*forward)(const gates_f64 *self, gate_shape shape, double **gates, double **c,
+        void (*forward)(const gates_f64 *self, gate_shape shape, double **z, double **kept, double **c,
                         double **h, double *scratch) noexcept nogil
-        void (*backward)(const gates_f64 *self, gate_shape shape, const double **gates,
+        void (*backward)(const gates_f64 *self, gate_shape shape, const double **kept,
                          const double **c_prev, const double **c, const double **dh,
                          double **dc, double **dz, double *scratch) noexcept nogil
 

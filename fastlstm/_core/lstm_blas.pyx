@@ -77,22 +77,22 @@ cdef void project(const lstm_forward *f, Py_ssize_t first, Py_ssize_t count, con
 
 cdef void gates_forward(const lstm_pass *p, real *z, real *c, real *h, real *scratch
                         ) noexcept nogil:
-    cdef gate_shape whole = gate_shape(1, p.units, p.units)
+    cdef gate_shape whole = gate_shape(1, p.units, p.units, p.units)
     cdef gates_f32 gates_single
     cdef gates_f64 gates_double
     if real is float:
         gates_single = select_gates_f32(<const kernels_f32 *>p.kernels, p.activation,
                                         p.recurrent_activation)
-        gates_single.forward(&gates_single, whole, &z, &c, &h, scratch)
+        gates_single.forward(&gates_single, whole, &z, &z, &c, &h, scratch)
     else:
         gates_double = select_gates_f64(<const kernels_f64 *>p.kernels, p.activation,
                                         p.recurrent_activation)
-        gates_double.forward(&gates_double, whole, &z, &c, &h, scratch)
+        gates_double.forward(&gates_double, whole, &z, &z, &c, &h, scratch)
 
 
 cdef void gates_backward(const lstm_pass *p, const real *gates, const real *c_prev, const real *c,
                          const real *dh, real *dc, real *dz, real *scratch) noexcept nogil:
-    cdef gate_shape whole = gate_shape(1, p.units, p.units)
+    cdef gate_shape whole = gate_shape(1, p.units, p.units, p.units)
     cdef gates_f32 gates_single
     cdef gates_f64 gates_double
     if real is float:

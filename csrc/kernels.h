@@ -27,17 +27,18 @@ enum activation_index {
     ACTIVATION_COUNT
 };
 
-/* A panel is a slice of a weight matrix as wide as this many vectors, packed row after row: the
- * four gates of a strip of units, or as many neighbouring columns. */
+/* A panel is a slice of a weight matrix, at most so many vectors wide, packed row after row: the
+ * four gates of a strip of units, or neighbouring columns. Only the last panel of a matrix is
+ * narrower. */
 enum { PANEL_VECTORS = 4 };
 
 /* The general gate kernels need this many times `count` of scratch. */
 enum { GATE_SCRATCH_ROWS = 6 };
 
-/* Where the vectors of a panel lie in a row of the result: vector v begins at first + v * stride
- * and has counts[v] elements, which may be none. */
+/* The columns of a row of the result that a panel makes; the panel has just as many, filled up to
+ * whole vectors. */
 typedef struct {
-    ptrdiff_t first, stride, counts[PANEL_VECTORS];
+    ptrdiff_t first, count;
 } panel_columns;
 
 /* `strips` stretches of `count` units, each given by pointers to its first unit; its four gates
@@ -60,7 +61,7 @@ typedef struct {
  * scratch (GATE_SCRATCH_ROWS * count) holds nothing before or after. No two may overlap.
  *
  * products.multiply    out[r] = start[r] + sum over k < depth of a[r][k] * panel[k]
- *   for up to tile_rows rows r; start may be NULL for zero, or out
+ *   for up to tile_rows rows r, in some columns; start may be NULL for zero, or out
  * products.accumulate  sums[f] += sum over k < depth of a[k][f] * panel[k]     f < count
  *   sums and panel are rows of PANEL_VECTORS * width elements; with `fresh` sums starts from zero
  * Each sum is taken in the order of k, whatever the number of rows: a result depends neither on

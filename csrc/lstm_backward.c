@@ -19,10 +19,8 @@ enum { BLOCK_ROWS = 256 };
 /* Columns from panel `number` on of a row of `columns` elements. */
 static panel_columns plain_columns(ptrdiff_t width, ptrdiff_t columns, ptrdiff_t number)
 {
-    panel_columns found = {number * PANEL_VECTORS * width, width, {0}};
-    for (ptrdiff_t v = 0; v < PANEL_VECTORS; v++)
-        found.counts[v] = at_least(0, at_most(width, columns - found.first - v * width));
-    return found;
+    const ptrdiff_t first = number * PANEL_VECTORS * width;
+    return (panel_columns){first, at_most(PANEL_VECTORS * width, columns - first)};
 }
 
 /* The valid rows of a block, in the order in which weight gradients are summed: from the last step

@@ -106,11 +106,18 @@ static const real *panel_of(const forward_share *my, const void *panels, ptrdiff
     return (const real *)panels + strip * depth * PANEL_VECTORS * my->kernels->products.width;
 }
 
-/* The columns of a tile, which holds one panel's. */
-static panel_columns tile_columns(const forward_share *my)
+/* The units of a strip. */
+static ptrdiff_t units_of(const forward_share *my, ptrdiff_t strip)
 {
     const ptrdiff_t width = my->kernels->products.width;
-    return (panel_columns){0, width, {width, width, width, width}};
+    return at_most(width, my->pass->units - strip * width);
+}
+
+/* The columns of a tile of z: the gates of a strip, one behind the other, and the filling. */
+static panel_columns tile_columns(const forward_share *my, ptrdiff_t strip)
+{
+    const ptrdiff_t width = my->kernels->products.width;
+    return (panel_columns){0, divide_up(PANEL_VECTORS * units_of(my, strip), width) * width};
 }
 
 static real *projected_row(const forward_share *my, ptrdiff_t b, ptrdiff_t first, ptrdiff_t step)
@@ -124,7 +131,6 @@ static void project(const forward_share *my, range steps)
     const row_lists *const lists = &my->lists;
     const ptrdiff_t panel_width = PANEL_VECTORS * my->kernels->products.width;
     const ptrdiff_t depth = my->pass->features;
-    const panel_columns columns = tile_columns(my);
     ptrdiff_t count = 0;
     for (ptrdiff_t b = my->rows.begin; b < my->rows.end; b++)
         for (ptrdiff_t step = steps.begin; step < steps.end; step++) {
@@ -136,6 +142,7 @@ static void project(const forward_share *my, range steps)
         }
     const int tiles = tiles_of(my->kernels, count);
     for (ptrdiff_t strip = my->strips.begin; strip < my->strips.end; strip++) {
+        const panel_columns columns = tile_columns(my, strip);
         const real *bias[MOST_TILE_ROWS];
         for (int r = 0; r < MOST_TILE_ROWS; r++)
             bias[r] = my->f->bias ? (const real *)my->f->bias + strip * panel_width : 0;
@@ -192,7 +199,7 @@ static void multiply_tile(const forward_share *my, z_tile *tile)
     const ptrdiff_t units = my->pass->units, features = my->pass->features;
     const ptrdiff_t first = tile->rows.begin, count = tile->rows.end - first;
     const ptrdiff_t offset = tile->strip * PANEL_VECTORS * products->width;
-    const panel_columns columns = tile_columns(my);
+    const panel_columns columns = tile_columns(my, tile->strip);
     const real *start[MOST_TILE_ROWS];
     for (ptrdiff_t r = 0; r < count; r++) {
         tile->z[r] = tile->values[r];
@@ -217,8 +224,8 @@ static void activate_tile(const forward_share *my, z_tile *tile)
 {
     const ptrdiff_t width = my->kernels->products.width, units = my->pass->units;
     const ptrdiff_t first = tile->strip * width;
-    const gate_shape shape = {tile->rows.end - tile->rows.begin, at_most(width, units - first),
-                              width, units};
+    const ptrdiff_t count = units_of(my, tile->strip);
+    const gate_shape shape = {tile->rows.end - tile->rows.begin, count, count, units};
     row kept[MOST_TILE_ROWS], c[MOST_TILE_ROWS], h[MOST_TILE_ROWS];
     real scratch[GATE_SCRATCH_ROWS * MOST_WIDTH];
     for (ptrdiff_t r = 0; r < shape.strips; r++) {

@@ -16,54 +16,37 @@ enum { PANEL_WIDTH = PANEL_VECTORS * VEC_WIDTH };
 
 /* sums[r] += element(r, k) * panel[k], for k in order. Element (r, k) lies at a[r][k] where `a` is
  * given by row, at a[k][first + r] otherwise. */
-ALWAYS_INLINE void add_products(const int rows, const int by_row, ptrdiff_t depth,
-                                const real *const *a, ptrdiff_t first, const real *panel,
-                                tile_sums sums)
+ALWAYS_INLINE void add_products(const int rows, const int vectors, const int by_row,
+                                ptrdiff_t depth, const real *const *a, ptrdiff_t first,
+                                const real *panel, tile_sums sums)
 {
     const real *row[TILE_ROWS];
     UNROLL for (int r = 0; r < rows; r++) row[r] = by_row ? a[r] : 0;
-    for (ptrdiff_t k = 0; k < depth; k++, panel += PANEL_WIDTH) {
+    for (ptrdiff_t k = 0; k < depth; k++, panel += vectors * VEC_WIDTH) {
         const real *const column = by_row ? 0 : a[k] + first;
         vec weights[PANEL_VECTORS];
-        UNROLL for (int v = 0; v < PANEL_VECTORS; v++) weights[v] = vec_load(panel + v * VEC_WIDTH);
+        UNROLL for (int v = 0; v < vectors; v++) weights[v] = vec_load(panel + v * VEC_WIDTH);
         UNROLL for (int r = 0; r < rows; r++)
         {
             const vec value = vec_set1(by_row ? row[r][k] : column[r]);
-            UNROLL for (int v = 0; v < PANEL_VECTORS; v++) sums[r][v] =
+            UNROLL for (int v = 0; v < vectors; v++) sums[r][v] =
                 vec_fma(value, weights[v], sums[r][v]);
         }
     }
 }
 
-/* Vector v of a row of the result; at the ragged edge a vector may lack elements, or all of them.
- */
-ALWAYS_INLINE vec load_column(const int whole, const panel_columns *columns, int v, const real *row)
-{
-    row += columns->first + v * columns->stride;
-    if (whole)
-        return vec_load(row);
-    return columns->counts[v] ? load(row, columns->counts[v]) : vec_set1(0);
-}
-ALWAYS_INLINE void store_column(const int whole, const panel_columns *columns, int v, real *row,
-                                vec sum)
-{
-    row += columns->first + v * columns->stride;
-    if (whole)
-        vec_store(row, sum);
-    else if (columns->counts[v])
-        store(row, columns->counts[v], sum);
-}
-
-ALWAYS_INLINE void multiply_tile(const int rows, const int whole, ptrdiff_t depth,
+/* `last` is what the last vector has of elements. */
+ALWAYS_INLINE void multiply_tile(const int rows, const int vectors, ptrdiff_t depth,
                                  const real *const *a, const real *panel, const real *const *start,
-                                 real *const *out, const panel_columns *columns)
+                                 real *const *out, ptrdiff_t first, ptrdiff_t last)
 {
     tile_sums sums;
-    UNROLL for (int r = 0; r < rows; r++) UNROLL for (int v = 0; v < PANEL_VECTORS; v++)
-        sums[r][v] = start ? load_column(whole, columns, v, start[r]) : vec_set1(0);
-    add_products(rows, 1, depth, a, 0, panel, sums);
-    UNROLL for (int r = 0; r < rows; r++) UNROLL for (int v = 0; v < PANEL_VECTORS; v++)
-        store_column(whole, columns, v, out[r], sums[r][v]);
+    UNROLL for (int r = 0; r < rows; r++) UNROLL for (int v = 0; v < vectors; v++) sums[r][v] =
+        start ? load(start[r] + first + v * VEC_WIDTH, v == vectors - 1 ? last : VEC_WIDTH)
+              : vec_set1(0);
+    add_products(rows, vectors, 1, depth, a, 0, panel, sums);
+    UNROLL for (int r = 0; r < rows; r++) UNROLL for (int v = 0; v < vectors; v++)
+        store(out[r] + first + v * VEC_WIDTH, v == vectors - 1 ? last : VEC_WIDTH, sums[r][v]);
 }
 
 ALWAYS_INLINE void accumulate_tile(const int rows, ptrdiff_t depth, const real *const *a,
@@ -72,12 +55,12 @@ ALWAYS_INLINE void accumulate_tile(const int rows, ptrdiff_t depth, const real *
     tile_sums sums;
     UNROLL for (int r = 0; r < rows; r++) UNROLL for (int v = 0; v < PANEL_VECTORS; v++)
         sums[r][v] = fresh ? vec_set1(0) : vec_load(sums_out + r * PANEL_WIDTH + v * VEC_WIDTH);
-    add_products(rows, 0, depth, a, first, panel, sums);
+    add_products(rows, PANEL_VECTORS, 0, depth, a, first, panel, sums);
     UNROLL for (int r = 0; r < rows; r++) UNROLL for (int v = 0; v < PANEL_VECTORS; v++)
         vec_store(sums_out + r * PANEL_WIDTH + v * VEC_WIDTH, sums[r][v]);
 }
 
-/* The number of rows must be a constant for the sums to stay in registers. */
+/* The numbers of rows and vectors must be constants for the sums to stay in registers. */
 #if TILE_ROWS == 6
 #define FOR_EACH_ROW_COUNT(x) x(1) x(2) x(3) x(4) x(5) x(6)
 #else
@@ -87,19 +70,17 @@ ALWAYS_INLINE void accumulate_tile(const int rows, ptrdiff_t depth, const real *
 static void multiply(ptrdiff_t rows, ptrdiff_t depth, const real *const *a, const real *panel,
                      const real *const *start, real *const *out, const panel_columns *columns)
 {
-    int whole = 1;
-    for (int v = 0; v < PANEL_VECTORS; v++)
-        whole &= columns->counts[v] == VEC_WIDTH;
-    switch (whole ? rows : -rows) {
-#define CASE(n)                                                    \
-    case n:                                                        \
-        multiply_tile(n, 1, depth, a, panel, start, out, columns); \
-        break;                                                     \
-    case -n:                                                       \
-        multiply_tile(n, 0, depth, a, panel, start, out, columns); \
+    const ptrdiff_t vectors = (columns->count + VEC_WIDTH - 1) / VEC_WIDTH;
+    const ptrdiff_t first = columns->first, last = columns->count - (vectors - 1) * VEC_WIDTH;
+    switch (PANEL_VECTORS * rows + vectors) {
+#define TILE(n, v)                                                     \
+    case PANEL_VECTORS *n + v:                                         \
+        multiply_tile(n, v, depth, a, panel, start, out, first, last); \
         break;
+#define CASE(n) TILE(n, 1) TILE(n, 2) TILE(n, 3) TILE(n, 4)
         FOR_EACH_ROW_COUNT(CASE)
 #undef CASE
+#undef TILE
     }
 }
 

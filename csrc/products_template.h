@@ -25,7 +25,9 @@ ALWAYS_INLINE void add_products(const int rows, const int vectors, const int by_
     for (ptrdiff_t k = 0; k < depth; k++, panel += vectors * VEC_WIDTH) {
         const real *const column = by_row ? 0 : a[k] + first;
         vec weights[PANEL_VECTORS];
-        UNROLL for (int v = 0; v < vectors; v++) weights[v] = vec_load(panel + v * VEC_WIDTH);
+        UNROLL for (int v = 0; v < vectors; v++) weights[v] =
+            rows > 1 ? vec_in_register(vec_load(panel + v * VEC_WIDTH))
+                     : vec_load(panel + v * VEC_WIDTH);
         UNROLL for (int r = 0; r < rows; r++)
         {
             const vec value = vec_set1(by_row ? row[r][k] : column[r]);

@@ -31,10 +31,12 @@ typedef struct {
 
 void team_meet(team_meeting *meeting, int members);
 
-/* The part of `count` things that falls to a member: from share_start(m) to share_start(m + 1). */
+/* The part of `count` things that falls to a member: from share_start(m) to share_start(m + 1); the
+ * first ones have one more where it does not come out even. */
 static inline ptrdiff_t share_start(ptrdiff_t count, int member, int members)
 {
-    return count / members * member + count % members * member / members;
+    const ptrdiff_t left = count % members;
+    return count / members * member + (member < left ? member : left);
 }
 
 #endif

@@ -39,6 +39,11 @@ static inline void vec_store_tail(real *p, ptrdiff_t n, vec a)
 {
     OP(mask_storeu)(p, TAIL_MASK(n), a);
 }
+static inline vec vec_in_register(vec a)
+{
+    __asm__("" : "+v"(a));
+    return a;
+}
 static inline vec vec_set1(real a) { return OP(set1)(a); }
 static inline vec vec_add(vec a, vec b) { return OP(add)(a, b); }
 static inline vec vec_sub(vec a, vec b) { return OP(sub)(a, b); }

@@ -3,8 +3,9 @@
  *
  * Every vec_*.h defines the same words. max(a, b) and min(a, b) are b when either
  * is NaN; reciprocal errs by at most one ULP. load_tail and
- * store_tail touch only the first n elements, 0 < n < VEC_WIDTH. TILE_ROWS says how many rows the
- * tiles of products_template.h have, as the registers allow.
+ * store_tail touch only the first n elements, 0 < n < VEC_WIDTH. in_register(a) is a, once and
+ * for all loaded, so that no operation that uses it loads it again. TILE_ROWS says how many rows
+ * the tiles of products_template.h have, as the registers allow.
  */
 #include <float.h>
 #include <math.h>
@@ -29,6 +30,7 @@ static inline void vec_store_tail(real *p, ptrdiff_t n, vec a)
     if (n > 0)
         *p = a;
 }
+static inline vec vec_in_register(vec a) { return a; }
 static inline vec vec_set1(real a) { return a; }
 static inline vec vec_add(vec a, vec b) { return a + b; }
 static inline vec vec_sub(vec a, vec b) { return a - b; }

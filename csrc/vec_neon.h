@@ -51,6 +51,11 @@ static inline void vec_store_tail(real *p, ptrdiff_t n, vec a)
     vec_store(lanes, a);
     memcpy(p, lanes, (size_t)n * sizeof *p);
 }
+static inline vec vec_in_register(vec a)
+{
+    __asm__("" : "+w"(a));
+    return a;
+}
 static inline vec vec_set1(real a) { return OP_N(vdup)(a); }
 static inline vec vec_add(vec a, vec b) { return OP(vadd)(a, b); }
 static inline vec vec_sub(vec a, vec b) { return OP(vsub)(a, b); }

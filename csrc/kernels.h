@@ -60,8 +60,9 @@ typedef struct {
  *   dz     OUT gradient of the pre-activations
  * scratch (GATE_SCRATCH_ROWS * count) holds nothing before or after. No two may overlap.
  *
- * products.multiply    out[r] = start[r] + sum over k < depth of a[r][k] * panel[k]
- *   for up to tile_rows rows r, in some columns; start may be NULL for zero, or out
+ * products.multiply    out[r] = start[r] + sum over k < depth of a[r][k] * panel[k] + the next...
+ *   for up to tile_rows rows r, in some columns; the sums of `count` products are added up in
+ *   their order; start may be NULL for zero, or out
  * products.accumulate  sums[f] += sum over k < depth of a[k][f] * panel[k]     f < count
  *   sums and panel are rows of PANEL_VECTORS * width elements; with `fresh` sums starts from zero
  * Each sum is taken in the order of k, whatever the number of rows: a result depends neither on
@@ -84,8 +85,14 @@ typedef struct {
     } gates_##type;                                                                                \
                                                                                                    \
     typedef struct {                                                                               \
+        ptrdiff_t depth;                                                                           \
+        const real *const *a;                                                                      \
+        const real *panel;                                                                         \
+    } product_##type;                                                                              \
+                                                                                                   \
+    typedef struct {                                                                               \
         ptrdiff_t width, tile_rows;                                                                \
-        void (*multiply)(ptrdiff_t rows, ptrdiff_t depth, const real *const *a, const real *panel, \
+        void (*multiply)(ptrdiff_t rows, int count, const product_##type *products,                \
                          const real *const *start, real *const *out,                               \
                          const panel_columns *columns);                                            \
         void (*accumulate)(ptrdiff_t count, ptrdiff_t depth, const real *const *a,                 \

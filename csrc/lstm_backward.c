@@ -175,7 +175,7 @@ static void step_back(const backward_share *my, ptrdiff_t first, ptrdiff_t step,
         const panel_columns columns = plain_columns(width, units, strip);
         const ptrdiff_t panel_size = depth * PANEL_VECTORS * width;
         const real *const panel = (const real *)my->g->recurrent_kernel + strip * panel_size;
-        multiply_rows(my->kernels, count, depth, lists->dz, panel, 0, lists->dh_out, &columns);
+        multiply_rows(my->kernels, count, depth, lists->dz, panel, lists->dh_out, &columns);
     }
 }
 
@@ -210,7 +210,7 @@ static void input_gradient(const backward_share *my, range rows)
         const ptrdiff_t panel_size = depth * PANEL_VECTORS * width;
         const real *const panel = (const real *)my->g->kernel + strip * panel_size;
         multiply_rows(my->kernels, rows.end - rows.begin, depth, my->lists.dz + rows.begin, panel,
-                      0, my->lists.dx + rows.begin, &columns);
+                      my->lists.dx + rows.begin, &columns);
     }
 }
 

@@ -117,16 +117,16 @@ static inline int tiles_of(const TYPED(kernels) * kernels, ptrdiff_t rows)
     return (int)divide_up(rows, kernels->products.tile_rows);
 }
 
-/* out[i] = start[i] + a[i] * panel for any number of rows, tile by tile. */
+/* out[i] = a[i] * panel for any number of rows, tile by tile. */
 static inline void multiply_rows(const TYPED(kernels) * kernels, ptrdiff_t rows, ptrdiff_t depth,
-                                 const const_row *a, const real *panel, const const_row *start,
-                                 const row *out, const panel_columns *columns)
+                                 const const_row *a, const real *panel, const row *out,
+                                 const panel_columns *columns)
 {
     const int tiles = tiles_of(kernels, rows);
     for (int tile = 0; tile < tiles; tile++) {
         const range r = share(rows, tile, tiles);
-        kernels->products.multiply(r.end - r.begin, depth, a + r.begin, panel,
-                                   start ? start + r.begin : 0, out + r.begin, columns);
+        const TYPED(product) product = {depth, a + r.begin, panel};
+        kernels->products.multiply(r.end - r.begin, 1, &product, 0, out + r.begin, columns);
     }
 }
 

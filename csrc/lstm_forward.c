@@ -148,10 +148,10 @@ static void project(const forward_share *my, range steps)
             bias[r] = my->f->bias ? (const real *)my->f->bias + strip * panel_width : 0;
         for (int tile = 0; tile < tiles; tile++) {
             const range r = share(count, tile, tiles);
-            my->kernels->products.multiply(r.end - r.begin, depth, lists->x + r.begin,
-                                           panel_of(my, my->f->kernel, depth, strip),
-                                           my->f->bias ? bias : 0, lists->projected + r.begin,
-                                           &columns);
+            const TYPED(product)
+                product = {depth, lists->x + r.begin, panel_of(my, my->f->kernel, depth, strip)};
+            my->kernels->products.multiply(r.end - r.begin, 1, &product, my->f->bias ? bias : 0,
+                                           lists->projected + r.begin, &columns);
         }
         for (ptrdiff_t i = 0; i < count; i++)
             lists->projected[i] += panel_width;
@@ -195,29 +195,26 @@ typedef struct {
 
 static void multiply_tile(const forward_share *my, z_tile *tile)
 {
-    const TYPED(products) *const products = &my->kernels->products;
     const ptrdiff_t units = my->pass->units, features = my->pass->features;
     const ptrdiff_t first = tile->rows.begin, count = tile->rows.end - first;
-    const ptrdiff_t offset = tile->strip * PANEL_VECTORS * products->width;
+    const ptrdiff_t offset = tile->strip * PANEL_VECTORS * my->kernels->products.width;
     const panel_columns columns = tile_columns(my, tile->strip);
+    const int done = my->plan->block > 0; /* the first product, for a block of steps */
+    const TYPED(product) products[2] = {
+        {features, my->lists.x + first, panel_of(my, my->f->kernel, features, tile->strip)},
+        {units, my->lists.h_before + first,
+         panel_of(my, my->f->recurrent_kernel, units, tile->strip)},
+    };
     const real *start[MOST_TILE_ROWS];
     for (ptrdiff_t r = 0; r < count; r++) {
         tile->z[r] = tile->values[r];
-        if (my->plan->block)
+        if (done)
             start[r] = my->lists.projected[first + r] + offset;
         else
             start[r] = my->f->bias ? (const real *)my->f->bias + offset : 0;
     }
-    if (!my->plan->block) {
-        products->multiply(count, features, my->lists.x + first,
-                           panel_of(my, my->f->kernel, features, tile->strip), start[0] ? start : 0,
-                           tile->z, &columns);
-        for (ptrdiff_t r = 0; r < count; r++)
-            start[r] = tile->z[r];
-    }
-    products->multiply(count, units, my->lists.h_before + first,
-                       panel_of(my, my->f->recurrent_kernel, units, tile->strip), start, tile->z,
-                       &columns);
+    my->kernels->products.multiply(count, 2 - done, products + done, start[0] ? start : 0, tile->z,
+                                   &columns);
 }
 
 static void activate_tile(const forward_share *my, z_tile *tile)

@@ -38,15 +38,16 @@ ALWAYS_INLINE void add_products(const int rows, const int vectors, const int by_
 }
 
 /* `last` is what the last vector has of elements. */
-ALWAYS_INLINE void multiply_tile(const int rows, const int vectors, ptrdiff_t depth,
-                                 const real *const *a, const real *panel, const real *const *start,
+ALWAYS_INLINE void multiply_tile(const int rows, const int vectors, int count,
+                                 const TYPED(product) * products, const real *const *start,
                                  real *const *out, ptrdiff_t first, ptrdiff_t last)
 {
     tile_sums sums;
     UNROLL for (int r = 0; r < rows; r++) UNROLL for (int v = 0; v < vectors; v++) sums[r][v] =
         start ? load(start[r] + first + v * VEC_WIDTH, v == vectors - 1 ? last : VEC_WIDTH)
               : vec_set1(0);
-    add_products(rows, vectors, 1, depth, a, 0, panel, sums);
+    for (const TYPED(product) *p = products; p < products + count; p++)
+        add_products(rows, vectors, 1, p->depth, p->a, 0, p->panel, sums);
     UNROLL for (int r = 0; r < rows; r++) UNROLL for (int v = 0; v < vectors; v++)
         store(out[r] + first + v * VEC_WIDTH, v == vectors - 1 ? last : VEC_WIDTH, sums[r][v]);
 }
@@ -69,7 +70,7 @@ ALWAYS_INLINE void accumulate_tile(const int rows, ptrdiff_t depth, const real *
 #define FOR_EACH_ROW_COUNT(x) x(1) x(2) x(3)
 #endif
 
-static void multiply(ptrdiff_t rows, ptrdiff_t depth, const real *const *a, const real *panel,
+static void multiply(ptrdiff_t rows, int count, const TYPED(product) * products,
                      const real *const *start, real *const *out, const panel_columns *columns)
 {
     const ptrdiff_t vectors = (columns->count + VEC_WIDTH - 1) / VEC_WIDTH;
@@ -77,7 +78,7 @@ static void multiply(ptrdiff_t rows, ptrdiff_t depth, const real *const *a, cons
     switch (PANEL_VECTORS * rows + vectors) {
 #define TILE(n, v)                                                     \
     case PANEL_VECTORS *n + v:                                         \
-        multiply_tile(n, v, depth, a, panel, start, out, first, last); \
+        multiply_tile(n, v, count, products, start, out, first, last); \
         break;
 #define CASE(n) TILE(n, 1) TILE(n, 2) TILE(n, 3) TILE(n, 4)
         FOR_EACH_ROW_COUNT(CASE)

@@ -17,7 +17,7 @@ from fastlstm._version import __version__
 
 # A turn lasts so long, or one run; a library's threads may spin for a while after its turn.
 TURN_SECONDS = 0.03
-PAUSE_SECONDS = 0.002
+PAUSE_SECONDS = 0.02
 
 
 def check_same(results: Mapping[str, list[np.ndarray]], tolerance: float = 2e-4) -> None:

@@ -63,6 +63,8 @@ typedef struct {
  * products.multiply    out[r] = start[r] + sum over k < depth of a[r][k] * panel[k] + the next...
  *   for up to tile_rows rows r, in some columns; the sums of `count` products are added up in
  *   their order; start may be NULL for zero, or out
+ * products.stream      sums[j] += sum over k < depth of a[k] * weights[k][j]     j < width
+ *   one row times a plain matrix, which is read once from its first element to its last
  * products.accumulate  sums[f] += sum over k < depth of a[k][f] * panel[k]     f < count
  *   sums and panel are rows of PANEL_VECTORS * width elements; with `fresh` sums starts from zero
  * Each sum is taken in the order of k, whatever the number of rows: a result depends neither on
@@ -95,6 +97,8 @@ typedef struct {
         void (*multiply)(ptrdiff_t rows, int count, const product_##type *products,                \
                          const real *const *start, real *const *out,                               \
                          const panel_columns *columns);                                            \
+        void (*stream)(ptrdiff_t depth, ptrdiff_t width, const real *a, const real *weights,       \
+                       real *sums);                                                                \
         void (*accumulate)(ptrdiff_t count, ptrdiff_t depth, const real *const *a,                 \
                            ptrdiff_t first, const real *panel, int fresh, real *sums);             \
     } products_##type;                                                                             \

@@ -379,6 +379,7 @@ const TYPED(kernels) NAMED(kernels) = {
     .products = {.width = VEC_WIDTH,
                  .tile_rows = TILE_ROWS,
                  .multiply = multiply,
+                 .stream = stream,
                  .accumulate = accumulate},
     .updates = {.sgd = update_sgd,
                 .rmsprop = update_rmsprop,

@@ -68,6 +68,9 @@ typedef struct {
     size_t (*forward_scratch_bytes)(const lstm_forward *pass);
     size_t (*backward_scratch_bytes)(const lstm_backward *pass);
     void (*run_forward)(lstm_forward *pass);
+    /* The same on plain weights (F, 4H), (H, 4H), (4H), for so few rows that packing would take
+     * longer. scratch: 4H elements. */
+    void (*run_forward_plain)(lstm_forward *pass);
     void (*run_backward)(lstm_backward *pass);
 } lstm_functions;
 

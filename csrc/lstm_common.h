@@ -40,6 +40,7 @@ static inline range share(ptrdiff_t count, int member, int members)
 size_t TYPED(lstm_forward_scratch_bytes)(const lstm_forward *f);
 size_t TYPED(lstm_backward_scratch_bytes)(const lstm_backward *g);
 void TYPED(lstm_run_forward)(lstm_forward *f);
+void TYPED(lstm_run_forward_plain)(lstm_forward *f);
 void TYPED(lstm_run_backward)(lstm_backward *g);
 
 static inline ptrdiff_t width_of(const void *kernels)

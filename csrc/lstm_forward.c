@@ -334,3 +334,54 @@ void TYPED(lstm_run_forward)(lstm_forward *f)
     forward_task task = {f, &plan};
     run_on_team(&f->pass, forward_member, &task);
 }
+
+/* ---- without packing ------------------------------------------------------------------------ */
+
+/* One step of one row, on h and c in the caller's arrays. */
+static void advance_plain(const lstm_forward *f, const TYPED(gates) * gates, ptrdiff_t b,
+                          ptrdiff_t step)
+{
+    const lstm_pass *const pass = &f->pass;
+    const TYPED(kernels) *const kernels = pass->kernels;
+    const ptrdiff_t units = pass->units, width = PANEL_VECTORS * units;
+    row z = f->gates ? (real *)f->gates + (b * pass->steps + place_of(pass, step)) * width
+                     : pass->scratch;
+    row h = (real *)f->h + b * units, c = (real *)f->c + b * units;
+    if (f->bias)
+        memcpy(z, f->bias, width * sizeof(real));
+    else
+        memset(z, 0, width * sizeof(real));
+    kernels->products.stream(pass->features, width, input_row(pass, b, step), f->kernel, z);
+    kernels->products.stream(units, width, h, f->recurrent_kernel, z);
+    for (ptrdiff_t first = 0; first < units; first += MOST_WIDTH) {
+        const gate_shape shape = {1, at_most(MOST_WIDTH, units - first), units, units};
+        real scratch[GATE_SCRATCH_ROWS * MOST_WIDTH];
+        row z_strip = z + first, c_strip = c + first, h_strip = h + first;
+        gates->forward(gates, shape, &z_strip, f->gates ? &z_strip : 0, &c_strip, &h_strip,
+                       scratch);
+    }
+}
+
+void TYPED(lstm_run_forward_plain)(lstm_forward *f)
+{
+    lstm_pass *const pass = &f->pass;
+    const TYPED(gates) gates =
+        TYPED(select_gates)(pass->kernels, pass->activation, pass->recurrent_activation);
+    const size_t bytes = pass->units * sizeof(real);
+    const fp_mode mode = flush_denormals();
+    for (ptrdiff_t b = 0; b < pass->batch; b++)
+        for (ptrdiff_t step = 0; step < pass->steps; step++) {
+            const ptrdiff_t state = b * pass->units, out = (b * pass->steps + step) * pass->units;
+            if (is_set(pass->valid, pass, b, step))
+                advance_plain(f, &gates, b, step);
+            if (f->y && is_set(pass->shown, pass, b, step))
+                memcpy((real *)f->y + out, (real *)f->h + state, bytes);
+            else if (f->y)
+                memset((real *)f->y + out, 0, bytes);
+            if (f->saved_h)
+                memcpy((real *)f->saved_h + out, (real *)f->h + state, bytes);
+            if (f->saved_c)
+                memcpy((real *)f->saved_c + out, (real *)f->c + state, bytes);
+        }
+    restore_denormals(mode);
+}

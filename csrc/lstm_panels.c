@@ -90,5 +90,6 @@ const lstm_functions TYPED(lstm_functions) = {
     .forward_scratch_bytes = TYPED(lstm_forward_scratch_bytes),
     .backward_scratch_bytes = TYPED(lstm_backward_scratch_bytes),
     .run_forward = TYPED(lstm_run_forward),
+    .run_forward_plain = TYPED(lstm_run_forward_plain),
     .run_backward = TYPED(lstm_run_backward),
 };

@@ -99,3 +99,34 @@ static void accumulate(ptrdiff_t count, ptrdiff_t depth, const real *const *a, p
 #undef CASE
     }
 }
+
+/* sums[j] for the vector at j, or the `n` elements of it that there are. */
+ALWAYS_INLINE void stream_vector(const int rows, ptrdiff_t n, ptrdiff_t width, const real *a,
+                                 const real *weights, real *sums)
+{
+    vec sum = load(sums, n);
+    UNROLL for (int k = 0; k < rows; k++) sum =
+        vec_fma(vec_set1(a[k]), load(weights + k * width, n), sum);
+    store(sums, n, sum);
+}
+
+ALWAYS_INLINE void stream_rows(const int rows, ptrdiff_t width, const real *a, const real *weights,
+                               real *sums)
+{
+    ptrdiff_t j = 0;
+    for (; j + VEC_WIDTH <= width; j += VEC_WIDTH)
+        stream_vector(rows, VEC_WIDTH, width, a, weights + j, sums + j);
+    if (j < width)
+        stream_vector(rows, width - j, width, a, weights + j, sums + j);
+}
+
+/* Some rows of the matrix at a time, so that the sums are not loaded and stored for each. */
+static void stream(ptrdiff_t depth, ptrdiff_t width, const real *a, const real *weights, real *sums)
+{
+    enum { ROWS = 8 };
+    ptrdiff_t k = 0;
+    for (; k + ROWS <= depth; k += ROWS)
+        stream_rows(ROWS, width, a + k, weights + k * width, sums);
+    for (; k < depth; k++)
+        stream_rows(1, width, a + k, weights + k * width, sums);
+}

@@ -106,3 +106,19 @@ def test_padding_is_as_if_it_were_not_there(packed_isa, side):
     _, h_short, c_short, _ = case.forward(functional, training=False)
     np.testing.assert_array_equal(h, h_short)
     np.testing.assert_array_equal(c, c_short)
+
+
+@pytest.mark.parametrize("units", [1, 15, 16, 37])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_single_steps_on_weights_that_are_not_packed(packed_isa, units, dtype):
+    case = random_case((1, 20, 7, units), dtype, mask=0.8)
+    y, h, c, _ = case.forward(functional)
+    arrays = dict(case.arrays)
+    for step in range(20):
+        arrays["x"] = case.arrays["x"][:, step : step + 1]
+        mask = case.options["mask"][:, step : step + 1]
+        _, arrays["h0"], arrays["c0"], _ = functional.lstm_forward(**arrays, mask=mask)
+        if step and mask[0, 0]:
+            np.testing.assert_array_equal(arrays["h0"], y[:, step])
+    np.testing.assert_array_equal(arrays["h0"], h)
+    np.testing.assert_array_equal(arrays["c0"], c)

@@ -30,8 +30,8 @@ cdef extern from "kernels.h" nogil:
 
     ctypedef struct gates_f64:
         const char *name
-        void (*forward)(const gates_f64 *self, gate_shape shape, double **z, double **kept, double **c,
-                        double **h, double *scratch) noexcept nogil
+        void (*forward)(const gates_f64 *self, gate_shape shape, double **z, double **kept,
+                        double **c, double **h, double *scratch) noexcept nogil
         void (*backward)(const gates_f64 *self, gate_shape shape, const double **kept,
                          const double **c_prev, const double **c, const double **dh,
                          double **dc, double **dz, double *scratch) noexcept nogil

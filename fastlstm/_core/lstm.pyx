@@ -46,6 +46,11 @@ cdef object state_array(object state, Py_ssize_t batch, Py_ssize_t units, bint i
 
 # ---- what stays from call to call ----------------------------------------------------------------
 
+# Packing takes about as long as so many rows (B * T) take to compute.
+cdef enum:
+    ROWS_WORTH_PACKING = 8
+
+
 cdef class Panels:
     """Packed weights: sizes in elements, one behind the other."""
 
@@ -79,6 +84,7 @@ cdef class LSTMPlan:
     cdef int activation, recurrent_activation
     # Panels for the forward pass, columns for the backward pass, and for which kernels they are.
     cdef Panels panels, columns
+    cdef double rows_run
 
     def __cinit__(self, kernel, recurrent_kernel, bias, str activation not None,
                   str recurrent_activation not None, bint go_backwards,
@@ -287,9 +293,11 @@ def forward(LSTMPlan plan not None, x, h0=None, c0=None, mask=None, bint trainin
 
 cdef _run_forward(LSTMPlan plan, lstm_forward *f):
     cdef const lstm_functions *functions = lstm_functions_of(plan.is_double)
-    cdef bint is_double = plan.is_double, packed = f.base.kernels != NULL
+    cdef bint is_double = plan.is_double, blas = f.base.kernels == NULL, packed
     cdef Panels panels
     cdef Memory scratch
+    plan.rows_run += <double>f.base.batch * f.base.steps
+    packed = not blas and (plan.rows_run >= ROWS_WORTH_PACKING or plan.panels is not None)
     if packed:
         panels = plan.panels_for(f.base.kernels)
         f.kernel, f.recurrent_kernel = panels.kernel, panels.recurrent_kernel
@@ -298,18 +306,23 @@ cdef _run_forward(LSTMPlan plan, lstm_forward *f):
         scratch = Memory(functions.forward_scratch_bytes(f))
     else:
         plan._require_intact()
-        arguments.check_strides(f.base.batch, f.base.steps,
-                                max(plan.features, 4 * plan.units), "lstm_forward")
-        f.base.kernels = <const void *>table_f64() if is_double else <const void *>table_f32()
         f.kernel, f.recurrent_kernel = data_of(plan.kernel), data_of(plan.recurrent_kernel)
         f.bias = data_of(plan.bias)
-        scratch = Memory(lstm_blas.forward_scratch_bytes(f, is_double))
+        if blas:
+            arguments.check_strides(f.base.batch, f.base.steps,
+                                    max(plan.features, 4 * plan.units), "lstm_forward")
+            f.base.kernels = <const void *>table_f64() if is_double else <const void *>table_f32()
+            scratch = Memory(lstm_blas.forward_scratch_bytes(f, is_double))
+        else:
+            scratch = Memory(4 * plan.units * sizeof(double))
     f.base.scratch = scratch.data
     with nogil:
         if packed:
             functions.run_forward(f)
-        else:
+        elif blas:
             lstm_blas.run_forward(f, is_double)
+        else:
+            functions.run_forward_plain(f)
 
 
 # ---- backward ------------------------------------------------------------------------------------

@@ -58,6 +58,7 @@ cdef extern from "lstm.h" nogil:
         size_t (*forward_scratch_bytes)(const lstm_forward *self) noexcept nogil
         size_t (*backward_scratch_bytes)(const lstm_backward *self) noexcept nogil
         void (*run_forward)(lstm_forward *self) noexcept nogil
+        void (*run_forward_plain)(lstm_forward *self) noexcept nogil
         void (*run_backward)(lstm_backward *self) noexcept nogil
 
     const lstm_functions lstm_functions_f32, lstm_functions_f64

@@ -1,5 +1,5 @@
 /* What one core can do: multiply-adds in registers, and bytes read from each level of memory.
- * Compiled with -march=native when it is needed; see roofline.py. */
+ * Compiled for the instruction set in use when it is needed; see roofline.py. */
 #include <stddef.h>
 
 #if defined(__AVX512F__)

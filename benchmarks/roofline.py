@@ -24,7 +24,10 @@ import grid
 import numpy as np
 import timing
 
+from fastlstm._core import kernels
+
 KIB = 1024
+FLAGS = {"avx512": ["-mavx512f", "-mfma"], "avx2": ["-mavx2", "-mfma"]}
 
 
 class Roof(NamedTuple):
@@ -42,7 +45,7 @@ class Roof(NamedTuple):
 def _compiled() -> ctypes.CDLL:
     folder = Path(tempfile.mkdtemp())
     source = Path(__file__).with_suffix(".c")
-    command = ["cc", "-O3", "-march=native", "-ffast-math", "-shared", "-fPIC"]
+    command = ["cc", "-O3", "-shared", "-fPIC", *FLAGS.get(kernels.isa_name(), [])]
     subprocess.run([*command, str(source), "-o", str(folder / "roofline.so")], check=True)
     library = ctypes.CDLL(str(folder / "roofline.so"))
     library.multiply_add.restype = library.read_all.restype = ctypes.c_double

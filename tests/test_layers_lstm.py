@@ -1,6 +1,8 @@
 """The LSTM layer: what Keras answers, gradients, masks, states, dropout, errors."""
 
+import copy
 import json
+import pickle
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -563,3 +565,16 @@ def test_bad_symbolic_states():
     with pytest.raises(ValueError, match=r"\(None, 2\)"):
         layer(x, initial_state=[wide, wide])
     assert not layer.built
+
+
+@pytest.mark.parametrize("twin_of", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
+def test_a_copy_has_weights_of_its_own(twin_of):
+    layer = LSTM(3)
+    x = np.random.default_rng(0).normal(size=(2, 4, 5)).astype(np.float32)
+    before = layer(x)
+    twin = twin_of(layer)
+    np.testing.assert_array_equal(twin(x), before)
+    twin.set_weights([2 * weight for weight in twin.get_weights()])
+    np.testing.assert_array_equal(twin.kernel.value, 2 * layer.kernel.value)
+    assert np.abs(twin(x) - before).max() > 1e-3
+    np.testing.assert_array_equal(layer(x), before)

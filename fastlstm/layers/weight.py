@@ -111,6 +111,16 @@ class Weight:
         """Say that the values have changed."""
         all_changed((self,))
 
+    def __getstate__(self) -> dict[str, Any]:
+        state = self.__dict__.copy()
+        # A view would come back as an array of its own.
+        del state["value"]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.rebind(self._array)
+
     def __repr__(self) -> str:
         return f"<Weight {self.name} shape={self.shape} dtype={self.dtype}>"
 

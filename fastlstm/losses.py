@@ -265,7 +265,7 @@ class MeanSquaredError(_MeanLoss):
             return super().value_and_gradient(y_true, y_pred, sample_weight, mask)
         difference = y_pred - y_true
         flat, count = difference.ravel(), y_pred.size
-        return float(flat.dot(flat)) / count, difference * y_pred.dtype.type(2 / count)
+        return float(flat.dot(flat)) / count, difference * (2 / count)
 
     def elements(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
         return np.square(y_pred - y_true)

@@ -79,6 +79,16 @@ class Objective:
         self, batch: Batch, outputs: Sequence[np.ndarray], masks: Sequence[Any]
     ) -> tuple[float, list[np.ndarray | None]]:
         """As `evaluate`, and the gradients of the outputs."""
+        alone = self.losses[0]
+        if len(outputs) == 1 and alone is not None and batch.y[0] is not None:
+            # What almost every model has, without the lists that several outputs need.
+            share = self.loss_weights[0]
+            value, gradient = alone.value_and_gradient(
+                batch.y[0], outputs[0], batch.sample_weight[0], masks[0]
+            )
+            if share != 1:
+                value, gradient = share * value, gradient * gradient.dtype.type(share)
+            return value, [gradient]
         values: list[float | None] = []
         gradients: list[np.ndarray | None] = []
         rows = self._rows(batch, outputs, masks)

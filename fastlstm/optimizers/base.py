@@ -91,6 +91,7 @@ class Optimizer:
         self.iterations = 0
         self.built = False
         self._weights: list[Weight] = []
+        self._constrained: list[Weight] = []
         self._buffers: list[FlatBuffer] = []
         self._places: dict[Weight, tuple[FlatBuffer, int]] = {}
         self._undecayed: set[Weight] = set()
@@ -207,6 +208,7 @@ class Optimizer:
         for weight in weights:
             by_dtype.setdefault(weight.dtype, []).append(weight)
         self._weights = weights
+        self._constrained = [w for w in weights if w.constraint is not None]
         self._buffers = [FlatBuffer(group, slots) for group in by_dtype.values()]
         self._places = {
             weight: (buffer, index)
@@ -260,8 +262,8 @@ class Optimizer:
             else:
                 self._update_present(buffer, absent, numbers)
         all_changed(self._weights)
-        for weight in self._weights:
-            if weight.constraint is not None and weight in gradients:
+        for weight in self._constrained:
+            if weight in gradients:
                 weight.constrain()
         self.iterations += 1
 

@@ -65,7 +65,7 @@ typedef struct {
  *   their order; start may be NULL for zero, or out
  * products.stream      sums[j] += sum over k < depth of a[k] * weights[k][j]     j < width
  *   one row times a plain matrix, which is read once from its first element to its last
- * products.accumulate  sums[f] += sum over k < depth of a[k][f] * panel[k]     f < count
+ * products.accumulate  sums[f] += sum over k < depth of a[k * count + f] * panel[k]     f < count
  *   sums and panel are rows of PANEL_VECTORS * width elements; with `fresh` sums starts from zero
  * Each sum is taken in the order of k, whatever the number of rows: a result depends neither on
  * the tile that it is part of, nor on where a long sum is cut in two.
@@ -99,8 +99,8 @@ typedef struct {
                          const panel_columns *columns);                                            \
         void (*stream)(ptrdiff_t depth, ptrdiff_t width, const real *a, const real *weights,       \
                        real *sums);                                                                \
-        void (*accumulate)(ptrdiff_t count, ptrdiff_t depth, const real *const *a,                 \
-                           ptrdiff_t first, const real *panel, int fresh, real *sums);             \
+        void (*accumulate)(ptrdiff_t count, ptrdiff_t depth, const real *a, const real *panel,     \
+                           int fresh, real *sums);                                                 \
     } products_##type;                                                                             \
                                                                                                    \
     typedef struct {                                                                               \

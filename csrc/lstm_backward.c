@@ -12,9 +12,9 @@
 #include "cpu.h"
 #include "lstm_common.h"
 
-/* Rows of a block: enough that loading and storing the sums of the weight gradients costs below 1 %
- * of the products. */
-enum { BLOCK_ROWS = 256 };
+/* Rows of a block: few enough that dz stays in second-level cache. Weight gradients that do not,
+ * and are loaded and stored once a block, weigh more. */
+enum { BLOCK_ROWS = 256, BLOCK_ROWS_OF_MANY_WEIGHTS = 1024, MANY_WEIGHTS = 1 << 20 };
 
 /* Columns from panel `number` on of a row of `columns` elements. */
 static panel_columns plain_columns(ptrdiff_t width, ptrdiff_t columns, ptrdiff_t number)
@@ -36,6 +36,7 @@ typedef struct {
     ptrdiff_t block;
     real *dz;   /* (B, block, 4H) */
     real *sums; /* (columns of dz in panels, F + H + 1, panel width): dkernel, drecurrent, dbias */
+    real *inputs;  /* x and h of a block's rows, as pack_rows leaves them */
     real **panels; /* for each member (rows of a block, panel width) of dz */
     real **gate_scratch;
     backward_lists *lists;
@@ -46,13 +47,17 @@ static size_t plan_backward(const lstm_backward *g, backward_scratch *scratch)
     const lstm_pass *const pass = &g->pass;
     const ptrdiff_t rows = pass->batch, width = PANEL_VECTORS * pass->units;
     const ptrdiff_t panel_width = PANEL_VECTORS * width_of(pass->kernels);
+    const ptrdiff_t block_rows = weight_bytes(pass) > (double)sizeof(real) * MANY_WEIGHTS
+                                     ? BLOCK_ROWS_OF_MANY_WEIGHTS
+                                     : BLOCK_ROWS;
     arena memory = {pass->scratch, 0};
-    scratch->block = at_least(1, at_most(pass->steps, BLOCK_ROWS / at_least(1, rows)));
+    scratch->block = at_least(1, at_most(pass->steps, block_rows / at_least(1, rows)));
     const size_t longest = rows * scratch->block;
     scratch->dz = take(&memory, longest * width, sizeof(real));
     scratch->sums = take(
         &memory, divide_up(width, panel_width) * (pass->features + pass->units + 1) * panel_width,
         sizeof(real));
+    scratch->inputs = take(&memory, longest * (pass->features + pass->units), sizeof(real));
     scratch->panels = take(&memory, pass->members, sizeof(real *));
     scratch->gate_scratch = take(&memory, pass->members, sizeof(real *));
     scratch->lists = take(&memory, pass->members, sizeof(backward_lists));
@@ -96,6 +101,7 @@ typedef struct {
     TYPED(gates) gates;
     backward_lists lists;
     real *panel, *gate_scratch;
+    int member, members;
     range rows;    /* of the batch, in the loop over time */
     range strips;  /* of dh, in panels */
     range units;   /* of the same strips */
@@ -214,14 +220,45 @@ static void input_gradient(const backward_share *my, range rows)
     }
 }
 
-/* sums (features, panel width) += rows' panel. */
-static void accumulate_rows(const TYPED(kernels) * kernels, ptrdiff_t features, ptrdiff_t rows,
-                            const const_row *a, const real *panel, int fresh, real *sums)
+/* This member's part of the columns of x or h, for accumulate_rows: a tile after the other, in each
+ * its few columns row by row. Every panel of dz reads them, and rows far apart would share few
+ * places in the cache. Some rows at a time, since neighbouring tiles are in the same cache lines.
+ */
+static void pack_rows(const backward_share *my, ptrdiff_t columns, ptrdiff_t rows,
+                      const const_row *a, real *packed)
 {
-    const int tiles = (int)divide_up(features, kernels->products.tile_rows);
+    enum { ROWS_AT_ONCE = 64 };
+    const int tiles = tiles_of(my->kernels, columns);
+    const range mine = share(tiles, my->member, my->members);
+    for (ptrdiff_t first = 0; first < rows; first += ROWS_AT_ONCE) {
+        const range few = {first, at_most(rows, first + ROWS_AT_ONCE)};
+        for (ptrdiff_t tile = mine.begin; tile < mine.end; tile++) {
+            const range f = share(columns, (int)tile, tiles);
+            const ptrdiff_t count = f.end - f.begin;
+            real *to = packed + f.begin * rows + first * count;
+            for (ptrdiff_t i = few.begin; i < few.end; i++, to += count)
+                for (ptrdiff_t j = 0; j < count; j++)
+                    to[j] = a[i][f.begin + j];
+        }
+    }
+}
+
+static void pack_inputs(const backward_share *my, ptrdiff_t rows)
+{
+    const lstm_pass *const pass = &my->g->pass;
+    real *const inputs = my->scratch->inputs;
+    pack_rows(my, pass->features, rows, my->lists.x, inputs);
+    pack_rows(my, pass->units, rows, my->lists.h_before, inputs + pass->features * rows);
+}
+
+/* sums (columns, panel width) += rows' panel, for columns of packed rows. */
+static void accumulate_rows(const TYPED(kernels) * kernels, ptrdiff_t columns, ptrdiff_t rows,
+                            const real *packed, const real *panel, int fresh, real *sums)
+{
+    const int tiles = tiles_of(kernels, columns);
     for (int tile = 0; tile < tiles; tile++) {
-        const range f = share(features, tile, tiles);
-        kernels->products.accumulate(f.end - f.begin, rows, a, f.begin, panel, fresh,
+        const range f = share(columns, tile, tiles);
+        kernels->products.accumulate(f.end - f.begin, rows, packed + f.begin * rows, panel, fresh,
                                      sums + f.begin * PANEL_VECTORS * kernels->products.width);
     }
 }
@@ -253,9 +290,9 @@ static void add_weight_gradients(const backward_share *my, ptrdiff_t rows, int f
             for (ptrdiff_t j = 0; j < panel_width; j++)
                 dbias[j] += to[j];
         }
-        accumulate_rows(my->kernels, pass->features, rows, my->lists.x, my->panel, fresh, dkernel);
-        accumulate_rows(my->kernels, pass->units, rows, my->lists.h_before, my->panel, fresh,
-                        drecurrent);
+        const real *const x = my->scratch->inputs, *const h = x + pass->features * rows;
+        accumulate_rows(my->kernels, pass->features, rows, x, my->panel, fresh, dkernel);
+        accumulate_rows(my->kernels, pass->units, rows, h, my->panel, fresh, drecurrent);
     }
 }
 
@@ -287,7 +324,8 @@ static void backward_member(void *argument, int member, int members)
     const ptrdiff_t strips = divide_up(units, panel_width);
     const int by_rows = shares_rows(pass, members);
     const int meeting = members > 1 && !by_rows ? members : 0;
-    backward_share my = {.g = g, .scratch = task->scratch, .kernels = kernels};
+    backward_share my = {
+        .g = g, .scratch = task->scratch, .kernels = kernels, .member = member, .members = members};
     my.gates = TYPED(select_gates)(kernels, pass->activation, pass->recurrent_activation);
     my.lists = task->scratch->lists[member];
     my.panel = task->scratch->panels[member];
@@ -305,9 +343,10 @@ static void backward_member(void *argument, int member, int members)
         const range steps = {first, at_most(pass->steps, first + task->scratch->block)};
         for (ptrdiff_t step = steps.end - 1; step >= steps.begin; step--)
             step_back(&my, first, step, &pass->meeting, meeting);
-        if (by_rows)
-            team_meet(&pass->meeting, members);
         const ptrdiff_t rows = list_block(&my, steps);
+        pack_inputs(&my, rows);
+        if (members > 1)
+            team_meet(&pass->meeting, members);
         if (g->dx)
             input_gradient(&my, share(rows, member, members));
         if (rows > 0 || (fresh && block == 0)) {

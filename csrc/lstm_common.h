@@ -17,8 +17,9 @@
 /* The widest vector and the highest tile of any instruction set. */
 enum { MOST_WIDTH = 16, MOST_TILE_ROWS = 6 };
 
-/* From this many rows on, each member takes rows rather than units. */
-enum { ROWS_PER_MEMBER = 8 };
+/* With so many rows for each, members take rows rather than units: enough for a tile that reads its
+ * weights from second-level cache, or for two that read them from further away. */
+enum { ROWS_OF_A_TILE = 4, ROWS_OF_TWO_TILES = 8, SECOND_LEVEL_BYTES = 1 << 20 };
 
 typedef const real *const_row;
 typedef real *row;
@@ -50,9 +51,17 @@ static inline ptrdiff_t width_of(const void *kernels)
 
 /* ---- who does what -------------------------------------------------------------------------- */
 
+static inline double weight_bytes(const lstm_pass *pass)
+{
+    return 4.0 * (double)pass->units * (double)(pass->features + pass->units) *
+           (double)sizeof(real);
+}
+
 static inline int shares_rows(const lstm_pass *pass, int members)
 {
-    return members > 1 && pass->batch >= (ptrdiff_t)ROWS_PER_MEMBER * members;
+    const ptrdiff_t rows =
+        weight_bytes(pass) <= SECOND_LEVEL_BYTES ? ROWS_OF_A_TILE : ROWS_OF_TWO_TILES;
+    return members > 1 && pass->batch >= rows * members;
 }
 
 /* Threads are worth their while when each has some 10 us of work, and, if they meet after every

@@ -39,11 +39,10 @@ typedef struct {
 
 static int does_both_products(const lstm_pass *pass)
 {
-    const double bytes =
-        4.0 * (double)pass->units * (double)(pass->features + pass->units) * (double)sizeof(real);
     const ptrdiff_t rows =
         shares_rows(pass, pass->members) ? pass->batch / pass->members : pass->batch;
-    return rows >= ROWS_OF_A_FULL_STEP && bytes <= (double)MOST_CACHED_BYTES * pass->members;
+    return rows >= ROWS_OF_A_FULL_STEP &&
+           weight_bytes(pass) <= (double)MOST_CACHED_BYTES * pass->members;
 }
 
 /* Lays the plan out in pass->scratch; returns how many bytes it takes. */

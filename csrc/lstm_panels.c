@@ -14,61 +14,177 @@ static ptrdiff_t gate_panels_size(const void *kernels, ptrdiff_t depth, ptrdiff_
     return column_panels_size(kernels, depth, PANEL_VECTORS * units);
 }
 
-/* Strips of as many units as a vector has elements; in the last, narrower one the gates follow each
- * other just as closely, and need fewer vectors. */
-static void pack_gates(const void *kernels, ptrdiff_t depth, ptrdiff_t units, const void *weights,
-                       void *panels)
+typedef struct {
+    ptrdiff_t width, depth, count; /* of a vector; of the sums; units or columns */
+    const real *weights;
+    real *panels;
+} packing;
+
+/* Packing is reading and writing: from some 256 KiB on that is worth a second thread, and somewhat
+ * later waking it, which the pass would do next anyway. */
+enum { LEAST_ELEMENTS_PER_MEMBER = 1 << 16, LEAST_ELEMENTS_TO_WAKE = 1 << 18 };
+
+static void pack(const void *kernels, ptrdiff_t depth, ptrdiff_t count, ptrdiff_t elements,
+                 const void *weights, void *panels, team_task task)
 {
-    const ptrdiff_t width = width_of(kernels);
-    real *panel = panels;
-    for (ptrdiff_t first = 0; first < units; first += width) {
-        const ptrdiff_t count = at_most(width, units - first);
-        const ptrdiff_t filling =
-            divide_up(PANEL_VECTORS * count, width) * width - PANEL_VECTORS * count;
-        const real *from = (const real *)weights + first;
-        for (ptrdiff_t k = 0; k < depth; k++, from += PANEL_VECTORS * units) {
-            for (int v = 0; v < PANEL_VECTORS; v++, panel += count)
-                memcpy(panel, from + v * units, count * sizeof(real));
-            memset(panel, 0, filling * sizeof(real));
-            panel += filling;
+    packing all = {width_of(kernels), depth, count, weights, panels};
+    const ptrdiff_t members = at_most(TEAM_LARGEST, elements / LEAST_ELEMENTS_PER_MEMBER);
+    team_run((int)members, elements >= LEAST_ELEMENTS_TO_WAKE, task, &all);
+}
+
+/* ---- gates ---------------------------------------------------------------------------------- */
+
+/* memcpy of a vector, without a call. */
+static inline void copy_vector(real *to, const real *from, ptrdiff_t width)
+{
+    if (width == MOST_WIDTH)
+        memcpy(to, from, MOST_WIDTH * sizeof(real));
+    else if (width == MOST_WIDTH / 2)
+        memcpy(to, from, MOST_WIDTH / 2 * sizeof(real));
+    else
+        memcpy(to, from, width * sizeof(real));
+}
+
+/* Strips of as many units as a vector has elements. Some rows of the matrix at a time: from a row
+ * to the next it is far. */
+static void pack_whole_strips(const packing *all, range strips)
+{
+    enum { ROWS_AT_ONCE = 8 };
+    const ptrdiff_t width = all->width, depth = all->depth, units = all->count;
+    for (ptrdiff_t first = 0; first < depth; first += ROWS_AT_ONCE)
+        for (ptrdiff_t strip = strips.begin; strip < strips.end; strip++) {
+            real *to = all->panels + (strip * depth + first) * PANEL_VECTORS * width;
+            for (ptrdiff_t k = first; k < at_most(depth, first + ROWS_AT_ONCE); k++)
+                for (int v = 0; v < PANEL_VECTORS; v++, to += width)
+                    copy_vector(to, all->weights + (k * PANEL_VECTORS + v) * units + strip * width,
+                                width);
         }
+}
+
+/* The last strip, if it is narrower: there the gates follow each other just as closely, and need
+ * fewer vectors. */
+static void pack_rest(const packing *all, ptrdiff_t strip)
+{
+    const ptrdiff_t width = all->width, count = all->count - strip * width;
+    const ptrdiff_t used = PANEL_VECTORS * count, filling = divide_up(used, width) * width - used;
+    const real *from = all->weights + strip * width;
+    real *to = all->panels + strip * all->depth * PANEL_VECTORS * width;
+    for (ptrdiff_t k = 0; k < all->depth; k++) {
+        for (int v = 0; v < PANEL_VECTORS; v++, to += count, from += all->count)
+            memcpy(to, from, count * sizeof(real));
+        memset(to, 0, filling * sizeof(real));
+        to += filling;
     }
 }
 
-/* Transposes a block of a panel, at most BLOCK rows by BLOCK columns, of which some may be filling.
- * It is copied first: reading each cache line once and at once does not depend on how many lines of
- * the matrix share a place in the cache. */
-enum { BLOCK = 16 };
-
-static void transpose_block(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t filled, const real *from,
-                            ptrdiff_t depth, real *to, ptrdiff_t panel_width)
+static void pack_gates_member(void *argument, int member, int members)
 {
-    real block[BLOCK][BLOCK] = {{0}};
-    for (ptrdiff_t column = 0; column < columns; column++)
-        memcpy(block[column], from + column * depth, rows * sizeof(real));
+    const packing *const all = argument;
+    const ptrdiff_t whole = all->count / all->width;
+    pack_whole_strips(all, share(whole, member, members));
+    if (member == 0 && whole * all->width < all->count)
+        pack_rest(all, whole);
+}
+
+static void pack_gates(const void *kernels, ptrdiff_t depth, ptrdiff_t units, const void *weights,
+                       void *panels)
+{
+    pack(kernels, depth, units, depth * PANEL_VECTORS * units, weights, panels, pack_gates_member);
+}
+
+/* ---- columns -------------------------------------------------------------------------------- */
+
+/* A panel is transposed by blocks of BLOCK rows by BLOCK columns: whole cache lines of both sides.
+ */
+enum { BLOCK = 16, LANES = 16 / sizeof(real) };
+
+typedef real lanes __attribute__((vector_size(16)));
+
+static inline lanes load_lanes(const real *from)
+{
+    lanes value;
+    memcpy(&value, from, sizeof value);
+    return value;
+}
+static inline void store_lanes(real *to, lanes value) { memcpy(to, &value, sizeof value); }
+
+/* LANES columns of `from` into LANES rows of `to`. */
+static inline void transpose_lanes(const real *from, ptrdiff_t depth, real *to,
+                                   ptrdiff_t panel_width)
+{
+#if FASTLSTM_DOUBLE
+    const lanes a = load_lanes(from), b = load_lanes(from + depth);
+    store_lanes(to, __builtin_shufflevector(a, b, 0, 2));
+    store_lanes(to + panel_width, __builtin_shufflevector(a, b, 1, 3));
+#else
+    const lanes a = load_lanes(from), b = load_lanes(from + depth);
+    const lanes c = load_lanes(from + 2 * depth), d = load_lanes(from + 3 * depth);
+    const lanes ab_low = __builtin_shufflevector(a, b, 0, 4, 1, 5);
+    const lanes ab_high = __builtin_shufflevector(a, b, 2, 6, 3, 7);
+    const lanes cd_low = __builtin_shufflevector(c, d, 0, 4, 1, 5);
+    const lanes cd_high = __builtin_shufflevector(c, d, 2, 6, 3, 7);
+    store_lanes(to, __builtin_shufflevector(ab_low, cd_low, 0, 1, 4, 5));
+    store_lanes(to + panel_width, __builtin_shufflevector(ab_low, cd_low, 2, 3, 6, 7));
+    store_lanes(to + 2 * panel_width, __builtin_shufflevector(ab_high, cd_high, 0, 1, 4, 5));
+    store_lanes(to + 3 * panel_width, __builtin_shufflevector(ab_high, cd_high, 2, 3, 6, 7));
+#endif
+}
+
+static void transpose_block(const real *from, ptrdiff_t depth, real *to, ptrdiff_t panel_width)
+{
+    for (ptrdiff_t column = 0; column < BLOCK; column += LANES)
+        for (ptrdiff_t k = 0; k < BLOCK; k += LANES)
+            transpose_lanes(from + column * depth + k, depth, to + k * panel_width + column,
+                            panel_width);
+}
+
+/* The same for a block of fewer rows and columns, with zeros in the columns from there to
+ * `filled`. */
+static void transpose_part(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t filled, const real *from,
+                           ptrdiff_t depth, real *to, ptrdiff_t panel_width)
+{
     for (ptrdiff_t k = 0; k < rows; k++)
         for (ptrdiff_t column = 0; column < filled; column++)
-            to[k * panel_width + column] = block[column][k];
+            to[k * panel_width + column] = column < columns ? from[column * depth + k] : 0;
+}
+
+static void pack_column_panel(const packing *all, ptrdiff_t first)
+{
+    const ptrdiff_t width = all->width, depth = all->depth;
+    const ptrdiff_t count = at_most(PANEL_VECTORS * width, all->count - first);
+    const ptrdiff_t panel_width = divide_up(count, width) * width;
+    const real *const from = all->weights + first * depth;
+    real *const panel = all->panels + first * depth;
+    for (ptrdiff_t column = 0; column < panel_width; column += BLOCK)
+        for (ptrdiff_t k = 0; k < depth; k += BLOCK) {
+            const real *const block = from + column * depth + k;
+            real *const to = panel + k * panel_width + column;
+            const ptrdiff_t rows = at_most(BLOCK, depth - k);
+            const ptrdiff_t columns = at_most(BLOCK, count - column);
+            const ptrdiff_t filled = at_most(BLOCK, panel_width - column);
+            if (rows == BLOCK && columns == BLOCK)
+                transpose_block(block, depth, to, panel_width);
+            else
+                transpose_part(rows, columns, filled, block, depth, to, panel_width);
+        }
+}
+
+static void pack_columns_member(void *argument, int member, int members)
+{
+    const packing *const all = argument;
+    const ptrdiff_t widest = PANEL_VECTORS * all->width;
+    const range panels = share(divide_up(all->count, widest), member, members);
+    for (ptrdiff_t panel = panels.begin; panel < panels.end; panel++)
+        pack_column_panel(all, panel * widest);
 }
 
 static void pack_columns(const void *kernels, ptrdiff_t depth, ptrdiff_t columns,
                          const void *weights, void *panels)
 {
-    const ptrdiff_t width = width_of(kernels), widest = PANEL_VECTORS * width;
-    real *panel = panels;
-    for (ptrdiff_t first = 0; first < columns; first += widest) {
-        const real *const from = (const real *)weights + first * depth;
-        const ptrdiff_t count = at_most(widest, columns - first);
-        const ptrdiff_t panel_width = divide_up(count, width) * width;
-        for (ptrdiff_t column = 0; column < panel_width; column += BLOCK)
-            for (ptrdiff_t k = 0; k < depth; k += BLOCK)
-                transpose_block(at_most(BLOCK, depth - k),
-                                at_least(0, at_most(BLOCK, count - column)),
-                                at_most(BLOCK, panel_width - column), from + column * depth + k,
-                                depth, panel + k * panel_width + column, panel_width);
-        panel += depth * panel_width;
-    }
+    pack(kernels, depth, columns, depth * columns, weights, panels, pack_columns_member);
 }
+
+/* ---- the table ------------------------------------------------------------------------------ */
 
 static int forward_members(const lstm_pass *pass)
 {

@@ -14,23 +14,21 @@ typedef vec tile_sums[TILE_ROWS][PANEL_VECTORS];
 
 enum { PANEL_WIDTH = PANEL_VECTORS * VEC_WIDTH };
 
-/* sums[r] += element(r, k) * panel[k], for k in order. Element (r, k) lies at a[r][k] where `a` is
- * given by row, at a[k][first + r] otherwise. */
-ALWAYS_INLINE void add_products(const int rows, const int vectors, const int by_row,
-                                ptrdiff_t depth, const real *const *a, ptrdiff_t first,
-                                const real *panel, tile_sums sums)
+/* sums[r] += a[r][k * stride] * panel[k], for k in order. */
+ALWAYS_INLINE void add_products(const int rows, const int vectors, const ptrdiff_t stride,
+                                ptrdiff_t depth, const real *const *a, const real *panel,
+                                tile_sums sums)
 {
     const real *row[TILE_ROWS];
-    UNROLL for (int r = 0; r < rows; r++) row[r] = by_row ? a[r] : 0;
+    UNROLL for (int r = 0; r < rows; r++) row[r] = a[r];
     for (ptrdiff_t k = 0; k < depth; k++, panel += vectors * VEC_WIDTH) {
-        const real *const column = by_row ? 0 : a[k] + first;
         vec weights[PANEL_VECTORS];
         UNROLL for (int v = 0; v < vectors; v++) weights[v] =
             rows > 1 ? vec_in_register(vec_load(panel + v * VEC_WIDTH))
                      : vec_load(panel + v * VEC_WIDTH);
         UNROLL for (int r = 0; r < rows; r++)
         {
-            const vec value = vec_set1(by_row ? row[r][k] : column[r]);
+            const vec value = vec_set1(row[r][k * stride]);
             UNROLL for (int v = 0; v < vectors; v++) sums[r][v] =
                 vec_fma(value, weights[v], sums[r][v]);
         }
@@ -47,18 +45,20 @@ ALWAYS_INLINE void multiply_tile(const int rows, const int vectors, int count,
         start ? load(start[r] + first + v * VEC_WIDTH, v == vectors - 1 ? last : VEC_WIDTH)
               : vec_set1(0);
     for (const TYPED(product) *p = products; p < products + count; p++)
-        add_products(rows, vectors, 1, p->depth, p->a, 0, p->panel, sums);
+        add_products(rows, vectors, 1, p->depth, p->a, p->panel, sums);
     UNROLL for (int r = 0; r < rows; r++) UNROLL for (int v = 0; v < vectors; v++)
         store(out[r] + first + v * VEC_WIDTH, v == vectors - 1 ? last : VEC_WIDTH, sums[r][v]);
 }
 
-ALWAYS_INLINE void accumulate_tile(const int rows, ptrdiff_t depth, const real *const *a,
-                                   ptrdiff_t first, const real *panel, int fresh, real *sums_out)
+ALWAYS_INLINE void accumulate_tile(const int rows, ptrdiff_t depth, const real *a,
+                                   const real *panel, int fresh, real *sums_out)
 {
     tile_sums sums;
+    const real *row[TILE_ROWS];
+    UNROLL for (int r = 0; r < rows; r++) row[r] = a + r;
     UNROLL for (int r = 0; r < rows; r++) UNROLL for (int v = 0; v < PANEL_VECTORS; v++)
         sums[r][v] = fresh ? vec_set1(0) : vec_load(sums_out + r * PANEL_WIDTH + v * VEC_WIDTH);
-    add_products(rows, PANEL_VECTORS, 0, depth, a, first, panel, sums);
+    add_products(rows, PANEL_VECTORS, rows, depth, row, panel, sums);
     UNROLL for (int r = 0; r < rows; r++) UNROLL for (int v = 0; v < PANEL_VECTORS; v++)
         vec_store(sums_out + r * PANEL_WIDTH + v * VEC_WIDTH, sums[r][v]);
 }
@@ -87,13 +87,13 @@ static void multiply(ptrdiff_t rows, int count, const TYPED(product) * products,
     }
 }
 
-static void accumulate(ptrdiff_t count, ptrdiff_t depth, const real *const *a, ptrdiff_t first,
-                       const real *panel, int fresh, real *sums)
+static void accumulate(ptrdiff_t count, ptrdiff_t depth, const real *a, const real *panel,
+                       int fresh, real *sums)
 {
     switch (count) {
-#define CASE(n)                                                  \
-    case n:                                                      \
-        accumulate_tile(n, depth, a, first, panel, fresh, sums); \
+#define CASE(n)                                           \
+    case n:                                               \
+        accumulate_tile(n, depth, a, panel, fresh, sums); \
         break;
         FOR_EACH_ROW_COUNT(CASE)
 #undef CASE

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: MIT
  * See team.h. Threads are made when they are first needed and live as long as the process.
  */
+#if defined(__linux__)
+#define _GNU_SOURCE /* the affinity of threads */
+#endif
 #include "team.h"
 
 #include <pthread.h>
@@ -24,8 +27,9 @@ static struct {
     pthread_mutex_t sleep; /* guards sleepers falling asleep and being woken */
     pthread_cond_t wake;
     int size, started; /* most members wanted; threads made so far, without the caller */
-    int ticket;        /* counts tasks: members wait for it to change */
-    int working;       /* members other than the caller that have yet to finish the task */
+    pthread_t threads[TEAM_LARGEST];
+    int ticket;  /* counts tasks: members wait for it to change */
+    int working; /* members other than the caller that have yet to finish the task */
     int sleepers;
     int members;
     team_task task;
@@ -39,6 +43,43 @@ static struct {
 #define WRITE(field, value) __atomic_store_n(&(field), value, __ATOMIC_SEQ_CST)
 #define ADD(field, value) __atomic_add_fetch(&(field), value, __ATOMIC_SEQ_CST)
 
+/* ---- where members run ---------------------------------------------------------------------- */
+
+/* A scheduler may well wake a member on the CPU of its caller, who does not leave it before the
+ * member has done its share: both then wait, for milliseconds, until the load is balanced. So
+ * members are woken off the caller's CPU; once they run they may use all CPUs that the caller may.
+ */
+#if defined(__linux__)
+static cpu_set_t allowed; /* the caller's CPUs; guarded by team.sleep */
+
+static void keep_off_callers_cpu(const pthread_t *threads, int count)
+{
+    const int here = sched_getcpu();
+    if (sched_getaffinity(0, sizeof allowed, &allowed) || here < 0 || here >= CPU_SETSIZE)
+        CPU_ZERO(&allowed);
+    cpu_set_t others = allowed;
+    if (CPU_COUNT(&allowed) < 2)
+        return;
+    CPU_CLR(here, &others);
+    for (int i = 0; i < count; i++)
+        pthread_setaffinity_np(threads[i], sizeof others, &others);
+}
+
+static void run_anywhere(void)
+{
+    if (CPU_COUNT(&allowed) >= 2)
+        pthread_setaffinity_np(pthread_self(), sizeof allowed, &allowed);
+}
+#else
+static void keep_off_callers_cpu(const pthread_t *threads, int count)
+{
+    (void)threads, (void)count;
+}
+static void run_anywhere(void) {}
+#endif
+
+/* ---- members -------------------------------------------------------------------------------- */
+
 static void wait_for_ticket(int seen)
 {
     for (int look = 0; look < LOOKS_BEFORE_SLEEP; look++) {
@@ -51,6 +92,7 @@ static void wait_for_ticket(int seen)
     while (READ(team.ticket) == seen)
         pthread_cond_wait(&team.wake, &team.sleep);
     ADD(team.sleepers, -1);
+    run_anywhere();
     pthread_mutex_unlock(&team.sleep);
 }
 
@@ -84,13 +126,13 @@ static void start_threads(int wanted)
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     while (team.started < wanted) {
-        pthread_t thread;
         pthread_attr_t attributes;
         const int member = team.started + 1;
         recruits[member] = (recruit){member, READ(team.ticket)};
         pthread_attr_init(&attributes);
         pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-        const int failed = pthread_create(&thread, &attributes, serve, &recruits[member]);
+        const int failed =
+            pthread_create(&team.threads[team.started], &attributes, serve, &recruits[member]);
         pthread_attr_destroy(&attributes);
         if (failed)
             break;
@@ -137,6 +179,7 @@ void team_run(int members, int wakes, team_task task, void *argument)
     ADD(team.ticket, 1);
     if (READ(team.sleepers)) {
         pthread_mutex_lock(&team.sleep);
+        keep_off_callers_cpu(team.threads, team.started);
         pthread_cond_broadcast(&team.wake);
         pthread_mutex_unlock(&team.sleep);
     }

@@ -13,7 +13,13 @@ from fastlstm._core import kernels
 
 PACKED = [name for name in kernels.available_isas() if name != "baseline"]
 # Work enough for threads: few rows that share the units, odd everything, and many rows.
-SHAPES = [(1, 60, 70, 140), (3, 40, 33, 145), (7, 15, 65, 150), (37, 20, 17, 70)]
+SHAPES = [
+    (1, 60, 70, 140),
+    (3, 40, 33, 145),
+    (7, 15, 65, 150),
+    (9, 50, 33, 100),
+    (37, 20, 17, 70),
+]
 
 pytestmark = pytest.mark.skipif(not PACKED, reason="this machine has BLAS only")
 

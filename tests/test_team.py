@@ -1,6 +1,7 @@
 """The team of threads: forks, many callers, sleep."""
 
 import multiprocessing
+import os
 import threading
 
 import numpy as np
@@ -130,3 +131,30 @@ def test_an_interrupt_reaches_the_main_thread():
         + "except KeyboardInterrupt:\n    print('interrupted')\n"
     )
     assert result.stdout.strip() == "interrupted", result.stderr
+
+
+AFFINITY = """
+import os, time
+import numpy as np
+import fastlstm
+from fastlstm import functional
+
+cpus = os.sched_getaffinity(0)
+fastlstm.set_num_threads(2)
+x = np.ones((4, 60, 64), np.float32)
+kernel, recurrent_kernel = np.ones((64, 520), np.float32), np.ones((130, 520), np.float32)
+for _ in range(5):
+    functional.lstm_forward(x, kernel, recurrent_kernel)
+    time.sleep(0.02)
+found = [os.sched_getaffinity(int(thread)) for thread in os.listdir("/proc/self/task")]
+assert all(each == cpus for each in found), (cpus, found)
+os.sched_setaffinity(0, {min(cpus)})
+functional.lstm_forward(x, kernel, recurrent_kernel)
+print(os.sched_getaffinity(0) == {min(cpus)})
+"""
+
+
+@needs_own_kernels
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="threads stay where they are")
+def test_woken_threads_may_use_all_cpus_again():
+    assert printed(AFFINITY) == "True"

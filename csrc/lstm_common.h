@@ -65,7 +65,7 @@ static inline int shares_rows(const lstm_pass *pass, int members)
 }
 
 /* Threads are worth their while when each has some 10 us of work, and, if they meet after every
- * step, more than a meeting takes (0.2 us); waking those that sleep takes longer than that. In
+ * step, more than a meeting takes (0.2 us); waking those that sleep, some 150 us. In
  * multiplications, of which a core does some 50 in a nanosecond. */
 enum {
     LEAST_PRODUCTS_PER_MEMBER = 1 << 19,

@@ -9,6 +9,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <time.h>
 
 #if defined(__x86_64__)
 #define PAUSE() __builtin_ia32_pause()
@@ -22,14 +23,18 @@
  * look takes 10 to 50 ns, and waking a sleeper tens of microseconds. */
 enum { LOOKS_BEFORE_YIELD = 2000, LOOKS_BEFORE_SLEEP = 4000 };
 
+/* Tasks nearer to each other than this, in nanoseconds, will be followed by others. */
+enum { CLOSE = 100000 };
+
 static struct {
     pthread_mutex_t busy;  /* held by the caller whose task is being done */
     pthread_mutex_t sleep; /* guards sleepers falling asleep and being woken */
     pthread_cond_t wake;
     int size, started; /* most members wanted; threads made so far, without the caller */
     pthread_t threads[TEAM_LARGEST];
-    int ticket;  /* counts tasks: members wait for it to change */
-    int working; /* members other than the caller that have yet to finish the task */
+    int ticket;      /* counts tasks: members wait for it to change */
+    int working;     /* members other than the caller that have yet to finish the task */
+    long long ended; /* when the last task that several members could do was done */
     int sleepers;
     int members;
     team_task task;
@@ -160,15 +165,16 @@ void team_set_size(int size)
 
 int team_get_size(void) { return READ(team.size); }
 
-void team_run(int members, int wakes, team_task task, void *argument)
+static long long now(void)
 {
-    if (members > READ(team.size))
-        members = READ(team.size);
-    const int asleep = READ(team.sleepers) > 0 || READ(team.started) < members - 1;
-    if (members <= 1 || (asleep && !wakes) || pthread_mutex_trylock(&team.busy)) {
-        task(argument, 0, 1);
-        return;
-    }
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return 1000000000LL * time.tv_sec + time.tv_nsec;
+}
+
+/* All members do the task; the caller holds team.busy. */
+static void run_together(int members, team_task task, void *argument)
+{
     start_threads(members - 1);
     if (members > team.started + 1)
         members = team.started + 1;
@@ -190,7 +196,24 @@ void team_run(int members, int wakes, team_task task, void *argument)
         else
             sched_yield();
     }
-    pthread_mutex_unlock(&team.busy);
+}
+
+void team_run(int members, int wakes, team_task task, void *argument)
+{
+    if (members > READ(team.size))
+        members = READ(team.size);
+    if (members <= 1) {
+        task(argument, 0, 1);
+        return;
+    }
+    const int asleep = READ(team.sleepers) > 0 || READ(team.started) < members - 1;
+    const int together = wakes || !asleep || now() - READ(team.ended) < CLOSE;
+    if (together && !pthread_mutex_trylock(&team.busy)) {
+        run_together(members, task, argument);
+        pthread_mutex_unlock(&team.busy);
+    } else
+        task(argument, 0, 1);
+    WRITE(team.ended, now());
 }
 
 void team_meet(team_meeting *meeting, int members)

@@ -64,11 +64,11 @@ static inline int shares_rows(const lstm_pass *pass, int members)
     return members > 1 && pass->batch >= rows * members;
 }
 
-/* Threads are worth their while when each has some 10 us of work, and, if they meet after every
+/* Threads are worth their while when each has some 5 us of work, and, if they meet after every
  * step, more than a meeting takes (0.2 us); waking those that sleep, some 150 us. In
  * multiplications, of which a core does some 50 in a nanosecond. */
 enum {
-    LEAST_PRODUCTS_PER_MEMBER = 1 << 19,
+    LEAST_PRODUCTS_PER_MEMBER = 1 << 18,
     LEAST_PRODUCTS_PER_MEETING = 1 << 13,
     LEAST_PRODUCTS_TO_WAKE = 1 << 23,
 };

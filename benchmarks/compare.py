@@ -3,8 +3,10 @@
 usage: python benchmarks/compare.py [--quick] [--turns N] [--threads 1,2] [--only TEXT]
 
 All contenders compute the same float32 LSTM in one process, take turns, and must find the same
-before anything is timed. Writes results.json, results.md and charts to benchmarks/results/. Install
-the others by ``pip install .[benchmarks]``.
+before anything is timed. "At most" is the ratio that a pass at its bound would reach: all its
+operations at the peak, or its weights read at the bandwidth of the cache that holds them. Writes
+results.json, results.md and charts to benchmarks/results/. Install the others by
+``pip install .[benchmarks]``.
 """
 
 from __future__ import annotations
@@ -60,8 +62,19 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def operations(row: dict[str, Any]) -> int:
-    shape = tuple(int(n) for n in row["shape"].split(","))
-    return grid.forward_operations(shape) * (3 if row["kind"] == "training" else 1)
+    return grid.forward_operations(shape_of(row)) * (3 if row["kind"] == "training" else 1)
+
+
+def shape_of(row: dict[str, Any]) -> grid.Shape:
+    batch, steps, features, units = (int(n) for n in row["shape"].split(","))
+    return batch, steps, features, units
+
+
+def least_seconds(row: dict[str, Any], roof: roofline.Roof) -> float:
+    """What the row takes at least: training has the operations of three forward passes."""
+    if row["kind"] == "training":
+        return operations(row) / roof.operations / row["threads"]
+    return roofline.bound(roof, shape_of(row), row["threads"])
 
 
 def ratio(row: dict[str, Any]) -> float:
@@ -75,29 +88,42 @@ def geometric_mean(values: Iterable[float]) -> float:
     return math.exp(sum(logarithms) / len(logarithms))
 
 
-def table(rows: list[dict[str, Any]], peak: float) -> str:
+def table(rows: list[dict[str, Any]], roof: roofline.Roof) -> str:
     """A Markdown table for one kind of pass and one number of threads."""
     names = list(rows[0]["seconds"])
-    lines = [
-        "| B,T,F,H | " + " | ".join(f"{name} us" for name in names) + " | ratio | GF/s | of peak |",
-        "|---|" + "---:|" * (len(names) + 3),
-    ]
+    heads = ["B,T,F,H", *(f"{name} us" for name in names), "ratio", "at most", "GF/s", "of peak"]
+    lines = ["| " + " | ".join(heads) + " |", "|---|" + "---:|" * (len(heads) - 1)]
     for row in rows:
         cells = [f"{1e6 * row['seconds'][name]:.1f}" for name in names]
         rate = operations(row) / row["seconds"][OWN]
-        share = rate / (peak * row["threads"])
-        cells += [f"{ratio(row):.2f}", f"{rate / 1e9:.1f}", f"{share:.0%}"]
+        share = rate / (roof.operations * row["threads"])
+        most = ratio(row) * row["seconds"][OWN] / least_seconds(row, roof)
+        cells += [f"{ratio(row):.2f}", f"{most:.2f}", f"{rate / 1e9:.1f}", f"{share:.0%}"]
         lines.append(f"| {row['shape']} | " + " | ".join(cells) + " |")
     lines.append(f"\nGeometric mean of the ratios: {geometric_mean(map(ratio, rows)):.2f}")
     return "\n".join(lines)
 
 
-def report(rows: list[dict[str, Any]], peak: float) -> str:
+def threads_table(rows: list[dict[str, Any]]) -> str:
+    """How many times as fast several threads are as one."""
+    alone = {(row["kind"], row["shape"]): row for row in rows if row["threads"] == 1}
+    lines = ["| pass | B,T,F,H | threads | times as fast |", "|---|---|---:|---:|"]
+    for row in rows:
+        one = alone.get((row["kind"], row["shape"]))
+        if one is None or one is row:
+            continue
+        gain = one["seconds"][OWN] / row["seconds"][OWN]
+        lines.append(f"| {row['kind']} | {row['shape']} | {row['threads']} | {gain:.2f} |")
+    return "\n".join(lines)
+
+
+def report(rows: list[dict[str, Any]], roof: roofline.Roof) -> str:
     about = "\n".join(f"- {name}: {value}" for name, value in timing.machine().items())
-    parts = [f"# Results\n\n{about}\n- peak of a core: {peak / 1e9:.0f} GF/s, float32"]
+    parts = [f"# Results\n\n{about}\n- peak of a core: {roof.operations / 1e9:.0f} GF/s, float32"]
     for kind, threads in dict.fromkeys((row["kind"], row["threads"]) for row in rows):
         chosen = [row for row in rows if (row["kind"], row["threads"]) == (kind, threads)]
-        parts.append(f"## {kind}, {threads} thread{'s' * (threads > 1)}\n\n{table(chosen, peak)}")
+        parts.append(f"## {kind}, {threads} thread{'s' * (threads > 1)}\n\n{table(chosen, roof)}")
+    parts.append(f"## threads\n\n{threads_table(rows)}")
     return "\n\n".join(parts) + "\n"
 
 
@@ -136,10 +162,11 @@ def main() -> None:
     parser.add_argument("--only", default="", help="inference or training")
     options = parser.parse_args()
     options.threads = [int(n) for n in options.threads.split(",")]
-    peak = roofline.measure().operations
+    roof = roofline.measure()
+    peak = roof.operations
     rows = measure(options)
     RESULTS.mkdir(exist_ok=True)
-    text = report(rows, peak)
+    text = report(rows, roof)
     found = {"machine": timing.machine(), "peak": peak, "rows": rows}
     (RESULTS / "results.json").write_text(json.dumps(found, indent=1))
     (RESULTS / "results.md").write_text(text)

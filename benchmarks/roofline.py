@@ -78,12 +78,15 @@ def measure() -> Roof:
     return Roof(_rate(functools.partial(library.multiply_add, 10_000_000, out)), bandwidths)
 
 
-def bound(roof: Roof, shape: grid.Shape) -> float:
-    """Seconds that the forward pass takes at least: the larger of its two bounds."""
+def bound(roof: Roof, shape: grid.Shape, threads: int = 1) -> float:
+    """Seconds that the forward pass takes at least: the larger of its two bounds.
+
+    Several cores read a share of the weights each.
+    """
     _, steps, _, units = shape
-    weights = 4 * 4 * units * units
+    weights = 4 * 4 * units * units // threads
     reading = steps * weights / roof.bandwidth(weights)
-    return max(grid.forward_operations(shape) / roof.operations, reading)
+    return max(grid.forward_operations(shape) / roof.operations / threads, reading)
 
 
 def main() -> None:

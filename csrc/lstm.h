@@ -72,6 +72,10 @@ typedef struct {
      * longer. scratch: 4H elements. */
     void (*run_forward_plain)(lstm_forward *pass);
     void (*run_backward)(lstm_backward *pass);
+    /* Whether two passes like this one had better run side by side, each by a thread of its own,
+     * than one after the other, each by all; and to do it, with one member for each. */
+    int (*prefers_company)(const lstm_pass *pass);
+    void (*run_forward_pair)(lstm_forward *const *passes);
 } lstm_functions;
 
 extern const lstm_functions lstm_functions_f32, lstm_functions_f64;

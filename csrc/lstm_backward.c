@@ -365,5 +365,5 @@ void TYPED(lstm_run_backward)(lstm_backward *g)
     backward_scratch scratch;
     plan_backward(g, &scratch);
     backward_task task = {g, &scratch};
-    run_on_team(&g->pass, backward_member, &task);
+    run_on_team(g->pass.members, 1, &g->pass, backward_member, &task);
 }

@@ -41,6 +41,7 @@ static inline range share(ptrdiff_t count, int member, int members)
 size_t TYPED(lstm_forward_scratch_bytes)(const lstm_forward *f);
 size_t TYPED(lstm_backward_scratch_bytes)(const lstm_backward *g);
 void TYPED(lstm_run_forward)(lstm_forward *f);
+void TYPED(lstm_run_forward_pair)(lstm_forward *const *passes);
 void TYPED(lstm_run_forward_plain)(lstm_forward *f);
 void TYPED(lstm_run_backward)(lstm_backward *g);
 
@@ -94,10 +95,12 @@ static inline int members_for(const lstm_pass *pass, ptrdiff_t strip_width)
     return (int)at_least(1, (ptrdiff_t)members);
 }
 
-static inline void run_on_team(const lstm_pass *pass, team_task task, void *argument)
+/* `passes` passes of about this size are one task. */
+static inline void run_on_team(int members, int passes, const lstm_pass *pass, team_task task,
+                               void *argument)
 {
-    const double all = products_of_a_step(pass) * (double)pass->steps;
-    team_run(pass->members, all >= LEAST_PRODUCTS_TO_WAKE, task, argument);
+    const double all = passes * products_of_a_step(pass) * (double)pass->steps;
+    team_run(members, all >= LEAST_PRODUCTS_TO_WAKE, task, argument);
 }
 
 /* ---- rows and steps ------------------------------------------------------------------------- */

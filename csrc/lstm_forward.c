@@ -331,7 +331,25 @@ void TYPED(lstm_run_forward)(lstm_forward *f)
     forward_plan plan;
     plan_forward(f, &plan);
     forward_task task = {f, &plan};
-    run_on_team(&f->pass, forward_member, &task);
+    run_on_team(f->pass.members, 1, &f->pass, forward_member, &task);
+}
+
+static void pair_member(void *argument, int member, int members)
+{
+    forward_task *const tasks = argument;
+    for (int i = member; i < 2; i += members)
+        forward_member(&tasks[i], 0, 1);
+}
+
+void TYPED(lstm_run_forward_pair)(lstm_forward *const *passes)
+{
+    forward_plan plans[2];
+    forward_task tasks[2];
+    for (int i = 0; i < 2; i++) {
+        plan_forward(passes[i], &plans[i]);
+        tasks[i] = (forward_task){passes[i], &plans[i]};
+    }
+    run_on_team(2, 2, &passes[0]->pass, pair_member, tasks);
 }
 
 /* ---- without packing ------------------------------------------------------------------------ */

@@ -196,6 +196,15 @@ static int backward_members(const lstm_pass *pass)
     return members_for(pass, PANEL_VECTORS * width_of(pass->kernels));
 }
 
+/* Threads that share the units of a step wait for each other, and threads that share the rows do
+ * not; weights that two caches hold together and one does not are better shared. */
+static int prefers_company(const lstm_pass *pass)
+{
+    return team_get_size() > 1 && !shares_rows(pass, 2) &&
+           weight_bytes(pass) <= SECOND_LEVEL_BYTES &&
+           products_of_a_step(pass) * (double)pass->steps >= LEAST_PRODUCTS_PER_MEMBER;
+}
+
 const lstm_functions TYPED(lstm_functions) = {
     .gate_panels_size = gate_panels_size,
     .column_panels_size = column_panels_size,
@@ -208,4 +217,6 @@ const lstm_functions TYPED(lstm_functions) = {
     .run_forward = TYPED(lstm_run_forward),
     .run_forward_plain = TYPED(lstm_run_forward_plain),
     .run_backward = TYPED(lstm_run_backward),
+    .prefers_company = prefers_company,
+    .run_forward_pair = TYPED(lstm_run_forward_pair),
 };

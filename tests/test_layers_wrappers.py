@@ -7,6 +7,7 @@ import pytest
 from golden_files import GOLDEN, load_golden
 from layer_checks import as_list, check_layer_gradients, check_round_trip, randomize
 
+import fastlstm
 from fastlstm import functional
 from fastlstm.layers import (
     LSTM,
@@ -215,6 +216,39 @@ def test_bidirectional_without_states(merge_mode):
     shape = layer.compute_output_shape((None, 5, 2))
     width = 6 if merge_mode == "concat" else 3
     assert shape == ([(None, 5, 3)] * 2 if merge_mode is None else (None, 5, width))
+
+
+# Side by side, one after the other, and too little for threads.
+@pytest.mark.parametrize("shape", [(1, 20, 40, 70), (5, 9, 3, 33), (17, 5, 3, 20), (2, 3, 1, 2)])
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("sequences", [True, False])
+def test_bidirectional_equals_its_layers(shape, threads, dtype, sequences):
+    batch, steps, features, units = shape
+    inner = LSTM(units, return_sequences=sequences, return_state=True, dtype=dtype)
+    layer = Bidirectional(inner, merge_mode=None, dtype=dtype)
+    x = np.random.default_rng(0).normal(size=(batch, steps, features)).astype(dtype)
+    before = fastlstm.get_num_threads()
+    fastlstm.set_num_threads(threads)
+    try:
+        y, y_back, *states = layer(x)
+        want, *want_states = layer.forward_layer(x)
+        want_back, *want_states_back = layer.backward_layer(x)
+    finally:
+        fastlstm.set_num_threads(before)
+    np.testing.assert_array_equal(y, want)
+    np.testing.assert_array_equal(y_back, want_back[:, ::-1] if sequences else want_back)
+    for found, expected in zip(states, [*want_states, *want_states_back], strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_bidirectional_of_two_real_types():
+    back = LSTM(3, go_backwards=True, dtype="float64")
+    layer = Bidirectional(LSTM(3), merge_mode=None, backward_layer=back)
+    x = np.random.default_rng(0).normal(size=(2, 4, 5)).astype(np.float32)
+    y, y_back = layer(x)
+    assert (y.dtype, y_back.dtype) == (np.float32, np.float64)
+    np.testing.assert_array_equal(y_back, back(x))
 
 
 def test_bidirectional_backward_reads_the_reversed_sequence():

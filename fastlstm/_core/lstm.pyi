@@ -22,7 +22,6 @@ class LSTMPlan:
         go_backwards: bool,
         zero_output_for_mask: bool,
     ) -> None: ...
-    def path(self) -> str: ...
 
 class LSTMCache:
     plan: LSTMPlan
@@ -43,6 +42,9 @@ def forward(
     training: bool = False,
     sequences: bool = True,
 ) -> tuple[Any, np.ndarray, np.ndarray, LSTMCache | None]: ...
+def forward_pair(
+    first: LSTMPlan, second: LSTMPlan, x: Any, sequences: bool = True
+) -> tuple[tuple[Any, np.ndarray, np.ndarray], tuple[Any, np.ndarray, np.ndarray]]: ...
 def backward(
     cache: LSTMCache, dy: Any = None, dh: Any = None, dc: Any = None, wants_dx: bool = True
 ) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray | None, np.ndarray, np.ndarray]: ...

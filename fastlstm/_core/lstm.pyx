@@ -1,6 +1,6 @@
 """The LSTM over time: checks and buffers, and which pass runs.
 
-A pass is C and nogil: csrc/lstm.c on packed weights where the instruction set has products of its
+A pass is C and nogil: csrc/lstm.h on packed weights where the instruction set has products of its
 own, lstm_blas on the others.
 """
 
@@ -29,18 +29,19 @@ def _resized(who):
 
 
 cdef object state_array(object state, Py_ssize_t batch, Py_ssize_t units, bint is_double,
-                        str what):
-    """A fresh (B, H) array of the values of `state`, or of zeros for None."""
+                        str what, void **data):
+    """A fresh (B, H) array of the values of `state`, or of zeros for None, and its data."""
     cdef Located found
     cdef size_t size = batch * units * (sizeof(double) if is_double else sizeof(float))
     fresh = empty((batch, units), FLOAT64 if is_double else FLOAT32)
+    data[0] = data_of(fresh)
     if state is None:
-        memset(data_of(fresh), 0, size)
+        memset(data[0], 0, size)
         return fresh
     state = located(state, is_double, 2, &found, what, "(B, H)")
     if found.shape[0] != batch or found.shape[1] != units:
         raise ValueError(f"{what} must have shape (B, H) = {(batch, units)}, got {state.shape}.")
-    memcpy(data_of(fresh), found.data, size)
+    memcpy(data[0], found.data, size)
     return fresh
 
 
@@ -192,25 +193,20 @@ cdef class LSTMPlan:
         self.columns = columns
         return columns
 
-    def path(self) -> str:
-        """The kernels that a call runs now: ``"avx512 packed tanh"`` with products of their own,
-        ``"baseline BLAS general"`` with those of BLAS; the gates are for tanh, relu or any.
-        """
-        return self._path(isa_name(), packing_kernels(self.is_double))
-
-    cdef str _path(self, str isa, const void *kernels):
-        cdef const char *gates
+    cdef str gates_name(self):
         if self.is_double:
-            gates = select_gates_f64(table_f64(), self.activation, self.recurrent_activation).name
-        else:
-            gates = select_gates_f32(table_f32(), self.activation, self.recurrent_activation).name
-        return f"{isa} {'BLAS' if kernels == NULL else 'packed'} {gates.decode()}"
+            return select_gates_f64(
+                table_f64(), self.activation, self.recurrent_activation).name.decode()
+        return select_gates_f32(
+            table_f32(), self.activation, self.recurrent_activation).name.decode()
 
 
 cdef class LSTMCache:
     """What `backward` needs of one `forward`. Holds references to the caller's arrays.
 
-    `path` names the kernels that ran, as `LSTMPlan.path` does.
+    `path` names the kernels that ran: the instruction set; whether the products read weights that
+    are ``packed``, ``plain`` ones, or are those of ``BLAS``; the gates, for ``tanh``, ``relu`` or
+    any (``general``). It is empty where there was nothing to run.
     """
 
     cdef readonly LSTMPlan plan
@@ -222,13 +218,9 @@ cdef class LSTMCache:
     cdef readonly object y
     cdef readonly object valid      # (B, T) uint8 in step order, or None: steps that count
     cdef readonly object shown      # (B, T) uint8 in step order, or None: outputs that are states
+    cdef readonly str path
     # What the gates hold depends on the kernels that computed them.
     cdef const void *kernels
-    cdef str isa
-
-    @property
-    def path(self) -> str:
-        return "" if self.plan is None else self.plan._path(self.isa, self.kernels)
 
 
 # ---- forward -------------------------------------------------------------------------------------
@@ -239,29 +231,11 @@ def forward(LSTMPlan plan not None, x, h0=None, c0=None, mask=None, bint trainin
 
     y is None unless `sequences` or `training`. See `fastlstm.functional.lstm_forward`.
     """
-    cdef Located found
     cdef LSTMCache cache = None
     cdef lstm_forward f
-    cdef Py_ssize_t units = plan.units
-    cdef size_t size
-    cdef bint is_double = plan.is_double
-    x = located(x, is_double, 3, &found, "lstm_forward: `x`", "(B, T, F)")
-    cdef Py_ssize_t batch = found.shape[0], steps = found.shape[1]
-    if found.shape[2] != plan.features:
-        raise ValueError(
-            f"lstm_forward: `x` must have shape (B, T, F) with F = {plan.features} as in "
-            f"`kernel`, got {x.shape}."
-        )
-    memset(&f, 0, sizeof(f))
-    f.base = plan.prepared(batch, steps)
-    f.base.x = found.data
-    h = state_array(h0, batch, units, is_double, "lstm_forward: `h0`")
-    c = state_array(c0, batch, units, is_double, "lstm_forward: `c0`")
-    f.h, f.c = data_of(h), data_of(c)
-    y = None
-    if sequences or training:
-        y = empty((batch, steps, units), plan.dtype)
-        f.y = data_of(y)
+    cdef Py_ssize_t batch, steps
+    x, y, h, c = _begin_forward(plan, &f, x, h0, c0, sequences or training)
+    batch, steps = f.base.batch, f.base.steps
     valid = shown = None
     if mask is not None:
         valid = arguments.mask_in_step_order(
@@ -272,57 +246,122 @@ def forward(LSTMPlan plan not None, x, h0=None, c0=None, mask=None, bint trainin
         f.base.shown = <const unsigned char *>data_of(shown)
     if training:
         cache = LSTMCache.__new__(LSTMCache)
-        cache.plan, cache.x, cache.valid, cache.shown = plan, x, valid, shown
-        cache.kernels, cache.isa, cache.y = f.base.kernels, isa_name(), y
-        # The states belong to the caller, who may well reuse their memory for the next call.
-        size = batch * units * (sizeof(double) if is_double else sizeof(float))
-        cache.h0, cache.c0 = Memory(size), Memory(size)
-        memcpy(cache.h0.data, f.h, size)
-        memcpy(cache.c0.data, f.c, size)
-        size *= steps
-        cache.gates, cache.c = Memory(4 * size), Memory(size)
-        f.gates, f.saved_c = cache.gates.data, cache.c.data
-        if valid is not None:
-            # With a mask the outputs are not the states.
-            cache.h = Memory(size)
-            f.saved_h = cache.h.data
+        cache.plan, cache.x, cache.valid, cache.shown, cache.y = plan, x, valid, shown, y
+        _keep_for_backward(cache, &f)
     if batch > 0 and steps > 0:
-        _run_forward(plan, &f)
+        products = _run_forward(plan, &f)
+        if training:
+            cache.path = f"{isa_name()} {products} {plan.gates_name()}"
     return y, h, c, cache
 
 
-cdef _run_forward(LSTMPlan plan, lstm_forward *f):
+def forward_pair(LSTMPlan first not None, LSTMPlan second not None, x, bint sequences=True):
+    """y, h, c of two plans on one x, as by two calls of `forward`: side by side if that wins."""
+    cdef const lstm_functions *functions = lstm_functions_of(first.is_double)
+    cdef lstm_forward f, g
+    cdef lstm_forward *both[2]
+    x, y, h, c = _begin_forward(first, &f, x, None, None, sequences)
+    _, y2, h2, c2 = _begin_forward(second, &g, x, None, None, sequences)
+    if f.base.batch > 0 and f.base.steps > 0:
+        if (
+            f.base.kernels != NULL
+            and first.is_double == second.is_double
+            and functions.prefers_company(&f.base)
+            and functions.prefers_company(&g.base)
+        ):
+            _kept = _use_panels(first, &f, 1), _use_panels(second, &g, 1)
+            both[0], both[1] = &f, &g
+            with nogil:
+                functions.run_forward_pair(both)
+        else:
+            _run_forward(first, &f)
+            _run_forward(second, &g)
+    return (y, h, c), (y2, h2, c2)
+
+
+cdef tuple _begin_forward(LSTMPlan plan, lstm_forward *f, x, h0, c0, bint wants_y):
+    """Begin to fill `f` in: returns x as an array of the right type, fresh y or None, h, c."""
+    cdef Located found
+    x = located(x, plan.is_double, 3, &found, "lstm_forward: `x`", "(B, T, F)")
+    cdef Py_ssize_t batch = found.shape[0], steps = found.shape[1]
+    if found.shape[2] != plan.features:
+        raise ValueError(
+            f"lstm_forward: `x` must have shape (B, T, F) with F = {plan.features} as in "
+            f"`kernel`, got {x.shape}."
+        )
+    memset(f, 0, sizeof(lstm_forward))
+    f.base = plan.prepared(batch, steps)
+    f.base.x = found.data
+    h = state_array(h0, batch, plan.units, plan.is_double, "lstm_forward: `h0`", &f.h)
+    c = state_array(c0, batch, plan.units, plan.is_double, "lstm_forward: `c0`", &f.c)
+    y = None
+    if wants_y:
+        y = empty((batch, steps, plan.units), plan.dtype)
+        f.y = data_of(y)
+    return x, y, h, c
+
+
+cdef _keep_for_backward(LSTMCache cache, lstm_forward *f):
+    """Memory for what the pass must leave behind."""
+    cdef size_t size = f.base.batch * f.base.units * (
+        sizeof(double) if cache.plan.is_double else sizeof(float))
+    cache.kernels, cache.path = f.base.kernels, ""
+    # The states belong to the caller, who may well reuse their memory for the next call.
+    cache.h0, cache.c0 = Memory(size), Memory(size)
+    memcpy(cache.h0.data, f.h, size)
+    memcpy(cache.c0.data, f.c, size)
+    size *= f.base.steps
+    cache.gates, cache.c = Memory(4 * size), Memory(size)
+    f.gates, f.saved_c = cache.gates.data, cache.c.data
+    if cache.valid is not None:
+        # With a mask the outputs are not the states.
+        cache.h = Memory(size)
+        f.saved_h = cache.h.data
+
+
+cdef tuple _use_panels(LSTMPlan plan, lstm_forward *f, int members):
+    """Have `f` run on packed weights; as many members as suit it if 0.
+
+    Returns what `f` then refers to, to be kept while it runs.
+    """
     cdef const lstm_functions *functions = lstm_functions_of(plan.is_double)
-    cdef bint is_double = plan.is_double, blas = f.base.kernels == NULL, packed
-    cdef Panels panels
+    cdef Panels panels = plan.panels_for(f.base.kernels)
+    cdef Memory scratch
+    f.kernel, f.recurrent_kernel, f.bias = panels.kernel, panels.recurrent_kernel, panels.bias
+    f.base.members = members or functions.forward_members(&f.base)
+    scratch = Memory(functions.forward_scratch_bytes(f))
+    f.base.scratch = scratch.data
+    return panels, scratch
+
+
+cdef str _run_forward(LSTMPlan plan, lstm_forward *f):
+    """Run `f`; returns what the products read, as `LSTMCache.path` names it."""
+    cdef const lstm_functions *functions = lstm_functions_of(plan.is_double)
+    cdef bint is_double = plan.is_double, blas = f.base.kernels == NULL
     cdef Memory scratch
     plan.rows_run += <double>f.base.batch * f.base.steps
-    packed = not blas and (plan.rows_run >= ROWS_WORTH_PACKING or plan.panels is not None)
-    if packed:
-        panels = plan.panels_for(f.base.kernels)
-        f.kernel, f.recurrent_kernel = panels.kernel, panels.recurrent_kernel
-        f.bias = panels.bias
-        f.base.members = functions.forward_members(&f.base)
-        scratch = Memory(functions.forward_scratch_bytes(f))
+    if not blas and (plan.rows_run >= ROWS_WORTH_PACKING or plan.panels is not None):
+        _kept = _use_panels(plan, f, 0)
+        with nogil:
+            functions.run_forward(f)
+        return "packed"
+    plan._require_intact()
+    f.kernel, f.recurrent_kernel = data_of(plan.kernel), data_of(plan.recurrent_kernel)
+    f.bias = data_of(plan.bias)
+    if blas:
+        arguments.check_strides(f.base.batch, f.base.steps,
+                                max(plan.features, 4 * plan.units), "lstm_forward")
+        f.base.kernels = <const void *>table_f64() if is_double else <const void *>table_f32()
+        scratch = Memory(lstm_blas.forward_scratch_bytes(f, is_double))
     else:
-        plan._require_intact()
-        f.kernel, f.recurrent_kernel = data_of(plan.kernel), data_of(plan.recurrent_kernel)
-        f.bias = data_of(plan.bias)
-        if blas:
-            arguments.check_strides(f.base.batch, f.base.steps,
-                                    max(plan.features, 4 * plan.units), "lstm_forward")
-            f.base.kernels = <const void *>table_f64() if is_double else <const void *>table_f32()
-            scratch = Memory(lstm_blas.forward_scratch_bytes(f, is_double))
-        else:
-            scratch = Memory(4 * plan.units * sizeof(double))
+        scratch = Memory(4 * plan.units * sizeof(double))
     f.base.scratch = scratch.data
     with nogil:
-        if packed:
-            functions.run_forward(f)
-        elif blas:
+        if blas:
             lstm_blas.run_forward(f, is_double)
         else:
             functions.run_forward_plain(f)
+    return "BLAS" if blas else "plain"
 
 
 # ---- backward ------------------------------------------------------------------------------------
@@ -367,8 +406,8 @@ def backward(LSTMCache cache not None, dy=None, dh=None, dc=None, bint wants_dx=
                 f"got {dy.shape}."
             )
         g.dy = found.data
-    dh = state_array(dh, batch, plan.units, plan.is_double, "lstm_backward: `dh`")
-    dc = state_array(dc, batch, plan.units, plan.is_double, "lstm_backward: `dc`")
+    dh = state_array(dh, batch, plan.units, plan.is_double, "lstm_backward: `dh`", &g.dh)
+    dc = state_array(dc, batch, plan.units, plan.is_double, "lstm_backward: `dc`", &g.dc)
     dx = None
     if wants_dx:
         # Steps that do not count are passed over.
@@ -380,7 +419,7 @@ def backward(LSTMCache cache not None, dy=None, dh=None, dc=None, bint wants_dx=
     g.gates, g.saved_c = cache.gates.data, cache.c.data
     g.saved_h = data_of(cache.y) if cache.h is None else cache.h.data
     g.h0, g.c0 = cache.h0.data, cache.c0.data
-    g.dh, g.dc, g.dx = data_of(dh), data_of(dc), data_of(dx)
+    g.dx = data_of(dx)
     g.dkernel, g.drecurrent_kernel = data_of(dkernel), data_of(drecurrent_kernel)
     g.dbias = data_of(dbias)
     if batch > 0 and steps > 0:

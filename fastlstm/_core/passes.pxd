@@ -60,5 +60,7 @@ cdef extern from "lstm.h" nogil:
         void (*run_forward)(lstm_forward *self) noexcept nogil
         void (*run_forward_plain)(lstm_forward *self) noexcept nogil
         void (*run_backward)(lstm_backward *self) noexcept nogil
+        int (*prefers_company)(const lstm_pass *self) noexcept nogil
+        void (*run_forward_pair)(lstm_forward **passes) noexcept nogil
 
     const lstm_functions lstm_functions_f32, lstm_functions_f64

@@ -10,6 +10,7 @@ import numpy as np
 from fastlstm.errors import one_of
 from fastlstm.layers.base import Layer
 from fastlstm.layers.context import Context
+from fastlstm.layers.lstm import LSTM
 from fastlstm.layers.serialization import deserialize, serialize
 from fastlstm.layers.structure import as_list, is_shape
 
@@ -156,6 +157,17 @@ class Bidirectional(Layer):
         context: Context | None = None,
     ) -> Any:
         """The merged output; with `return_state` or without merging a list."""
+        forward, backward = self.forward_layer, self.backward_layer
+        nothing_special = mask is initial_state is context is None and not self.stateful
+        if (
+            type(forward) is type(backward) is LSTM
+            and nothing_special
+            and not training
+            and inputs.shape[1]
+        ):
+            y, y_back = forward.call_beside(backward, inputs)
+            (y, *states), (y_back, *states_back) = as_list(y), as_list(y_back)
+            return self._packed(self._merge(y, self._in_order(y_back)), [*states, *states_back])
         contexts = [None, None] if context is None else [context.child(), context.child()]
         halves = self._halves(initial_state)
         before = getattr(self.forward_layer, "states", None)

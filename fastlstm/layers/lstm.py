@@ -305,8 +305,7 @@ class LSTM(Layer):
             y, h, c, _ = lstm.forward(
                 self._current_plan(), inputs, None, None, None, False, self.return_sequences
             )
-            output = y if self.return_sequences else h
-            return [output, h, c] if self.return_state else output
+            return self._outputs(y, h, c)
         mask = check_mask(self.label, mask, (batch, steps))
         h0: np.ndarray | None
         c0: np.ndarray | None
@@ -323,6 +322,21 @@ class LSTM(Layer):
             self.states = [h.copy(), c.copy()]
         output = y if self.return_sequences else _zero_unless(last_shown, h)
         return [output, h, c] if self.return_state else output
+
+    def _outputs(self, y: Any, h: np.ndarray, c: np.ndarray) -> Any:
+        output = y if self.return_sequences else h
+        return [output, h, c] if self.return_state else output
+
+    def call_beside(self, other: LSTM, inputs: np.ndarray) -> tuple[Any, Any]:
+        """What both layers return for inference on `inputs` (B, T, F), T > 0.
+
+        Without masks and states; side by side where that is faster.
+        """
+        sequences = self.return_sequences or other.return_sequences
+        ours, theirs = lstm.forward_pair(
+            self._current_plan(), other._current_plan(), inputs, sequences
+        )
+        return self._outputs(*ours), other._outputs(*theirs)
 
     def _run(
         self,

@@ -13,6 +13,7 @@ from fastlstm import (
     optimizers,
     reference,
     regularizers,
+    saving,
     utils,
 )
 from fastlstm._version import __version__
@@ -20,6 +21,7 @@ from fastlstm.config import floatx, get_num_threads, set_floatx, set_num_threads
 from fastlstm.gradient_check import gradcheck
 from fastlstm.layers import Input, Layer
 from fastlstm.models import Model, Sequential
+from fastlstm.saving import load_model
 
 __all__ = [
     "Input",
@@ -36,12 +38,14 @@ __all__ = [
     "gradcheck",
     "initializers",
     "layers",
+    "load_model",
     "losses",
     "metrics",
     "models",
     "optimizers",
     "reference",
     "regularizers",
+    "saving",
     "set_floatx",
     "set_num_threads",
     "show_config",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import warnings
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from fastlstm import metrics
 from fastlstm._numbers import real_number
 from fastlstm.callbacks.base import Callback, Logs
 from fastlstm.errors import one_of
+from fastlstm.saving.model_file import require_suffix
 
 __all__ = ["EarlyStopping", "ModelCheckpoint", "MonitorCallback", "ReduceLROnPlateau"]
 
@@ -252,16 +252,14 @@ class ReduceLROnPlateau(MonitorCallback):
 
 
 class ModelCheckpoint(MonitorCallback):
-    """Keeps the model's weights as training goes on.
-
-    A file is written whole or not at all. It is NumPy's ``.npz`` with the arrays of
-    `model.get_weights()` in their order: ``w0``, ``w1``, ...
+    """Saves the model as training goes on, each time as `Model.save` does: whole or not at all.
 
     Parameters
     ----------
     filepath : str, path or None
-        May name ``{epoch}``, counted from 1, ``{batch}`` and results such as ``{val_loss:.3f}``.
-        With None nothing is written and the weights are kept as `best_weights`.
+        Must end in ``.safetensors``. May name ``{epoch}``, counted from 1, ``{batch}`` and results
+        such as ``{val_loss:.3f}``. With None nothing is written and the weights are kept as
+        `best_weights`.
     monitor, mode
         See `MonitorCallback`.
     verbose : int
@@ -269,7 +267,7 @@ class ModelCheckpoint(MonitorCallback):
     save_best_only : bool
         Save only when the result is the best so far.
     save_weights_only : bool
-        Weights are all that is saved either way.
+        Save the weights, for `Model.load_weights`, instead of the model with its optimizer.
     save_freq : "epoch" or int
         When to save: after every epoch, or after so many batches.
     initial_value_threshold : float, optional
@@ -295,6 +293,8 @@ class ModelCheckpoint(MonitorCallback):
                 f"got {save_freq!r}."
             )
         self.filepath = None if filepath is None else os.fspath(filepath)
+        if self.filepath is not None:
+            require_suffix("ModelCheckpoint", self.filepath)
         self.verbose = verbose
         self.save_best_only = save_best_only
         self.save_weights_only = save_weights_only
@@ -334,7 +334,10 @@ class ModelCheckpoint(MonitorCallback):
         path = self._path(epoch, batch, logs or {})
         if self.verbose:
             print(f"\nEpoch {epoch + 1}: saving model to {path}")
-        _write_weights(path, self.model.get_weights())
+        if self.save_weights_only:
+            self.model.save_weights(path)
+        else:
+            self.model.save(path, include_optimizer=True)
 
     def _path(self, epoch: int, batch: int | None, logs: dict[str, Any]) -> Path:
         known = {"epoch": epoch + 1, **({} if batch is None else {"batch": batch + 1}), **logs}
@@ -344,19 +347,3 @@ class ModelCheckpoint(MonitorCallback):
             raise KeyError(
                 f"ModelCheckpoint: `filepath` names {error}, but there are only {', '.join(known)}."
             ) from None
-
-
-def _write_weights(path: Path, weights: list[np.ndarray]) -> None:
-    """Write to a file beside it first, so that a file that is there is never half written."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            arrays: dict[str, Any] = {f"w{index}": array for index, array in enumerate(weights)}
-            np.savez(file, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

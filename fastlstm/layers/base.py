@@ -31,7 +31,7 @@ from fastlstm.layers.structure import (
     map_structure_of_shapes,
 )
 from fastlstm.layers.symbolic import Node, SymbolicTensor
-from fastlstm.layers.weight import Weight
+from fastlstm.layers.weight import Weight, starting_value
 
 __all__ = ["Layer", "automatic_name", "layer_classes", "reset_names"]
 
@@ -264,9 +264,8 @@ class Layer:
         `initializer` is an object, a function of (shape, dtype), or one of Keras's names.
         """
         dtype = np.dtype(dtype or self.dtype)
-        value = initializers.get(initializer)(tuple(shape), dtype=dtype)
         weight = Weight(
-            np.array(value, dtype=dtype, order="C"),
+            starting_value(initializers.get(initializer), shape, dtype),
             f"{self._name}/{name}",
             trainable,
             regularizers.get(regularizer),

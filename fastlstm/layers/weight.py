@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-from collections.abc import Iterable
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
 
 from fastlstm.errors import as_real_array
 
-__all__ = ["Weight", "all_changed", "total_size"]
+__all__ = ["Weight", "all_changed", "starting_value", "total_size", "weights_to_load"]
 
 
 _versions = itertools.count()
@@ -94,6 +97,11 @@ class Weight:
         self._array[...] = self.checked(value)
         self.changed()
 
+    def restore(self, value: np.ndarray) -> None:
+        """Copy what was saved of such a weight, were it not finite."""
+        self._array[...] = value
+        self.changed()
+
     def rebind(self, array: np.ndarray) -> None:
         """Let `array` hold the values from now on; whoever moves them has copied them there."""
         self._array = array
@@ -135,3 +143,33 @@ def all_changed(weights: Iterable[Weight]) -> None:
 def total_size(weights: Iterable[Weight]) -> int:
     """The number of elements in `weights`."""
     return sum(w.size for w in weights)
+
+
+# How many bytes the weights may still take that are made only to be loaded; None outside.
+_bytes_to_load: ContextVar[list[int] | None] = ContextVar("_bytes_to_load", default=None)
+
+
+@contextlib.contextmanager
+def weights_to_load(total_bytes: int) -> Iterator[None]:
+    """Weights made inside will be overwritten: they start as zeros, and take no more than that.
+
+    What a file says of shapes can so not make more memory be asked for than the file has.
+    """
+    token = _bytes_to_load.set([total_bytes])
+    try:
+        yield
+    finally:
+        _bytes_to_load.reset(token)
+
+
+def starting_value(
+    initializer: Callable[..., Any], shape: Sequence[int], dtype: np.dtype
+) -> np.ndarray:
+    """The first values of a weight; raises ``ValueError`` for more than there is to load."""
+    left = _bytes_to_load.get()
+    if left is None:
+        return np.array(initializer(tuple(shape), dtype=dtype), dtype=dtype, order="C")
+    left[0] -= math.prod(shape) * dtype.itemsize
+    if left[0] < 0:
+        raise ValueError("the layers have more weights than there are to load")
+    return np.zeros(shape, dtype)

@@ -2,5 +2,6 @@
 
 from fastlstm.models.model import Model
 from fastlstm.models.sequential import Sequential
+from fastlstm.saving import load_model
 
-__all__ = ["Model", "Sequential"]
+__all__ = ["Model", "Sequential", "load_model"]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from fastlstm import saving
 from fastlstm.errors import one_of
 from fastlstm.layers.base import Layer
 from fastlstm.layers.context import Context
@@ -175,6 +177,42 @@ class Model(Trainer, Layer):
                 f"{self.label} is not built yet, so `{what}` cannot work: give its first layer "
                 f"an `input_shape`, or fit the model or call it on data first."
             )
+
+    # ---- files -------------------------------------------------------------------------------
+
+    def save(self, path: str | os.PathLike[str], *, include_optimizer: bool = False) -> None:
+        """Write the model to one ``.safetensors`` file, from which `load_model` makes it again.
+
+        The weights are its tensors; the layers and what the model was compiled with are JSON
+        beside them. Whoever stops the program while it writes, there is either the file that was
+        or the new one.
+
+        Parameters
+        ----------
+        path : str or path
+            Must end in ``.safetensors``.
+        include_optimizer : bool
+            Save also what the optimizer remembers and the states of dropout's random generators:
+            training then goes on bit for bit where it stopped.
+
+        Raises
+        ------
+        ValueError, TypeError
+            Before the model is built, for another ending, and for what cannot be written down, such
+            as a lambda expression.
+        """
+        saving.save_model(self, path, include_optimizer=include_optimizer)
+
+    def save_weights(self, path: str | os.PathLike[str]) -> None:
+        """Write the weights alone to a ``.safetensors`` file, by their paths; as safe as `save`."""
+        saving.save_weights(self, path)
+
+    def load_weights(self, path: str | os.PathLike[str]) -> None:
+        """Take the weights of a file of `save_weights` or `save`: all or, on an error, none.
+
+        Raises ``ValueError`` when names or shapes differ, or the file is not of that kind.
+        """
+        saving.load_weights(self, path)
 
     def reset_states(self) -> None:
         """Set the states of every stateful layer to zero."""

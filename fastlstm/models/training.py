@@ -53,6 +53,9 @@ class Trainer:
     _objective: Objective | None = None
     _compile_arguments: Mapping[str, Any] | None = None
     _training_chain: Chain | None = None
+    # Of the running `fit`: what shuffles, and where a callback wants it to begin.
+    _shuffler: np.random.Generator | None = None
+    _resume_epoch: int | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         # The chain holds what the last batch left behind.
@@ -355,26 +358,30 @@ class Trainer:
         if isinstance(validation, IterableData) and len(due) > 1:
             validation.require_more_than_one_epoch("fit: `validation_data`", "`validation_steps`")
         objective = self._prepare("fit", training=True)
-        generator = random.generator() if shuffle else None
         steps = len(data) if steps_per_epoch is None else steps_per_epoch
         run = self._callbacks(
             callbacks, verbose, add_history=True, epochs=epochs, steps=steps or None
         )
-        self.stop_training = False
-        run.on_train_begin(NO_LOGS)
-        logs: dict[str, float] = {}
-        for epoch in range(initial_epoch, epochs):
-            run.on_epoch_begin(epoch, NO_LOGS)
-            objective.reset()
-            logs = self._run_epoch(data, objective, run, generator, steps_per_epoch)
-            if validation is not None and epoch + 1 in due:
-                found = self._run_test(validation, objective, run, validation_steps)
-                logs.update({f"val_{name}": value for name, value in found.items()})
-            run.on_epoch_end(epoch, logs)
-            data.end_epoch()
-            if self.stop_training:
-                break
-        run.on_train_end(logs)
+        # A model that was saved while it was fitted goes on in the order that it was in.
+        self._shuffler = (self._shuffler or random.generator()) if shuffle else None
+        self.stop_training, self._resume_epoch = False, None
+        try:
+            run.on_train_begin(NO_LOGS)
+            logs: dict[str, float] = {}
+            for epoch in range(self._resume_epoch or initial_epoch, epochs):
+                run.on_epoch_begin(epoch, NO_LOGS)
+                objective.reset()
+                logs = self._run_epoch(data, objective, run, steps_per_epoch)
+                if validation is not None and epoch + 1 in due:
+                    found = self._run_test(validation, objective, run, validation_steps)
+                    logs.update({f"val_{name}": value for name, value in found.items()})
+                run.on_epoch_end(epoch, logs)
+                data.end_epoch()
+                if self.stop_training:
+                    break
+            run.on_train_end(logs)
+        finally:
+            self._shuffler = None
         assert self.history is not None
         return self.history
 
@@ -383,11 +390,10 @@ class Trainer:
         data: ArrayData | IterableData,
         objective: Objective,
         run: CallbackList,
-        generator: np.random.Generator | None,
         steps: int | None,
     ) -> dict[str, float]:
         number = 0
-        for number, batch in enumerate(data.batches(generator), 1):
+        for number, batch in enumerate(data.batches(self._shuffler), 1):
             run.on_train_batch_begin(number - 1, NO_LOGS)
             self._train(batch, objective)
             if run.calls("on_train_batch_end"):

@@ -1,0 +1,422 @@
+"""A model in one file: its weights as tensors, all else as JSON in the texts beside them.
+
+The texts of format version 1, see docs/format.md:
+
+``format``            ``"fastlstm"``
+``format_version``    ``"1"``
+``fastlstm_version``  which version wrote it
+``model``             the model as `fastlstm.layers.serialize` describes it; not with weights alone
+``compile``           the optimizer, losses and metrics, if the model was compiled
+``training``          with the optimizer's state: those of the generators of random numbers
+
+``weights``           the names of the weights, in the order of `Model.weights`
+
+and the tensors: the weights by their paths, ``lstm/kernel``, and what the optimizer remembers,
+``optimizer:0``, ``optimizer:1``, ..., if asked for.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastlstm import losses, metrics, optimizers
+from fastlstm._version import __version__
+from fastlstm.layers.base import Layer
+from fastlstm.layers.serialization import deserialize, serialize
+from fastlstm.layers.weight import Weight, weights_to_load
+from fastlstm.saving.safetensors import read_tensors, write_tensors
+
+if TYPE_CHECKING:
+    from fastlstm.models.model import Model
+
+__all__ = [
+    "load_model",
+    "load_weights",
+    "restore_training",
+    "save_model",
+    "save_training",
+    "save_weights",
+]
+
+FORMAT_VERSION = 1
+SUFFIX = ".safetensors"
+_OPTIMIZER = "optimizer:"
+
+Path = str | os.PathLike[str]
+
+
+# ---- saving --------------------------------------------------------------------------------------
+
+
+def save_model(model: Model, path: Path, *, include_optimizer: bool = False) -> None:
+    """See `Model.save`."""
+    require_suffix("save", path)
+    model._require_built("save")
+    texts = {"model": _json(f"{model.label}: its configuration", serialize(model))}
+    if model.compiled:
+        texts["compile"] = _json(f"{model.label}: what it was compiled with", _compiled(model))
+    state = {}
+    if include_optimizer:
+        state = _optimizer_state(model)
+        texts["training"] = _json("training", _generator_states(model))
+    _write(path, model, state, texts)
+
+
+def save_weights(model: Model, path: Path) -> None:
+    """See `Model.save_weights`."""
+    require_suffix("save_weights", path)
+    model._require_built("save_weights")
+    _write(path, model, {}, {})
+
+
+def save_training(model: Model, path: Path, notes: Mapping[str, str]) -> None:
+    """All that training a model changes, and `notes`, for `restore_training`.
+
+    Unlike `save_model` it does not need a configuration that can be written down.
+    """
+    training = _json("training", _generator_states(model))
+    _write(path, model, _optimizer_state(model), {**notes, "training": training})
+
+
+def _optimizer_state(model: Model) -> dict[str, np.ndarray]:
+    if model.optimizer is None:
+        raise ValueError(f"{model.label} has no optimizer to save: call `compile` first.")
+    model.optimizer.build(model.trainable_weights)
+    return {f"{_OPTIMIZER}{n}": array for n, array in enumerate(model.optimizer.get_state())}
+
+
+def _write(path: Path, model: Model, state: dict[str, np.ndarray], texts: dict[str, str]) -> None:
+    weights = {name: weight.value for name, weight in _named_weights(model).items()}
+    metadata = {
+        "format": "fastlstm",
+        "format_version": str(FORMAT_VERSION),
+        "fastlstm_version": __version__,
+        "weights": _json("weights", list(weights)),
+        **texts,
+    }
+    write_tensors(path, {**weights, **state}, metadata)
+
+
+def require_suffix(who: str, path: Path) -> None:
+    if not os.fspath(path).endswith(SUFFIX):
+        hint = ""
+        if os.fspath(path).endswith((".keras", ".h5", ".hdf5")):
+            hint = " For a file of Keras use `fastlstm.convert.to_keras`."
+        raise ValueError(f"{who}: `path` must end in {SUFFIX!r}, got {os.fspath(path)!r}.{hint}")
+
+
+def _named_weights(model: Layer) -> dict[str, Weight]:
+    """The weights by path; a number follows where several have one."""
+    found: dict[str, Weight] = {}
+    for weight in model.weights:
+        name, number = weight.path, 1
+        while name in found:
+            name, number = f"{weight.path}:{number}", number + 1
+        found[name] = weight
+    return found
+
+
+def _json(what: str, value: Any) -> str:
+    try:
+        return json.dumps(value, default=_plain_number, separators=(",", ":"))
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{what} cannot be saved: {error}.") from None
+
+
+def _plain_number(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"{value!r} is no text, number, list or dict")
+
+
+def _compiled(model: Model) -> dict[str, Any]:
+    assert model.optimizer is not None
+    assert model._compile_arguments is not None
+    return {
+        "optimizer": _described(model.optimizer),
+        **{name: _described(value) for name, value in model._compile_arguments.items()},
+    }
+
+
+def _described(value: Any) -> Any:
+    """What `compile` was given, as JSON can hold it. `_understood` reads it."""
+    if value is None or isinstance(value, str | int | float):
+        return value
+    if isinstance(value, Mapping):
+        return {"dict": {name: _described(entry) for name, entry in value.items()}}
+    if isinstance(value, list | tuple):
+        return [_described(entry) for entry in value]
+    if isinstance(value, type):
+        return {"class_name": value.__name__}
+    if isinstance(value, optimizers.Optimizer) and callable(value._learning_rate):
+        _require_schedule(value)
+    if hasattr(value, "get_config"):
+        return {"class_name": type(value).__name__, "config": value.get_config()}
+    if isinstance(value, losses.LossFunction):
+        return value.__name__
+    name = getattr(value, "__name__", "<")
+    if callable(value) and "<" not in name:
+        return {"function": name}
+    raise TypeError(f"{value!r} has no name and no `get_config`")
+
+
+def _require_schedule(optimizer: optimizers.Optimizer) -> None:
+    if not hasattr(optimizer._learning_rate, "get_config"):
+        raise TypeError("the learning rate is a function; use a schedule or a number")
+
+
+# ---- loading -------------------------------------------------------------------------------------
+
+
+def load_model(
+    path: Path, custom_objects: Mapping[str, Any] | None = None, compile: bool = True
+) -> Model:
+    """The model that `Model.save` wrote.
+
+    Nothing in the file is executed: layers, losses, metrics and optimizers are those of this
+    package, subclasses that the program has defined, and what `custom_objects` gives.
+
+    Parameters
+    ----------
+    path : str or path
+    custom_objects : dict, optional
+        Classes and functions of your own, by name.
+    compile : bool
+        Whether the model comes compiled, if it was, and its optimizer as it was saved.
+
+    Raises
+    ------
+    ValueError
+        For what is no such file, one of a later format, or names that nobody knows.
+    OSError
+        For a file that cannot be read.
+
+    Examples
+    --------
+    >>> import tempfile, fastlstm
+    >>> model = fastlstm.Sequential([fastlstm.layers.LSTM(2, input_shape=(None, 1))])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     model.save(f"{folder}/model.safetensors")
+    ...     again = fastlstm.load_model(f"{folder}/model.safetensors")
+    >>> again.count_params() == model.count_params()
+    True
+    """
+    tensors, texts = _read(path)
+    if "model" not in texts:
+        raise ValueError(
+            f"{os.fspath(path)!r} holds weights alone: make the model and call `load_weights`."
+        )
+    return _checked(path, lambda: _load_model(tensors, texts, custom_objects, compile))
+
+
+def _load_model(
+    tensors: dict[str, np.ndarray],
+    texts: dict[str, str],
+    custom_objects: Mapping[str, Any] | None,
+    compile: bool,
+) -> Model:
+    from fastlstm.models.model import Model
+
+    weights, state = _split(tensors, texts)
+    with weights_to_load(sum(array.nbytes for array in weights.values())):
+        model = deserialize(json.loads(texts["model"]), custom_objects)
+    if not isinstance(model, Model):
+        raise ValueError(f"it describes {model.label}, which is no model")
+    _load_into(model, weights)
+    if compile and "compile" in texts:
+        _compile(model, json.loads(texts["compile"]), custom_objects or {})
+        if state:
+            _restore_training(model, state, texts)
+    return model
+
+
+def load_weights(model: Model, path: Path) -> None:
+    """See `Model.load_weights`."""
+    model._require_built("load_weights")
+    tensors, texts = _read(path)
+    _checked(path, lambda: _load_into(model, _split(tensors, texts)[0]))
+
+
+def restore_training(model: Model, path: Path) -> dict[str, str]:
+    """Give a compiled model what `save_training` saved; returns the notes.
+
+    Raises ``ValueError`` for a file of another model.
+    """
+    tensors, texts = _read(path)
+
+    def restore() -> None:
+        weights, state = _split(tensors, texts)
+        if not state:
+            raise ValueError("it was saved without the optimizer")
+        _load_into(model, weights)
+        _restore_training(model, state, texts)
+
+    _checked(path, restore)
+    return texts
+
+
+def _restore_training(model: Model, state: list[np.ndarray], texts: Mapping[str, str]) -> None:
+    assert model.optimizer is not None
+    model.optimizer.build(model.trainable_weights)
+    model.optimizer.set_state(state)
+    _set_generator_states(model, json.loads(texts.get("training", "{}")))
+
+
+def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    tensors, texts = read_tensors(path)
+    if texts.get("format") != "fastlstm":
+        raise ValueError(
+            f"{os.fspath(path)!r} was not written by fastlstm; for files of other libraries see "
+            f"`fastlstm.convert`."
+        )
+    version = texts.get("format_version", "")
+    if not (version.isascii() and version.isdigit() and len(version) < 9):
+        raise ValueError(f"{os.fspath(path)!r} has no valid format version, but {version!r}.")
+    if int(version) > FORMAT_VERSION:
+        raise ValueError(
+            f"{os.fspath(path)!r} has format {version}, written by fastlstm "
+            f"{texts.get('fastlstm_version')}; this is fastlstm {__version__}, which knows formats "
+            f"up to {FORMAT_VERSION}. Install a later one."
+        )
+    return tensors, texts
+
+
+def _checked(path: Path, load: Callable[[], Any]) -> Any:
+    """`load()`, whose errors say that the file is to blame."""
+    try:
+        return load()
+    except (
+        ArithmeticError,
+        AssertionError,
+        AttributeError,
+        LookupError,
+        MemoryError,
+        RecursionError,
+        TypeError,
+        ValueError,
+    ) as error:
+        reason = str(error).rstrip(".") or type(error).__name__
+        raise ValueError(f"{os.fspath(path)!r} cannot be loaded: {reason}.") from error
+
+
+def _split(
+    tensors: Mapping[str, np.ndarray], texts: Mapping[str, str]
+) -> tuple[dict[str, np.ndarray], list[np.ndarray]]:
+    """The weights by name, and what the optimizer remembers, both in order."""
+    names = json.loads(texts["weights"])
+    weights = {name: tensors[name] for name in names}
+    count = len(tensors) - len(weights)
+    return weights, [tensors[f"{_OPTIMIZER}{number}"] for number in range(count)]
+
+
+def _load_into(model: Layer, arrays: Mapping[str, np.ndarray]) -> None:
+    """Copy arrays into the weights: all of them or, on an error, none.
+
+    They belong to the weights of the same names. Where the names are others, as those of layers
+    that were numbered on, they belong to the weights of the same shapes in the same order.
+    """
+    own = _named_weights(model)
+    if own.keys() != arrays.keys():
+        if [w.shape for w in own.values()] != [a.shape for a in arrays.values()]:
+            raise ValueError(_difference(model, own, arrays))
+        arrays = dict(zip(own, arrays.values(), strict=True))
+    for name, weight in own.items():
+        if arrays[name].shape != weight.shape:
+            raise ValueError(
+                f"{name!r} must have shape {weight.shape}, but has {arrays[name].shape}"
+            )
+        if arrays[name].dtype.kind != "f":
+            raise ValueError(f"{name!r} must hold real numbers, but has {arrays[name].dtype}")
+    for name, weight in own.items():
+        weight.restore(arrays[name])
+
+
+def _difference(model: Layer, own: Mapping[str, Weight], arrays: Mapping[str, np.ndarray]) -> str:
+    parts = [
+        f"{what} {_few(names)}"
+        for what, names in (
+            ("the file lacks", own.keys() - arrays.keys()),
+            ("the model lacks", arrays.keys() - own.keys()),
+        )
+        if names
+    ]
+    return f"the weights of {model.label} have other names and shapes: {'; '.join(parts)}"
+
+
+def _few(names: Iterable[str]) -> str:
+    shown = [repr(name) for name in sorted(names)]
+    return ", ".join(shown[:3]) + (f" and {len(shown) - 3} more" if len(shown) > 3 else "")
+
+
+def _compile(model: Model, saved: dict[str, Any], custom_objects: Mapping[str, Any]) -> None:
+    def understood(value: Any, find: Callable[[Any], Any]) -> Any:
+        if isinstance(value, list):
+            return [understood(entry, find) for entry in value]
+        if not isinstance(value, Mapping):
+            return custom_objects.get(value, value) if isinstance(value, str) else value
+        if "dict" in value:
+            return {name: understood(entry, find) for name, entry in value["dict"].items()}
+        if "function" in value:
+            return _custom(value["function"], custom_objects)
+        if value.get("class_name") in custom_objects:
+            cls = custom_objects[value["class_name"]]
+            return cls.from_config(value["config"]) if "config" in value else cls
+        return find(value)
+
+    model.compile(
+        optimizer=understood(saved["optimizer"], optimizers.get),
+        loss=understood(saved["loss"], losses.get),
+        loss_weights=understood(saved["loss_weights"], _itself),
+        metrics=understood(saved["plain_metrics"], metrics.get),
+        weighted_metrics=understood(saved["weighted_metrics"], metrics.get),
+    )
+
+
+def _itself(value: Any) -> Any:
+    return value
+
+
+def _custom(name: str, custom_objects: Mapping[str, Any]) -> Any:
+    if name not in custom_objects:
+        raise ValueError(
+            f"the function {name!r} is not known here; give it as custom_objects={{{name!r}: ...}}"
+        )
+    return custom_objects[name]
+
+
+# ---- random numbers ------------------------------------------------------------------------------
+
+
+def _all_layers(layer: Layer) -> list[Layer]:
+    """The layer and everything in it, in a fixed order, each once."""
+    found: dict[Layer, None] = {layer: None}
+    for inner in layer._layers:
+        found.update(dict.fromkeys(_all_layers(inner)))
+    return list(found)
+
+
+def _generators(model: Model) -> Sequence[np.random.Generator]:
+    own = [getattr(layer, "_generator", None) for layer in _all_layers(model)]
+    return [generator for generator in [*own, model._shuffler] if generator is not None]
+
+
+def _generator_states(model: Model) -> list[Any]:
+    return [generator.bit_generator.state for generator in _generators(model)]
+
+
+def _set_generator_states(model: Model, states: list[Any]) -> None:
+    model._shuffler = np.random.default_rng(0)
+    generators = _generators(model)
+    if len(states) == len(generators) - 1:
+        # It was not shuffling.
+        model._shuffler = None
+        generators = generators[:-1]
+    if len(states) != len(generators):
+        raise ValueError(f"it has {len(states)} states of random generators, not {len(generators)}")
+    for generator, state in zip(generators, states, strict=True):
+        generator.bit_generator.state = state

@@ -1,0 +1,454 @@
+"""Models in files: what comes back, what is refused, and what an interruption leaves."""
+
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from copy import deepcopy
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fastlstm
+from fastlstm import Input, Model, Sequential, load_model, losses, metrics, optimizers
+from fastlstm.callbacks import BackupAndRestore, Callback
+from fastlstm.layers import (
+    LSTM,
+    Bidirectional,
+    Concatenate,
+    Dense,
+    Dropout,
+    Embedding,
+    Lambda,
+    LayerNormalization,
+    Masking,
+    RepeatVector,
+    TimeDistributed,
+)
+from fastlstm.saving.safetensors import read_tensors, write_tensors
+
+RNG = np.random.default_rng(0)
+X, Y = RNG.normal(size=(20, 6, 3)), RNG.normal(size=(20, 2))
+FILES = Path(__file__).parent / "files"
+
+
+def stacked():
+    model = Sequential(
+        [
+            Input(shape=(None, 3)),
+            Masking(),
+            Bidirectional(LSTM(4, return_sequences=True, recurrent_dropout=0.2)),
+            Dropout(0.3),
+            LSTM(5, dropout=0.1),
+            Dense(2, kernel_regularizer="l2"),
+        ]
+    )
+    model.compile(optimizers.Adam(0.01, clipnorm=1.0), loss="mse", metrics=["mae"])
+    return model
+
+
+def branched():
+    words, series = Input(shape=(4,), dtype="int32", name="words"), Input((6, 3), name="series")
+    inner = Sequential([LSTM(3, input_shape=(6, 3)), RepeatVector(4)], name="inner")
+    joined = Concatenate()([Embedding(7, 2)(words), inner(series)])
+    shared = TimeDistributed(Dense(2, activation="relu"))
+    label = Dense(3, activation="softmax", name="label")(LSTM(4)(shared(joined)))
+    level = LayerNormalization(name="level")(LSTM(2, dtype="float64")(joined))
+    model = Model({"words": words, "series": series}, {"label": label, "level": level})
+    model.compile(
+        optimizers.SGD(optimizers.schedules.ExponentialDecay(0.1, 5, 0.9), momentum=0.9),
+        loss={"label": "sparse_categorical_crossentropy", "level": losses.Huber(0.5)},
+        loss_weights={"label": 2.0, "level": 0.5},
+        metrics={"label": ["accuracy", metrics.SparseCategoricalCrossentropy()]},
+    )
+    return model
+
+
+BRANCHED_X = {"words": RNG.integers(0, 7, (20, 4)), "series": X}
+BRANCHED_Y = {"label": RNG.integers(0, 3, (20, 1)), "level": Y}
+MODELS = [(stacked, X, Y), (branched, BRANCHED_X, BRANCHED_Y)]
+
+
+def assert_same_weights(model, other):
+    for found, want in zip(model.weights, other.weights, strict=True):
+        np.testing.assert_array_equal(found.value, want.value, err_msg=want.path)
+
+
+@pytest.mark.parametrize(("make", "x", "y"), MODELS)
+def test_training_goes_on_bit_for_bit(tmp_path, make, x, y):
+    model = make()
+    model.fit(x, y, epochs=2, batch_size=7, verbose=0)
+    model.save(tmp_path / "model.safetensors", include_optimizer=True)
+    again = load_model(tmp_path / "model.safetensors")
+    assert_same_weights(again, model)
+    for each in (model, again):
+        fastlstm.utils.set_random_seed(3)
+        each.fit(x, y, epochs=2, batch_size=7, verbose=0)
+    assert_same_weights(again, model)
+    found, want = (each.evaluate(x, y, verbose=0, return_dict=True) for each in (again, model))
+    assert found == want
+
+
+@pytest.mark.parametrize(("make", "x", "y"), MODELS)
+def test_without_the_optimizer_and_weights_alone(tmp_path, make, x, y):
+    model = make()
+    model.fit(x, y, verbose=0)
+    model.save(tmp_path / "model.safetensors")
+    again = load_model(tmp_path / "model.safetensors")
+    assert again.optimizer.iterations == 0
+    assert again.optimizer.get_config() == model.optimizer.get_config()
+    assert load_model(tmp_path / "model.safetensors", compile=False).compiled is False
+    model.save_weights(tmp_path / "weights.safetensors")
+    # The layers of a model made anew are numbered on.
+    other = make()
+    other.load_weights(tmp_path / "weights.safetensors")
+    assert_same_weights(other, model)
+    again.set_weights([np.zeros(w.shape) for w in again.weights])
+    again.load_weights(tmp_path / "weights.safetensors")
+    assert_same_weights(again, model)
+    with pytest.raises(ValueError, match="weights alone"):
+        load_model(tmp_path / "weights.safetensors")
+
+
+def test_weights_of_another_model_change_nothing(tmp_path):
+    model = Sequential([LSTM(3, input_shape=(None, 2), name="a"), Dense(1, name="b")])
+    model.save(tmp_path / "model.safetensors")
+    for other in (
+        Sequential([LSTM(3, input_shape=(None, 2), name="a"), Dense(2, name="c")]),
+        Sequential([LSTM(4, input_shape=(None, 2), name="a"), Dense(1, name="b")]),
+        Sequential([LSTM(3, input_shape=(None, 2), name="a")]),
+    ):
+        before = other.get_weights()
+        with pytest.raises(ValueError, match=r"model\.safetensors"):
+            other.load_weights(tmp_path / "model.safetensors")
+        for found, want in zip(other.get_weights(), before, strict=True):
+            np.testing.assert_array_equal(found, want)
+
+
+def test_weights_that_training_ruined_are_not_lost(tmp_path):
+    model = Sequential([Dense(2, input_shape=(3,))])
+    model.weights[0].restore(np.full((3, 2), np.nan))
+    model.save(tmp_path / "model.safetensors")
+    assert np.isnan(load_model(tmp_path / "model.safetensors").get_weights()[0]).all()
+
+
+def test_layers_of_one_name_in_two_models(tmp_path):
+    inner = Sequential([Dense(2, input_shape=(2,), name="same")], name="inner")
+    model = Sequential([Dense(2, input_shape=(2,), name="same"), inner])
+    model.save(tmp_path / "model.safetensors")
+    assert_same_weights(load_model(tmp_path / "model.safetensors"), model)
+
+
+def twice(x):
+    return 2 * x
+
+
+def off(y_true, y_pred):
+    return np.abs(y_true - y_pred).mean(axis=-1)
+
+
+def test_functions_of_the_program(tmp_path):
+    model = Sequential([Dense(2, input_shape=(3,)), Lambda(twice)])
+    model.compile(loss="mse", metrics=[off])
+    path = tmp_path / "model.safetensors"
+    model.save(path)
+    with pytest.raises(ValueError, match="custom_objects"):
+        load_model(path)
+    again = load_model(path, custom_objects={"off": off, "twice": twice})
+    assert again.evaluate(X[:, 0], Y, verbose=0) == model.evaluate(X[:, 0], Y, verbose=0)
+    nameless = Sequential([Dense(2, input_shape=(3,)), Lambda(lambda x: x)])
+    with pytest.raises(ValueError, match="function"):
+        nameless.save(tmp_path / "nameless.safetensors")
+    assert [p.name for p in tmp_path.iterdir()] == ["model.safetensors"]
+
+
+@pytest.mark.parametrize("path", ["model", "model.keras", "model.h5"])
+def test_other_endings(tmp_path, path):
+    with pytest.raises(ValueError, match="safetensors"):
+        stacked().save(tmp_path / path)
+
+
+def test_unbuilt_models_and_missing_files(tmp_path):
+    with pytest.raises(ValueError, match="not built"):
+        Sequential([LSTM(2)]).save(tmp_path / "model.safetensors")
+    with pytest.raises(FileNotFoundError):
+        load_model(tmp_path / "none.safetensors")
+
+
+@pytest.mark.parametrize(("make", "x", "y"), MODELS)
+@pytest.mark.parametrize("copy", [deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
+def test_copies_train_on_bit_for_bit(make, x, y, copy):
+    model = make()
+    model.fit(x, y, batch_size=7, verbose=0)
+    twin = copy(model)
+    for each in (model, twin):
+        fastlstm.utils.set_random_seed(3)
+        each.fit(x, y, batch_size=7, verbose=0)
+    assert_same_weights(twin, model)
+
+
+# ---- the file format ---------------------------------------------------------------------------
+
+
+def test_the_library_reads_what_we_write_and_we_what_it_writes(tmp_path):
+    library = pytest.importorskip("safetensors.numpy")
+    from safetensors import safe_open
+
+    arrays = {
+        "matrix": RNG.normal(size=(3, 5)).astype(np.float32),
+        "scalar": np.array(7),
+        "empty": np.zeros((0, 4)),
+        "bytes": np.arange(5, dtype=np.uint8),
+        "turned": np.asfortranarray(RNG.normal(size=(4, 3))),
+        "big": np.arange(4, dtype=">f4"),
+        "flags": np.array([True, False, True]),
+    }
+    write_tensors(tmp_path / "ours.safetensors", arrays, {"text": "with \u00fc"})
+    found = library.load_file(tmp_path / "ours.safetensors")
+    with safe_open(tmp_path / "ours.safetensors", "np") as file:
+        assert file.metadata() == {"text": "with \u00fc"}
+    own = {name: np.ascontiguousarray(a, a.dtype.newbyteorder("=")) for name, a in arrays.items()}
+    own["scalar"] = arrays["scalar"]
+    library.save_file(own, tmp_path / "theirs.safetensors")
+    again, _ = read_tensors(tmp_path / "theirs.safetensors")
+    for name, want in arrays.items():
+        np.testing.assert_array_equal(found[name], want)
+        np.testing.assert_array_equal(again[name], want)
+        assert again[name].shape == want.shape
+
+
+def test_a_file_of_every_format_version():
+    """Written by the version that introduced the format; never to be written again."""
+    model = load_model(FILES / "format_1.safetensors")
+    with np.load(FILES / "format_1.npz") as case:
+        np.testing.assert_allclose(model.predict(case["x"]), case["y"], rtol=1e-5, atol=1e-6)
+        assert model.optimizer.iterations == 3
+        np.testing.assert_allclose(
+            model.evaluate(case["x"], case["y"] + 1, verbose=0), [1.0, 1.0], rtol=1e-5
+        )
+
+
+def file_of(header, data=b"", length=None):
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return (len(text) if length is None else length).to_bytes(8, "little") + text + data
+
+
+def tensor(dtype="F32", shape=(1,), begin=0, end=4):
+    return {"dtype": dtype, "shape": list(shape), "data_offsets": [begin, end]}
+
+
+HOSTILE = {
+    "nothing": b"",
+    "no header": b"\x01\x02",
+    "a header longer than the file": file_of({}, length=10**6),
+    "a header longer than memory": file_of({}, length=2**64 - 1),
+    "no JSON": file_of(b"\x80\x04pickle"),
+    "nested without end": file_of(b"[" * 100_000),
+    "a list": file_of([1]),
+    "texts that are none": file_of({"__metadata__": {"a": 1}}),
+    "a name twice": file_of(
+        b'{"a":{"dtype":"F32","shape":[0],"data_offsets":[0,0]},'
+        b'"a":{"dtype":"F32","shape":[0],"data_offsets":[0,0]}}'
+    ),
+    "an unknown type": file_of({"a": tensor("OBJECT")}, bytes(4)),
+    "a huge shape": file_of({"a": tensor(shape=(2**40, 2**40))}, bytes(4)),
+    "a shape that wraps around": file_of({"a": tensor(shape=(2**62, 4), end=0)}),
+    "an empty huge shape": file_of({"a": tensor(shape=(2**62, 2**62, 0), end=0)}),
+    "a negative size": file_of({"a": tensor(shape=(-1, -1))}, bytes(4)),
+    "a size that is none": file_of({"a": tensor(shape=(1.0,))}, bytes(4)),
+    "a size that is true": file_of({"a": tensor(shape=(True,))}, bytes(4)),
+    "offsets that overlap": file_of({"a": tensor(), "b": tensor()}, bytes(8)),
+    "offsets beyond the file": file_of({"a": tensor(begin=0, end=4)}, bytes(3)),
+    "a hole": file_of({"a": tensor(begin=4, end=8)}, bytes(8)),
+    "more data": file_of({"a": tensor()}, bytes(8)),
+    "not ours": file_of({"a": tensor()}, bytes(4)),
+}
+
+
+@pytest.mark.parametrize("content", HOSTILE.values(), ids=HOSTILE)
+def test_hostile_files(tmp_path, content):
+    path = tmp_path / "hostile.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="hostile"):
+        load_model(path)
+
+
+def spec(class_name, **config):
+    return {"class_name": class_name, "config": config}
+
+
+DEEP: dict = {"class_name": "Dense", "config": {"units": 1}}
+for _ in range(400):
+    DEEP = spec("TimeDistributed", layer=DEEP)
+
+HOSTILE_MODELS = {
+    "no JSON": "{",
+    "no description": 5,
+    "no class": spec("os.system"),
+    "a layer": spec("Dense", units=2),
+    "no config": {"class_name": "Sequential"},
+    "a config that is none": {"class_name": "Sequential", "config": 3},
+    "too many units": spec(
+        "Sequential",
+        name="s",
+        layers=[spec("Dense", units=10**9, input_shape=[10**9])],
+    ),
+    "too many states": spec(
+        "Sequential",
+        name="s",
+        layers=[spec("LSTM", units=2, stateful=True, batch_input_shape=[2**50, 1, 1])],
+    ),
+    "units that are none": spec(
+        "Sequential", name="s", layers=[spec("LSTM", units="3", input_shape=[1, 1])]
+    ),
+    "a function": spec(
+        "Sequential",
+        name="s",
+        layers=[spec("Lambda", function={"function": "os.system"}, input_shape=[1])],
+    ),
+    "too deep": spec("Sequential", name="s", layers=[DEEP]),
+    "places that are none": spec(
+        "Model", name="m", trainable=True, layers=[], calls=[], inputs=[[9, 9]], outputs=[[0, 0]]
+    ),
+}
+
+
+@pytest.mark.parametrize("description", HOSTILE_MODELS.values(), ids=HOSTILE_MODELS)
+def test_hostile_descriptions(tmp_path, description):
+    path = tmp_path / "hostile.safetensors"
+    text = description if isinstance(description, str) else json.dumps(description)
+    texts = {"format": "fastlstm", "format_version": "1", "model": text}
+    write_tensors(path, {"a": np.zeros(3)}, texts)
+    with pytest.raises(ValueError, match="hostile"):
+        load_model(path)
+
+
+@pytest.mark.parametrize(
+    ("version", "message"), [("2", "later"), ("", "version"), ("\u0663", "ver")]
+)
+def test_other_versions(tmp_path, version, message):
+    path = tmp_path / "model.safetensors"
+    write_tensors(path, {}, {"format": "fastlstm", "format_version": version, "model": "{}"})
+    with pytest.raises(ValueError, match=message):
+        load_model(path)
+
+
+# ---- interruptions -----------------------------------------------------------------------------
+
+SAVE_FOR_EVER = """
+import sys
+import numpy as np
+import fastlstm
+
+model = fastlstm.Sequential([fastlstm.layers.Dense(300, input_shape=(300,), name="a")])
+number = 0
+while True:
+    number += 1
+    model.set_weights([np.full((300, 300), number), np.full(300, number)])
+    model.save(sys.argv[1])
+    print(number, flush=True)
+"""
+
+
+def test_a_process_killed_while_it_saves(tmp_path):
+    path = tmp_path / "model.safetensors"
+    rng = np.random.default_rng(0)
+    for _ in range(8):
+        child = subprocess.Popen(
+            [sys.executable, "-c", SAVE_FOR_EVER, str(path)], stdout=subprocess.PIPE
+        )
+        child.stdout.readline()
+        time.sleep(rng.uniform(0, 0.03))
+        child.send_signal(signal.SIGKILL)
+        last = child.stdout.read().split()
+        child.wait()
+        child.stdout.close()
+        kernel, bias = load_model(path).get_weights()
+        number = kernel[0, 0]
+        assert (kernel == number).all()
+        assert (bias == number).all()
+        assert number >= int(last[-1] if last else 1)
+
+
+def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "model.safetensors"
+    model = stacked()
+    model.save(path)
+    before = path.read_bytes()
+
+    def fail(handle):
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="disk is full"):
+        model.save(path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_links_and_permissions_stay(tmp_path):
+    model, real, link = stacked(), tmp_path / "real.safetensors", tmp_path / "link.safetensors"
+    model.save(real)
+    assert real.stat().st_mode & 0o777 == 0o666 & ~_umask()
+    real.chmod(0o640)
+    link.symlink_to(real)
+    model.save(link)
+    assert link.is_symlink()
+    assert real.stat().st_mode & 0o777 == 0o640
+
+
+def _umask():
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+class Interrupt(Callback):
+    def __init__(self, epoch, batch):
+        super().__init__()
+        self.when = (epoch, batch)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        if (self.epoch, batch) == self.when:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("epoch", [0, 1, 3])
+def test_an_interrupted_fit_goes_on(tmp_path, epoch):
+    def fit(model, *callbacks):
+        fastlstm.utils.set_random_seed(1)
+        return model.fit(X, Y, epochs=5, batch_size=6, verbose=0, callbacks=list(callbacks))
+
+    fastlstm.utils.set_random_seed(0)
+    model = stacked()
+    twin, resumed = deepcopy(model), deepcopy(model)
+    fit(twin)
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, BackupAndRestore(tmp_path), Interrupt(epoch, 2))
+    assert bool(list(tmp_path.iterdir())) == (epoch > 0)
+    history = fit(resumed, BackupAndRestore(tmp_path))
+    assert history.epoch == list(range(epoch, 5))
+    assert_same_weights(resumed, twin)
+    assert not list(tmp_path.iterdir())
+
+
+def test_backups_of_another_model_and_bad_arguments(tmp_path):
+    with pytest.raises(ValueError, match="save_freq"):
+        BackupAndRestore(tmp_path, save_freq=0)
+    keep = BackupAndRestore(tmp_path, save_freq=2, delete_checkpoint=False)
+    stacked().fit(X, Y, batch_size=6, verbose=0, callbacks=[keep])
+    other = Sequential([LSTM(2, input_shape=(None, 3)), Dense(2)])
+    other.compile(loss="mse")
+    with pytest.raises(ValueError, match="cannot be loaded"):
+        other.fit(X, Y, verbose=0, callbacks=[BackupAndRestore(tmp_path)])
+    full = stacked()
+    full.save(tmp_path / "training.safetensors", include_optimizer=True)
+    with pytest.raises(ValueError, match="no backup"):
+        full.fit(X, Y, verbose=0, callbacks=[BackupAndRestore(tmp_path)])

@@ -640,3 +640,10 @@ def test_every_public_layer_is_listed():
     }
     assert defined <= set(layers.__all__)
     assert len(as_list(layers.__all__)) == len(set(layers.__all__))
+
+
+def test_lambda_of_a_function_of_numpy():
+    layer = Lambda(np.tanh)
+    np.testing.assert_array_equal(layer(np.ones((2, 3))), np.tanh(np.ones((2, 3), np.float32)))
+    again = layers.deserialize(layers.serialize(layer), {"tanh": np.tanh})
+    np.testing.assert_array_equal(again(np.ones((2, 3))), layer(np.ones((2, 3))))

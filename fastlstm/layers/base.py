@@ -135,7 +135,8 @@ class Layer:
         super().__init_subclass__(**keywords)
         cls._call_signature = _signature(cls.call)
         own = cls.__module__.startswith("fastlstm.")
-        (_own_classes if own else _user_classes)[cls.__name__] = cls
+        if not (own and cls.__name__.startswith("_")):
+            (_own_classes if own else _user_classes)[cls.__name__] = cls
         if "build" in cls.__dict__:
             cls.build = _once(cls.__dict__["build"])  # type: ignore[method-assign]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from types import FunctionType
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -66,8 +67,9 @@ class Lambda(Layer):
         self.supports_masking = mask is not None
         names = inspect.signature(function).parameters
         self._takes = [name for name in ("mask", "training") if name in names]
-        named: tuple[Any, ...] = (function, output_shape, mask, backward)
-        _functions.update({_full_name(f): f for f in named if _full_name(f)})
+        for named in (function, output_shape, mask, backward):
+            if isinstance(named, FunctionType) and _full_name(named):
+                _functions[_full_name(named)] = named
 
     def call(self, inputs: Any, mask: Any = None, training: bool = False) -> Any:
         """What the function returns."""
@@ -152,4 +154,4 @@ class Lambda(Layer):
 def _full_name(function: Any) -> str:
     """``module.name`` of a function defined at the top of a module, else an empty string."""
     name = getattr(function, "__qualname__", "<")
-    return "" if "<" in name else f"{function.__module__}.{name}"
+    return "" if "<" in name else f"{getattr(function, '__module__', 'builtins')}.{name}"

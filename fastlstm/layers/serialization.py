@@ -17,6 +17,7 @@ _KERAS_ONLY = (
     "lora_rank",
     "quantization_config",
     "rms_scaling",
+    "time_major",
 )
 
 

@@ -1,0 +1,320 @@
+"""Models of Keras: files that it wrote, models that it builds, and files that it reads."""
+
+import io
+import json
+import os
+import re
+import zipfile
+
+import numpy as np
+import pytest
+from golden_files import GOLDEN, load_golden
+
+import fastlstm
+from fastlstm import convert, layers
+
+pytest.importorskip("h5py")
+os.environ.setdefault("KERAS_BACKEND", "numpy")
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+CLOSE = {"rtol": 2e-5, "atol": 2e-6}
+RNG = np.random.default_rng(0)
+
+
+def inputs_of(arrays):
+    found = [arrays[name] for name in sorted(arrays) if name.startswith("x")]
+    return found if len(found) > 1 else found[0]
+
+
+@pytest.mark.parametrize("name", ["keras_sequential", "keras_seq2seq"])
+def test_golden_files(name):
+    _, arrays = load_golden(GOLDEN / f"{name}.npz")
+    model = convert.from_keras(GOLDEN / f"{name}.keras")
+    np.testing.assert_allclose(model.predict(inputs_of(arrays)), arrays["prediction"], **CLOSE)
+
+
+def test_golden_weights():
+    _, arrays = load_golden(GOLDEN / "keras_sequential.npz")
+    model = convert.from_keras(GOLDEN / "keras_sequential.keras")
+    model.set_weights([np.zeros(w.shape) for w in model.weights])
+    convert.load_keras_weights(model, GOLDEN / "keras_sequential.weights.h5")
+    np.testing.assert_allclose(model.predict(arrays["x"]), arrays["prediction"], **CLOSE)
+    other = fastlstm.Sequential([layers.LSTM(3, input_shape=(6, 4)), layers.Dense(3)])
+    before = other.get_weights()
+    with pytest.raises(ValueError, match="lstm"):
+        convert.load_keras_weights(other, GOLDEN / "keras_sequential.weights.h5")
+    for found, want in zip(other.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(found, want)
+    with pytest.raises(ValueError, match="load_keras_weights"):
+        convert.from_keras(GOLDEN / "keras_sequential.weights.h5")
+
+
+# ---- models that Keras builds ------------------------------------------------------------------
+
+
+def stacked(words, make_input, _, sequential):
+    return sequential(
+        [
+            make_input((None, 3)),
+            words.Masking(),
+            words.Bidirectional(words.LSTM(4, return_sequences=True, dropout=0.2), "ave"),
+            words.Dropout(0.2),
+            words.LayerNormalization(),
+            words.TimeDistributed(
+                words.Dense(
+                    5, activation="relu", kernel_regularizer="l2", bias_constraint="non_neg"
+                )
+            ),
+            words.LSTM(3, go_backwards=True, kernel_initializer="he_normal", use_bias=False),
+            words.Dense(2, activation="softmax"),
+        ]
+    )
+
+
+def branched(words, make_input, functional, sequential):
+    text = make_input((4,), dtype="int32", name="text")
+    series = make_input((4, 3), name="series")
+    shared = words.LSTM(3, return_sequences=True)
+    inner = sequential(
+        [make_input((4, 3)), words.Flatten(), words.RepeatVector(4), words.LSTM(3)], name="inner"
+    )
+    first, second = shared(series), shared(words.Activation("tanh")(series))
+    joined = words.Concatenate()(
+        [
+            words.Embedding(9, 2, mask_zero=True)(text),
+            words.Add()([first, second]),
+            words.RepeatVector(4)(inner(words.Multiply()([first, second]))),
+        ]
+    )
+    y, h, c = words.LSTM(6, return_state=True, recurrent_dropout=0.1)(joined)
+    other = words.Permute((2, 1))(words.Reshape((3, 4))(words.Average()([first, second])))
+    z = words.LSTM(6)(other, initial_state=[h, c])
+    return functional([text, series], [words.Dense(1)(y), words.Dense(2)(z)])
+
+
+INPUTS = {
+    stacked: RNG.normal(size=(3, 5, 3)).astype(np.float32) * (RNG.random((3, 5, 1)) < 0.7),
+    branched: [RNG.integers(0, 9, (3, 4)), RNG.normal(size=(3, 4, 3)).astype(np.float32)],
+}
+OUR_WORDS = (layers, layers.Input, fastlstm.Model, fastlstm.Sequential)
+
+
+def assert_close(found, want):
+    assert type(found) is type(want)
+    pairs = zip(found, want, strict=True) if isinstance(found, list) else [(found, want)]
+    for ours, theirs in pairs:
+        np.testing.assert_allclose(ours, theirs, **CLOSE)
+
+
+def keras_model(make):
+    keras = pytest.importorskip("keras")
+    model = make(keras.layers, keras.Input, keras.Model, keras.Sequential)
+    model.set_weights([RNG.normal(0, 0.5, w.shape) for w in model.get_weights()])
+    return model
+
+
+@pytest.mark.parametrize("make", INPUTS)
+def test_models_of_keras(make, tmp_path):
+    model = keras_model(make)
+    want = model.predict(INPUTS[make], verbose=0)
+    for path in ("model.keras", "model.h5"):
+        model.save(tmp_path / path)
+        assert_close(convert.from_keras(tmp_path / path).predict(INPUTS[make]), want)
+    ours = convert.from_keras(model)
+    assert_close(ours.predict(INPUTS[make]), want)
+    model.save_weights(tmp_path / "model.weights.h5")
+    ours.set_weights([np.zeros(w.shape) for w in ours.weights])
+    convert.load_keras_weights(ours, tmp_path / "model.weights.h5")
+    assert_close(ours.predict(INPUTS[make]), want)
+
+
+@pytest.mark.parametrize("make", INPUTS)
+def test_models_for_keras(make, tmp_path):
+    model = make(*OUR_WORDS)
+    for weight in model.weights:
+        weight.assign(RNG.normal(0, 0.5, weight.shape))
+    want = model.predict(INPUTS[make])
+    convert.to_keras(model, tmp_path / "model.keras")
+    assert_close(convert.from_keras(tmp_path / "model.keras").predict(INPUTS[make]), want)
+    keras = pytest.importorskip("keras")
+    theirs = keras.saving.load_model(tmp_path / "model.keras")
+    assert_close(theirs.predict(INPUTS[make], verbose=0), want)
+
+
+# ---- what is refused ---------------------------------------------------------------------------
+
+
+def test_everything_that_cannot_be_read_is_named_at_once(tmp_path):
+    keras = pytest.importorskip("keras")
+    words = keras.layers
+    x = keras.Input((4, 3))
+    y = words.GRU(2, return_sequences=True, name="gru")(x)
+    y = words.LSTM(2, activation="silu", name="fine", return_sequences=True)(y)
+    y = words.Flatten(data_format="channels_first", name="channels")(y)
+    y = words.BatchNormalization(name="norm")(y)
+    keras.Model(x, y).save(tmp_path / "model.keras")
+    with pytest.raises(ValueError, match="gru") as error:
+        convert.from_keras(tmp_path / "model.keras")
+    assert "'norm'" in str(error.value)
+    assert "fine" not in str(error.value)
+
+
+def test_masks_that_no_layer_makes_are_refused(tmp_path):
+    keras = pytest.importorskip("keras")
+    x = keras.Input((4, 3))
+    mask = keras.ops.any(keras.ops.not_equal(x, 1.0), axis=-1)
+    model = keras.Model(x, keras.layers.LSTM(2)(x, mask=mask))
+    model.save(tmp_path / "model.keras")
+    with pytest.raises(ValueError, match="mask"):
+        convert.from_keras(tmp_path / "model.keras")
+
+
+def test_everything_that_cannot_be_written_is_named_at_once(tmp_path):
+    class OwnLayer(layers.Layer):
+        def call(self, inputs):
+            return inputs
+
+    model = fastlstm.Sequential(
+        [layers.Dense(2, input_shape=(3,)), OwnLayer(name="mine"), layers.Lambda(np.tanh, name="f")]
+    )
+    with pytest.raises(ValueError, match=re.compile("mine.*f", re.DOTALL)):
+        convert.to_keras(model, tmp_path / "model.keras")
+    with pytest.raises(ValueError, match="keras"):
+        convert.to_keras(model, tmp_path / "model.h5")
+    assert not list(tmp_path.iterdir())
+
+
+# ---- old files ---------------------------------------------------------------------------------
+
+
+def old_file(path, activation):
+    """The layout of Keras 2: a configuration without modules, and weights by name."""
+    import h5py
+
+    lstm = {
+        "name": "lstm_1",
+        "trainable": True,
+        "batch_input_shape": [None, 5, 3],
+        "dtype": "float32",
+        "return_sequences": False,
+        "return_state": False,
+        "go_backwards": False,
+        "stateful": False,
+        "unroll": False,
+        "time_major": False,
+        "units": 4,
+        "activation": "tanh",
+        "recurrent_activation": activation,
+        "use_bias": True,
+        "kernel_initializer": {"class_name": "GlorotUniform", "config": {"seed": None}},
+        "recurrent_initializer": {"class_name": "Orthogonal", "config": {"gain": 1.0}},
+        "bias_initializer": {"class_name": "Zeros", "config": {}},
+        "unit_forget_bias": True,
+        "kernel_regularizer": None,
+        "recurrent_regularizer": None,
+        "bias_regularizer": None,
+        "activity_regularizer": None,
+        "kernel_constraint": None,
+        "recurrent_constraint": None,
+        "bias_constraint": None,
+        "dropout": 0.0,
+        "recurrent_dropout": 0.0,
+        "implementation": 2,
+    }
+    source = {"name": "in", "batch_input_shape": [None, 5, 3], "dtype": "float32", "sparse": False}
+    dense = {"name": "dense_1", "trainable": True, "dtype": "float32", "units": 2}
+    config = {
+        "name": "model_1",
+        "layers": [
+            {"class_name": "InputLayer", "config": source, "name": "in", "inbound_nodes": []},
+            {
+                "class_name": "LSTM",
+                "config": lstm,
+                "name": "lstm_1",
+                "inbound_nodes": [[["in", 0, 0, {}]]],
+            },
+            {
+                "class_name": "Dense",
+                "config": dense,
+                "name": "dense_1",
+                "inbound_nodes": [[["lstm_1", 0, 0, {}]]],
+            },
+        ],
+        "input_layers": [["in", 0, 0]],
+        "output_layers": [["dense_1", 0, 0]],
+    }
+    arrays = {
+        "lstm_1": {
+            "kernel:0": RNG.normal(size=(3, 16)),
+            "recurrent_kernel:0": RNG.normal(size=(4, 16)),
+            "bias:0": RNG.normal(size=16),
+        },
+        "dense_1": {"kernel:0": RNG.normal(size=(4, 2)), "bias:0": RNG.normal(size=2)},
+    }
+    with h5py.File(path, "w") as file:
+        file.attrs["keras_version"] = b"2.4.0"
+        file.attrs["model_config"] = json.dumps({"class_name": "Functional", "config": config})
+        root = file.create_group("model_weights")
+        root.attrs["layer_names"] = [b"in", b"lstm_1", b"dense_1"]
+        for layer in ("in", "lstm_1", "dense_1"):
+            group = root.create_group(layer)
+            names = [f"{layer}/{name}" for name in arrays.get(layer, {})]
+            group.attrs["weight_names"] = [name.encode() for name in names]
+            for name, array in zip(names, arrays.get(layer, {}).values(), strict=True):
+                group[name] = array.astype(np.float32)
+    return [array for of_layer in arrays.values() for array in of_layer.values()]
+
+
+def test_the_layout_of_keras_2(tmp_path):
+    want = old_file(tmp_path / "old.h5", "sigmoid")
+    model = convert.from_keras(tmp_path / "old.h5")
+    for found, array in zip(model.get_weights(), want, strict=True):
+        np.testing.assert_array_equal(found, array.astype(np.float32))
+    assert model.predict(RNG.normal(size=(2, 5, 3))).shape == (2, 2)
+
+
+def test_the_hard_sigmoid_of_keras_2_is_another(tmp_path):
+    old_file(tmp_path / "old.h5", "hard_sigmoid")
+    with pytest.raises(ValueError, match="recurrent_activation"):
+        convert.from_keras(tmp_path / "old.h5")
+
+
+# ---- hostile files -----------------------------------------------------------------------------
+
+
+def archive_of(**members):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name.replace("__", "."), content)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"PK\x03\x04 and no more",
+        b"\x80\x04pickle",
+        archive_of(config__json="{}"),
+        archive_of(config__json="[]", model__weights__h5=b""),
+        archive_of(config__json="{", model__weights__h5=b""),
+        archive_of(config__json='{"class_name": "Sequential"}', model__weights__h5=b""),
+        archive_of(config__json=b" " * 50_000_000, model__weights__h5=b""),
+    ],
+)
+def test_files_that_are_none(tmp_path, content):
+    (tmp_path / "model.keras").write_bytes(content)
+    with pytest.raises(ValueError):  # noqa: PT011 - several messages
+        convert.from_keras(tmp_path / "model.keras")
+
+
+def test_more_weights_than_the_file_has(tmp_path):
+    with zipfile.ZipFile(GOLDEN / "keras_sequential.keras") as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    members["config.json"] = members["config.json"].replace(b'"units": 12', b'"units": 999999999')
+    with zipfile.ZipFile(tmp_path / "model.keras", "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    with pytest.raises(ValueError, match="weights"):
+        convert.from_keras(tmp_path / "model.keras")

@@ -22,6 +22,7 @@ from fastlstm.layers.merging import (
     multiply,
 )
 from fastlstm.layers.normalization import LayerNormalization
+from fastlstm.layers.projected_lstm import ProjectedLSTM
 from fastlstm.layers.reshaping import Flatten, Permute, RepeatVector, Reshape
 from fastlstm.layers.serialization import deserialize, serialize
 from fastlstm.layers.symbolic import SymbolicTensor
@@ -48,6 +49,7 @@ __all__ = [
     "Masking",
     "Multiply",
     "Permute",
+    "ProjectedLSTM",
     "RepeatVector",
     "Reshape",
     "SymbolicTensor",

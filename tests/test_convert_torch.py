@@ -1,0 +1,156 @@
+"""Models of PyTorch: files that it wrote, modules that it builds, and modules for it."""
+
+import numpy as np
+import pytest
+from golden_files import GOLDEN, load_golden
+
+import fastlstm
+from fastlstm import convert, layers
+from fastlstm.layers import LSTM, Bidirectional, Dense, Dropout, ProjectedLSTM, TimeDistributed
+
+CLOSE = {"rtol": 2e-5, "atol": 2e-6}
+RNG = np.random.default_rng(0)
+CASES = ["torch_lstm", "torch_lstm_proj", "torch_lstm_stacked_bi"]
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt", ".npz"])
+def test_golden_files(name, suffix):
+    _, arrays = load_golden(GOLDEN / f"{name}.npz")
+    source = GOLDEN / f"{name}{suffix}"
+    if suffix == ".pt":
+        pytest.importorskip("torch")
+    if suffix == ".npz":
+        source = {key[2:]: array for key, array in arrays.items() if key.startswith("p_")}
+    model = convert.from_torch(source)
+    np.testing.assert_allclose(model.predict(arrays["x"]), arrays["y"], **CLOSE)
+
+
+def test_projected_lstm_equals_lstm_without_a_projection():
+    plain = LSTM(5, return_sequences=True, return_state=True, go_backwards=True, dtype="float64")
+    projected = ProjectedLSTM(
+        5, 5, return_sequences=True, return_state=True, go_backwards=True, dtype="float64"
+    )
+    x, mask = RNG.normal(size=(3, 7, 2)), RNG.random((3, 7)) < 0.6
+    want = plain(x, mask=mask)
+    projected(x)
+    projected.set_weights([*plain.get_weights(), np.eye(5)])
+    for found, expected in zip(projected(x, mask=mask), want, strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-14)
+    assert projected.compute_output_shape((3, 7, 2)) == [(3, 7, 5), (3, 5), (3, 5)]
+
+
+def test_models_with_projections_are_saved(tmp_path):
+    model = convert.from_torch(GOLDEN / "torch_lstm_proj.safetensors")
+    model.save(tmp_path / "model.safetensors")
+    x = RNG.normal(size=(2, 3, 5))
+    again = fastlstm.load_model(tmp_path / "model.safetensors")
+    np.testing.assert_array_equal(again.predict(x), model.predict(x))
+
+
+@pytest.mark.filterwarnings("ignore:LSTM with projections")
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("bidirectional", [True, False])
+@pytest.mark.parametrize("proj_size", [0, 3])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_modules_of_torch(bias, bidirectional, proj_size, dtype):
+    torch = pytest.importorskip("torch")
+    module = torch.nn.LSTM(
+        4,
+        7,
+        num_layers=3,
+        bias=bias,
+        batch_first=True,
+        dropout=0.3,
+        bidirectional=bidirectional,
+        proj_size=proj_size,
+        dtype=getattr(torch, dtype),
+    ).eval()
+    x = RNG.normal(size=(5, 9, 4)).astype(dtype)
+    want = module(torch.from_numpy(x))[0].detach().numpy()
+    model = convert.from_torch(module)
+    assert sum(isinstance(layer, Dropout) for layer in model.layers) == 2
+    np.testing.assert_allclose(model.predict(x), want, **CLOSE)
+
+
+def test_several_modules():
+    torch = pytest.importorskip("torch")
+
+    class Tagger(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.encoder = torch.nn.LSTM(3, 4, batch_first=True)
+            self.head = torch.nn.Linear(4, 2, bias=False)
+
+        def forward(self, x):
+            return self.head(self.encoder(x)[0])
+
+    tagger = Tagger()
+    models = convert.from_torch(tagger)
+    assert list(models) == ["encoder", "head"]
+    x = RNG.normal(size=(2, 5, 3)).astype(np.float32)
+    found = models["head"].layers[0](models["encoder"].predict(x))
+    np.testing.assert_allclose(found, tagger(torch.from_numpy(x)).detach().numpy(), **CLOSE)
+    tagger.norm = torch.nn.LayerNorm(4)
+    tagger.words = torch.nn.Conv1d(3, 4, 5)
+    with pytest.raises(ValueError, match=r"norm\.weight.*norm\.bias.*words\.weight.*words\.bias"):
+        convert.from_torch(tagger)
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ({}, "no weights"),
+        ({"weight_hh_l0": np.ones((8, 2))}, "weight_hh_l0"),
+        ({"weight_ih_l0": np.ones((8, 3))}, "l0"),
+        ({"weight": 3}, "weight"),
+        (5, "state dict"),
+    ],
+)
+def test_bad_sources(source, message):
+    with pytest.raises(ValueError, match=message):
+        convert.from_torch(source)
+
+
+def test_modules_for_torch():
+    torch = pytest.importorskip("torch")
+    model = fastlstm.Sequential(
+        [
+            layers.Input((None, 3)),
+            Bidirectional(LSTM(4, return_sequences=True), name="both"),
+            Dropout(0.2, name="drop"),
+            LSTM(5, return_sequences=True, use_bias=False, name="one"),
+            TimeDistributed(Dense(2), name="steps"),
+            Dense(3, use_bias=False, name="head"),
+        ]
+    )
+    for weight in model.weights:
+        weight.assign(RNG.normal(size=weight.shape))
+    modules = convert.to_torch(model).eval()
+    x = RNG.normal(size=(2, 6, 3)).astype(np.float32)
+    y = torch.from_numpy(x)
+    for module in modules.values():
+        y = module(y)
+        y = y[0] if isinstance(y, tuple) else y
+    np.testing.assert_allclose(model.predict(x), y.detach().numpy(), **CLOSE)
+    again = convert.from_torch(modules)
+    assert list(again) == ["both", "one", "steps", "head"]
+    np.testing.assert_array_equal(again["one"].get_weights()[0], model.layers[2].kernel.value)
+
+
+def test_layers_that_torch_lacks_are_named_at_once():
+    pytest.importorskip("torch")
+    model = fastlstm.Sequential(
+        [
+            layers.Input((4, 3)),
+            Bidirectional(LSTM(4, return_sequences=True), merge_mode="sum", name="sum"),
+            LSTM(4, activation="relu", return_sequences=True, name="relu"),
+            LSTM(4, go_backwards=True, return_sequences=True, name="back"),
+            Dense(2, name="fine"),
+            layers.Flatten(name="flat"),
+        ]
+    )
+    with pytest.raises(ValueError, match="sum") as error:
+        convert.to_torch(model)
+    named = [name for name in ("sum", "relu", "back", "fine", "flat") if f'"{name}"' in str(error)]
+    assert named == ["sum", "relu", "back", "flat"]

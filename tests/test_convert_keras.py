@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 import re
 import zipfile
 
@@ -14,7 +13,6 @@ import fastlstm
 from fastlstm import convert, layers
 
 pytest.importorskip("h5py")
-os.environ.setdefault("KERAS_BACKEND", "numpy")
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 CLOSE = {"rtol": 2e-5, "atol": 2e-6}

@@ -93,8 +93,10 @@ def test_several_modules():
     np.testing.assert_allclose(found, tagger(torch.from_numpy(x)).detach().numpy(), **CLOSE)
     tagger.norm = torch.nn.LayerNorm(4)
     tagger.words = torch.nn.Conv1d(3, 4, 5)
-    with pytest.raises(ValueError, match=r"norm\.weight.*norm\.bias.*words\.weight.*words\.bias"):
+    with pytest.raises(ValueError, match="belong to no") as error:
         convert.from_torch(tagger)
+    for name in ("norm.weight", "norm.bias", "words.weight", "words.bias"):
+        assert name in str(error.value)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ A buffer is asked for and released at once: whoever holds the array keeps its da
 from cpython.buffer cimport (
     PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBuffer_Release, PyObject_GetBuffer,
 )
-from libc.string cimport memset
+from libc.string cimport memcmp, memset
 
 import numpy as np
 
@@ -62,3 +62,17 @@ cdef void *data_of(object array) except? NULL:
     PyObject_GetBuffer(array, &view, PyBUF_C_CONTIGUOUS)
     PyBuffer_Release(&view)
     return view.buf
+
+
+def same_bytes(first, second) -> bool:
+    """Whether two C-contiguous arrays of one size hold the same bytes."""
+    cdef Py_buffer a, b
+    cdef bint same
+    PyObject_GetBuffer(first, &a, PyBUF_C_CONTIGUOUS)
+    try:
+        PyObject_GetBuffer(second, &b, PyBUF_C_CONTIGUOUS)
+        same = a.len == b.len and memcmp(a.buf, b.buf, a.len) == 0
+        PyBuffer_Release(&b)
+    finally:
+        PyBuffer_Release(&a)
+    return same

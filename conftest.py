@@ -1,0 +1,13 @@
+"""What tests and doctests share: modules for libraries that are not installed are passed over."""
+
+import os
+from importlib.util import find_spec
+
+# Of Keras's backends the one that needs no framework.
+os.environ.setdefault("KERAS_BACKEND", "numpy")
+
+OPTIONAL = {
+    "fastlstm/integrations/keras.py": ("keras", "scipy"),
+    "fastlstm/integrations/torch.py": ("torch",),
+}
+collect_ignore = [path for path, modules in OPTIONAL.items() if not all(map(find_spec, modules))]

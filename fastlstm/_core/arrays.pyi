@@ -1,0 +1,3 @@
+import numpy as np
+
+def same_bytes(first: np.ndarray, second: np.ndarray) -> bool: ...

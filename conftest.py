@@ -7,7 +7,7 @@ from importlib.util import find_spec
 os.environ.setdefault("KERAS_BACKEND", "numpy")
 
 OPTIONAL = {
-    "fastlstm/integrations/keras.py": ("keras", "scipy"),
+    "fastlstm/integrations/keras.py": ("keras", "scipy", "jax"),
     "fastlstm/integrations/torch.py": ("torch",),
 }
 collect_ignore = [path for path, modules in OPTIONAL.items() if not all(map(find_spec, modules))]

@@ -105,7 +105,7 @@ def assert_close(found, want):
 
 
 def keras_model(make):
-    keras = pytest.importorskip("keras")
+    keras = pytest.importorskip("keras", exc_type=ImportError)
     model = make(keras.layers, keras.Input, keras.Model, keras.Sequential)
     model.set_weights([RNG.normal(0, 0.5, w.shape) for w in model.get_weights()])
     return model
@@ -134,7 +134,7 @@ def test_models_for_keras(make, tmp_path):
     want = model.predict(INPUTS[make])
     convert.to_keras(model, tmp_path / "model.keras")
     assert_close(convert.from_keras(tmp_path / "model.keras").predict(INPUTS[make]), want)
-    keras = pytest.importorskip("keras")
+    keras = pytest.importorskip("keras", exc_type=ImportError)
     theirs = keras.saving.load_model(tmp_path / "model.keras")
     assert_close(theirs.predict(INPUTS[make], verbose=0), want)
 
@@ -143,7 +143,7 @@ def test_models_for_keras(make, tmp_path):
 
 
 def test_everything_that_cannot_be_read_is_named_at_once(tmp_path):
-    keras = pytest.importorskip("keras")
+    keras = pytest.importorskip("keras", exc_type=ImportError)
     words = keras.layers
     x = keras.Input((4, 3))
     y = words.GRU(2, return_sequences=True, name="gru")(x)
@@ -158,7 +158,7 @@ def test_everything_that_cannot_be_read_is_named_at_once(tmp_path):
 
 
 def test_masks_that_no_layer_makes_are_refused(tmp_path):
-    keras = pytest.importorskip("keras")
+    keras = pytest.importorskip("keras", exc_type=ImportError)
     x = keras.Input((4, 3))
     mask = keras.ops.any(keras.ops.not_equal(x, 1.0), axis=-1)
     model = keras.Model(x, keras.layers.LSTM(2)(x, mask=mask))

@@ -8,6 +8,7 @@ os.environ.setdefault("KERAS_BACKEND", "numpy")
 
 OPTIONAL = {
     "fastlstm/integrations/keras.py": ("keras", "scipy", "jax"),
+    "fastlstm/integrations/sklearn.py": ("sklearn",),
     "fastlstm/integrations/torch.py": ("torch",),
 }
 collect_ignore = [path for path, modules in OPTIONAL.items() if not all(map(find_spec, modules))]

@@ -201,3 +201,13 @@ def test_rare_events_of_a_benchmark_file(tmp_path: Path) -> None:
     read_values, read_events = example.read_series(series, windows)
     np.testing.assert_allclose(read_values, values)
     assert read_events == events
+
+
+def test_estimators_of_scikit_learn() -> None:
+    pytest.importorskip("sklearn")
+    lines = run("sklearn_forecast.py").splitlines()
+    found, same = (float(line.rpartition(" ")[2]) for line in lines[2:4])
+    assert found < 0.6 * same
+    lines = run("sklearn_anomalies.py").splitlines()
+    assert lines[0] == "9 of 299 stretches of 11 years"
+    assert len(lines) == 7

@@ -48,7 +48,7 @@ def parameters(printed: str) -> list[int]:
 def test_every_example_is_tested() -> None:
     tests = Path(__file__).read_text()
     scripts = sorted(path.name for path in EXAMPLES.glob("*.py"))
-    assert len(scripts) == 8
+    assert len(scripts) == 10
     assert [name for name in scripts if f'run("{name}"' not in tests] == []
 
 

@@ -7,6 +7,7 @@ from importlib.util import find_spec
 os.environ.setdefault("KERAS_BACKEND", "numpy")
 
 OPTIONAL = {
+    "fastlstm/convert/onnx": ("onnx",),
     "fastlstm/plots.py": ("matplotlib",),
     "fastlstm/integrations/keras.py": ("keras", "scipy", "jax"),
     "fastlstm/integrations/sklearn.py": ("sklearn",),

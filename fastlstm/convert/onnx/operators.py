@@ -1,0 +1,217 @@
+"""The other operators of ONNX graphs around an LSTM, in NumPy.
+
+Each is a function of (attributes, inputs), absent inputs being None, that returns the outputs.
+Their definitions are those of https://onnx.ai/onnx/operators/.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from fastlstm import functional
+from fastlstm.convert.onnx.lstm_node import lstm_node
+
+__all__ = ["OPERATORS"]
+
+Array = np.ndarray
+Attributes = Mapping[str, Any]
+Inputs = Sequence[Any]
+Operator = Callable[[Attributes, Inputs], list[Array]]
+
+
+def _plain(function: Callable[..., Array]) -> Operator:
+    """A function of the inputs alone."""
+    return lambda attributes, inputs: [function(*inputs)]
+
+
+def _activation(name: str) -> Operator:
+    return lambda attributes, inputs: [functional.activation_forward(inputs[0], name)]
+
+
+def _axes(attributes: Attributes, inputs: Inputs, place: int) -> tuple[int, ...] | None:
+    """Axes, which later versions give as an input and earlier ones as an attribute."""
+    given = inputs[place] if len(inputs) > place else attributes.get("axes")
+    return None if given is None else tuple(int(axis) for axis in given)
+
+
+def _gemm(attributes: Attributes, inputs: Inputs) -> list[Array]:
+    a, b, *c = inputs
+    a = a.T if attributes.get("transA", 0) else a
+    b = b.T if attributes.get("transB", 0) else b
+    y = attributes.get("alpha", 1.0) * (a @ b)
+    if c and c[0] is not None:
+        y = y + attributes.get("beta", 1.0) * c[0]
+    return [y.astype(a.dtype)]
+
+
+def _softmax(attributes: Attributes, inputs: Inputs) -> list[Array]:
+    moved = np.moveaxis(inputs[0], attributes.get("axis", -1), -1)
+    y = functional.activation_forward(np.ascontiguousarray(moved), "softmax")
+    return [np.moveaxis(y, -1, attributes.get("axis", -1))]
+
+
+def _hard_sigmoid(attributes: Attributes, inputs: Inputs) -> list[Array]:
+    alpha, beta = attributes.get("alpha", 0.2), attributes.get("beta", 0.5)
+    return [np.clip(alpha * inputs[0] + beta, 0, 1).astype(inputs[0].dtype)]
+
+
+def _leaky_relu(attributes: Attributes, inputs: Inputs) -> list[Array]:
+    (x,) = inputs
+    return [np.where(x >= 0, x, attributes.get("alpha", 0.01) * x).astype(x.dtype)]
+
+
+def _elu(attributes: Attributes, inputs: Inputs) -> list[Array]:
+    (x,) = inputs
+    below = attributes.get("alpha", 1.0) * np.expm1(np.minimum(x, 0))
+    return [np.where(x > 0, x, below).astype(x.dtype)]
+
+
+def _transpose(attributes: Attributes, inputs: Inputs) -> list[Array]:
+    return [inputs[0].transpose(attributes.get("perm"))]
+
+
+def _squeeze(attributes: Attributes, inputs: Inputs) -> list[Array]:
+    return [np.squeeze(inputs[0], _axes(attributes, inputs, 1))]
+
+
+def _unsqueeze(attributes: Attributes, inputs: Inputs) -> list[Array]:
+    return [np.expand_dims(inputs[0], _axes(attributes, inputs, 1) or ())]
+
+
+def _reshape(attributes: Attributes, inputs: Inputs) -> list[Array]:
+    x, shape = inputs
+    sizes = [int(size) for size in shape]
+    if not attributes.get("allowzero", 0):
+        sizes = [x.shape[axis] if size == 0 else size for axis, size in enumerate(sizes)]
+    return [x.reshape(sizes)]
+
+
+def _flatten(attributes: Attributes, inputs: Inputs) -> list[Array]:
+    axis = attributes.get("axis", 1)
+    shape = inputs[0].shape
+    axis = axis + len(shape) if axis < 0 else axis
+    return [inputs[0].reshape(int(np.prod(shape[:axis])), -1)]
+
+
+def _concat(attributes: Attributes, inputs: Inputs) -> list[Array]:
+    return [np.concatenate(inputs, axis=attributes["axis"])]
+
+
+def _slice(attributes: Attributes, inputs: Inputs) -> list[Array]:
+    x, *given = inputs
+    if given:
+        padded: list[Any] = [*given, None, None]
+        starts, ends, axes, steps = padded[:4]
+    else:  # as in versions before 10
+        starts, ends = attributes["starts"], attributes["ends"]
+        axes, steps = attributes.get("axes"), None
+    axes = range(len(starts)) if axes is None else axes
+    steps = [1] * len(starts) if steps is None else steps
+    chosen = [slice(None)] * x.ndim
+    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
+        first, last, stride = int(start), int(end), int(step)
+        # Going backwards, an end before the first element means all of them.
+        stop = None if stride < 0 and last < -x.shape[int(axis)] else last
+        chosen[int(axis)] = slice(first, stop, stride)
+    return [x[tuple(chosen)]]
+
+
+def _split(attributes: Attributes, inputs: Inputs) -> list[Array]:
+    x, axis = inputs[0], attributes.get("axis", 0)
+    sizes = inputs[1] if len(inputs) > 1 and inputs[1] is not None else attributes.get("split")
+    if sizes is None:
+        return list(np.array_split(x, attributes["outputs"], axis))
+    return list(np.split(x, np.cumsum(sizes)[:-1], axis))
+
+
+def _gather(attributes: Attributes, inputs: Inputs) -> list[Array]:
+    data, places = inputs
+    axis = attributes.get("axis", 0)
+    size = data.shape[axis]
+    if places.size and not ((-size <= places) & (places < size)).all():
+        raise ValueError(f"Gather: an index is not within {size} entries.")
+    return [np.take(data, places, axis=axis)]
+
+
+def _cast(attributes: Attributes, inputs: Inputs) -> list[Array]:
+    return [inputs[0].astype(attributes["to"])]
+
+
+def _constant(attributes: Attributes, inputs: Inputs) -> list[Array]:
+    for name, dtype in (("value_float", np.float32), ("value_int", np.int64)):
+        for key in (name, f"{name}s"):
+            if key in attributes:
+                return [np.asarray(attributes[key], dtype)]
+    return [attributes["value"]]
+
+
+def _constant_of_shape(attributes: Attributes, inputs: Inputs) -> list[Array]:
+    value = attributes.get("value", np.zeros(1, np.float32))
+    return [np.full([int(size) for size in inputs[0]], value[0], value.dtype)]
+
+
+def _expand(attributes: Attributes, inputs: Inputs) -> list[Array]:
+    x, shape = inputs
+    return [np.broadcast_to(x, np.broadcast_shapes(x.shape, tuple(int(n) for n in shape)))]
+
+
+def _shape(attributes: Attributes, inputs: Inputs) -> list[Array]:
+    sizes = inputs[0].shape[attributes.get("start", 0) : attributes.get("end")]
+    return [np.array(sizes, np.int64)]
+
+
+def _divide(a: Array, b: Array) -> Array:
+    return a / b if a.dtype.kind == "f" else np.trunc(a / b).astype(a.dtype)
+
+
+def _reduced(function: Callable[..., Array]) -> Operator:
+    def run(attributes: Attributes, inputs: Inputs) -> list[Array]:
+        keep = bool(attributes.get("keepdims", 1))
+        return [function(inputs[0], axis=_axes(attributes, inputs, 1), keepdims=keep)]
+
+    return run
+
+
+OPERATORS: dict[str, Operator] = {
+    "Add": _plain(np.add),
+    "Cast": _cast,
+    "Concat": _concat,
+    "Constant": _constant,
+    "ConstantOfShape": _constant_of_shape,
+    "Div": _plain(_divide),
+    "Dropout": lambda attributes, inputs: [inputs[0]],
+    "Elu": _elu,
+    "Exp": _activation("exponential"),
+    "Expand": _expand,
+    "Flatten": _flatten,
+    "Gather": _gather,
+    "Gelu": _activation("gelu"),
+    "Gemm": _gemm,
+    "HardSigmoid": _hard_sigmoid,
+    "Identity": lambda attributes, inputs: [inputs[0]],
+    "LSTM": lstm_node,
+    "LeakyRelu": _leaky_relu,
+    "MatMul": _plain(np.matmul),
+    "Mul": _plain(np.multiply),
+    "ReduceMax": _reduced(np.max),
+    "ReduceMean": _reduced(np.mean),
+    "ReduceSum": _reduced(np.sum),
+    "Relu": _activation("relu"),
+    "Reshape": _reshape,
+    "Selu": _activation("selu"),
+    "Shape": _shape,
+    "Sigmoid": _activation("sigmoid"),
+    "Slice": _slice,
+    "Softmax": _softmax,
+    "Softplus": _activation("softplus"),
+    "Softsign": _activation("softsign"),
+    "Split": _split,
+    "Squeeze": _squeeze,
+    "Sub": _plain(np.subtract),
+    "Tanh": _activation("tanh"),
+    "Transpose": _transpose,
+    "Unsqueeze": _unsqueeze,
+}

@@ -1,0 +1,274 @@
+"""ONNX in and out: golden files, the cases of the package, PyTorch's exports, the runtime."""
+
+import io
+import warnings
+
+import numpy as np
+import pytest
+from golden_files import GOLDEN, load_golden
+
+import fastlstm
+from fastlstm import layers
+from fastlstm._core import lstm
+from fastlstm.layers import LSTM, Bidirectional, Dense, Input, TimeDistributed
+
+onnx = pytest.importorskip("onnx")
+
+from onnx import TensorProto, helper, numpy_helper  # noqa: E402
+
+from fastlstm.convert import from_onnx, to_onnx  # noqa: E402
+
+CLOSE = {"rtol": 2e-5, "atol": 2e-6}
+RNG = np.random.default_rng(0)
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    from onnx.backend.test.loader import load_model_tests
+
+    CASES = {
+        case.name: case
+        for case in load_model_tests(kind="node")
+        if case.name.startswith("test_lstm_")
+    }
+
+
+def as_list(found):
+    return found if isinstance(found, list) else [found]
+
+
+def run_there(path, arrays):
+    """What ONNX Runtime answers."""
+    runtime = pytest.importorskip("onnxruntime")
+    session = runtime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    names = [each.name for each in session.get_inputs()]
+    return session.run(None, dict(zip(names, arrays, strict=True)))
+
+
+# ---- reading -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", sorted(GOLDEN.glob("onnx_*.onnx")), ids=lambda path: path.stem)
+def test_golden_files(path):
+    _, arrays = load_golden(path.with_suffix(".npz"))
+    model = from_onnx(path)
+    found = as_list(model.predict({name: arrays[name] for name in model.input_names}))
+    for name, y in zip(model.output_names, found, strict=True):
+        np.testing.assert_allclose(y, arrays[name], **CLOSE)
+
+
+def test_all_cases_of_the_package_are_there():
+    assert len(CASES) >= 6
+    assert {"test_lstm_batchwise", "test_lstm_with_peepholes"} <= set(CASES)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_cases_of_the_package(name):
+    model = from_onnx(CASES[name].model)
+    for inputs, outputs in CASES[name].data_sets:
+        for found, want in zip(as_list(model.predict(list(inputs))), outputs, strict=True):
+            np.testing.assert_allclose(found, want, **CLOSE)
+
+
+def node_model(directions=1, features=3, units=4, inputs=("X", "W", "R", "B"), **attributes):
+    """One LSTM node with random constants for its weights."""
+    shapes = {
+        "W": (directions, 4 * units, features),
+        "R": (directions, 4 * units, units),
+        "B": (directions, 8 * units),
+        "P": (directions, 3 * units),
+    }
+    constants = [
+        numpy_helper.from_array(RNG.normal(0, 0.5, shapes[name]).astype(np.float32), name)
+        for name in inputs
+        if name in shapes
+    ]
+    declared = [
+        helper.make_tensor_value_info(
+            name, TensorProto.INT32 if name == "lengths" else TensorProto.FLOAT, None
+        )
+        for name in inputs
+        if name and name not in shapes
+    ]
+    if directions == 2:
+        attributes["direction"] = "bidirectional"
+    node = helper.make_node(
+        "LSTM", list(inputs), ["Y", "Y_h", "Y_c"], hidden_size=units, **attributes
+    )
+    outputs = [helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in node.output]
+    graph = helper.make_graph([node], "node", declared, outputs, constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 14)])
+    model.ir_version = 8
+    return model
+
+
+ALL = ("X", "W", "R", "B", "lengths", "h0", "c0", "P")
+NODES = [
+    {},
+    {"direction": "reverse", "inputs": ("X", "W", "R")},
+    {"directions": 2, "inputs": ALL},
+    {"inputs": ("X", "W", "R", "", "lengths")},
+    {"directions": 2, "clip": 0.3},
+    {"input_forget": 1, "inputs": ALL},
+    {"activations": ["Relu", "Tanh", "Softsign"]},
+    {"activations": ["HardSigmoid", "ScaledTanh", "LeakyRelu"], "activation_alpha": [0.3, 0.7, 0.1],
+     "activation_beta": [0.4, 0.9]},
+    {"directions": 2, "activations": ["Sigmoid", "Elu", "Elu", "Sigmoid", "Affine", "Tanh"],
+     "activation_alpha": [0.5, 0.5, 0.6], "activation_beta": [0.1]},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("options", NODES, ids=range(len(NODES)))
+def test_nodes_as_the_runtime_computes_them(monkeypatch, options):
+    model = node_model(**options)
+    directions, names = options.get("directions", 1), options.get("inputs", ("X",))
+    arrays = {
+        "X": RNG.normal(size=(6, 5, 3)).astype(np.float32),
+        "lengths": np.array([6, 1, 4, 3, 6], np.int32),
+        "h0": RNG.normal(size=(directions, 5, 4)).astype(np.float32),
+        "c0": RNG.normal(size=(directions, 5, 4)).astype(np.float32),
+    }
+    given = [arrays[name] for name in ("X", "lengths", "h0", "c0") if name in names]
+    calls = []
+    real = lstm.forward
+    monkeypatch.setattr(lstm, "forward", lambda *a: calls.append(1) or real(*a))
+    found = from_onnx(model).predict(given)
+    plain = not {"clip", "input_forget", "activations"} & set(options) and "P" not in names
+    assert len(calls) == (directions if plain else 0)
+    for ours, theirs in zip(found, run_there(model.SerializeToString(), given), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_exports_of_torch(bidirectional, batch_first):
+    torch = pytest.importorskip("torch")
+
+    class Tagger(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.lstm = torch.nn.LSTM(
+                3, 4, num_layers=2, bidirectional=bidirectional, batch_first=batch_first
+            )
+            self.head = torch.nn.Linear(8 if bidirectional else 4, 2)
+
+        def forward(self, x):
+            y = self.lstm(x)[0]
+            return torch.softmax(self.head(y[:, -1] if batch_first else y[-1]), dim=-1)
+
+    tagger = Tagger().eval()
+    buffer = io.BytesIO()
+    axes = {"x": {0: "first", 1: "second"}}
+    torch.onnx.export(
+        tagger, (torch.randn(5, 6, 3),), buffer, input_names=["x"], dynamic_axes=axes, dynamo=False
+    )
+    x = torch.randn(4, 7, 3)
+    found = from_onnx(buffer.getvalue()).predict(x.numpy())
+    np.testing.assert_allclose(found, tagger(x).detach().numpy(), **CLOSE)
+
+
+def test_everything_that_is_not_there_is_named_at_once():
+    nodes = [
+        helper.make_node("GRU", ["X", "W", "R"], ["Y"], name="gru", hidden_size=2),
+        helper.make_node("Relu", ["Y"], ["Z"], name="fine"),
+        helper.make_node("Own", ["Z"], ["Q"], name="own", domain="my.domain"),
+    ]
+    source = [helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in "XWR"]
+    target = [helper.make_tensor_value_info("Q", TensorProto.FLOAT, None)]
+    model = helper.make_model(helper.make_graph(nodes, "strange", source, target))
+    with pytest.raises(ValueError, match="gru") as error:
+        from_onnx(model)
+    assert "my.domain.Own" in str(error.value)
+    assert "fine" not in str(error.value)
+    with pytest.raises(ValueError, match="activation Swish"):
+        from_onnx(node_model(activations=["Swish", "Tanh", "Tanh"]))
+
+
+def test_what_is_no_model_and_data_that_do_not_fit(tmp_path):
+    (tmp_path / "model.onnx").write_bytes(b"\x80\x04pickle")
+    for source in (tmp_path / "model.onnx", b"nothing"):
+        with pytest.raises(ValueError, match="no ONNX model"):
+            from_onnx(source)
+    with pytest.raises(FileNotFoundError):
+        from_onnx(tmp_path / "none.onnx")
+    model = from_onnx(node_model())
+    for bad in (np.ones((5, 2, 4)), [np.ones((5, 2, 3))] * 2, {"Z": 1}, np.ones(3)):
+        with pytest.raises((ValueError, IndexError)):
+            model.predict(bad)
+
+
+# ---- writing -----------------------------------------------------------------------------------
+
+
+def stacked():
+    return fastlstm.Sequential(
+        [
+            Input((None, 3)),
+            Bidirectional(LSTM(4, return_sequences=True), "ave"),
+            layers.Dropout(0.3),
+            TimeDistributed(Dense(5, activation="relu")),
+            LSTM(3, go_backwards=True, return_sequences=True, activation="softsign"),
+            LSTM(4, recurrent_activation="hard_sigmoid", use_bias=False),
+            layers.RepeatVector(3),
+            LSTM(2, return_sequences=True, activation="leaky_relu"),
+            layers.Permute((2, 1)),
+            layers.Flatten(),
+            Dense(2, activation="softmax"),
+        ]
+    )
+
+
+def branched():
+    words, series = Input((4,), dtype="int32", name="words"), Input((4, 3), name="series")
+    shared = LSTM(3, return_sequences=True)
+    inner = fastlstm.Sequential([LSTM(3, input_shape=(4, 3)), Dense(2)], name="inner")
+    a, b = shared(series), shared(layers.Activation("tanh")(series))
+    joined = layers.Concatenate()(
+        [layers.Embedding(9, 2)(words), layers.Add()([a, b]), layers.Multiply()([a, b])]
+    )
+    y, h, c = LSTM(6, return_state=True)(joined)
+    other = layers.Reshape((3, 4))(layers.Average()([a, b]))
+    z = LSTM(6)(other, initial_state=[h, c])
+    both = Bidirectional(LSTM(2), merge_mode="mul")(series)
+    return fastlstm.Model(
+        [words, series], {"y": Dense(1)(y), "z": z, "inner": inner(a), "both": both}
+    )
+
+
+INPUTS = {
+    stacked: [RNG.normal(size=(5, 6, 3)).astype(np.float32)],
+    branched: [
+        RNG.integers(0, 9, (5, 4)).astype(np.int32),
+        RNG.normal(size=(5, 4, 3)).astype(np.float32),
+    ],
+}
+
+
+@pytest.mark.parametrize("make", INPUTS)
+def test_models_for_the_runtime(make, tmp_path):
+    model, arrays = make(), INPUTS[make]
+    for weight in model.weights:
+        weight.assign(RNG.normal(0, 0.5, weight.shape))
+    to_onnx(model, tmp_path / "model.onnx")
+    predicted = model.predict(arrays if len(arrays) > 1 else arrays[0])
+    want = list(predicted.values()) if isinstance(predicted, dict) else as_list(predicted)
+    again = as_list(from_onnx(tmp_path / "model.onnx").predict(arrays))
+    for found, expected in zip(again, want, strict=True):
+        np.testing.assert_allclose(found, expected, **CLOSE)
+    for found, expected in zip(run_there(tmp_path / "model.onnx", arrays), want, strict=True):
+        np.testing.assert_allclose(found, expected, **CLOSE)
+
+
+def test_everything_that_cannot_be_written_is_named_at_once(tmp_path):
+    source = Input((4, 3))
+    y = layers.Masking(name="masking")(source)
+    y = LSTM(3, return_sequences=True, activation="selu", name="selu")(y)
+    y = LSTM(3, return_sequences=True, name="fine")(y)
+    y = layers.LayerNormalization(name="norm")(y)
+    y = Dense(3, activation="silu", name="silu")(y)
+    with pytest.raises(ValueError, match="masking") as error:
+        to_onnx(fastlstm.Model(source, y), tmp_path / "model.onnx")
+    for name, there in (("selu", 1), ("norm", 1), ("silu", 1), ("fine", 0)):
+        assert (f'"{name}"' in str(error.value)) == there
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(ValueError, match="not built"):
+        to_onnx(fastlstm.Sequential([LSTM(2)]), tmp_path / "model.onnx")

@@ -1,0 +1,49 @@
+#!/usr/bin/env bash
+# The passes of csrc/ against plain loops, in both real types, without Python.
+#
+# usage: tools/check_csrc.sh [COMPILER [EMULATOR ...]]
+#   tools/check_csrc.sh
+#   tools/check_csrc.sh aarch64-linux-gnu-gcc qemu-aarch64 -L /usr/aarch64-linux-gnu
+set -euo pipefail
+
+compiler=${1:-cc}
+shift || true
+cd "$(dirname "$0")/.."
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+case $("$compiler" -dumpmachine) in
+  x86_64*) isas="baseline avx2 avx512" ;;
+  aarch64*) isas="baseline neon" ;;
+  *) isas="baseline" ;;
+esac
+flags_of() {
+  case $1 in
+    avx2) echo "-mavx2 -mfma" ;;
+    avx512) echo "-mavx512f -mavx512dq -mavx512bw -mavx512vl -mavx512cd -mfma" ;;
+  esac
+}
+
+common="-std=gnu11 -O3 -pthread -ffp-contract=off -fno-math-errno -Wall -Wextra -Icsrc"
+for double in 0 1; do
+  objects=()
+  compile() {
+    local object="$work/$double-${#objects[@]}.o"
+    "$compiler" $common -DFASTLSTM_DOUBLE=$double "${@:2}" -c "$1" -o "$object"
+    objects+=("$object")
+  }
+  for isa in $isas; do
+    # The dispatcher names the kernels of both types.
+    for type in 0 1; do
+      "$compiler" $common -DFASTLSTM_DOUBLE=$type $(flags_of "$isa") \
+        -c "csrc/kernels_$isa.c" -o "$work/$isa-$type.o"
+    done
+    objects+=("$work/$isa-0.o" "$work/$isa-1.o")
+  done
+  for source in csrc/{lstm_panels,lstm_forward,lstm_backward,dispatch,team}.c; do
+    compile "$source"
+  done
+  compile tests/csrc/check_passes.c -O1
+  "$compiler" -pthread "${objects[@]}" -lm -o "$work/check"
+  "$@" "$work/check"
+done

@@ -7,18 +7,20 @@ setuptools has no words for, and the objects are linked into `fastlstm._core.ker
 from __future__ import annotations
 
 import os
-import platform
 import shutil
+import sysconfig
 from importlib.metadata import distribution
 from pathlib import Path
 
-import scipy_openblas32
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 CSRC = Path("csrc")
 OPENBLAS = Path("fastlstm/_openblas")
+# Not imported, which would load the library: it may be one for another machine.
+OPENBLAS_SOURCE = Path(str(distribution("scipy-openblas32").locate_file("scipy_openblas32")))
+OPENBLAS_LIBRARY = next((OPENBLAS_SOURCE / "lib").glob("libscipy_openblas*"))
 # The objects are no sources of their extension, so it must hear of their files otherwise.
 C_FILES = sorted(str(path) for path in CSRC.glob("*.[ch]"))
 LIMITED_API = ("Py_LIMITED_API", "0x030B0000")
@@ -35,7 +37,11 @@ X86_FLAGS = {
     "avx512": ["-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mavx512cd", "-mfma"],
 }
 ARM_FLAGS: dict[str, list[str]] = {"baseline": [], "neon": []}
-ISA_FLAGS = {"x86_64": X86_FLAGS, "aarch64": ARM_FLAGS}.get(platform.machine(), {"baseline": []})
+# Of the platform that is built for, which _PYTHON_HOST_PLATFORM names where it is another one.
+MACHINE = sysconfig.get_platform().rpartition("-")[2]
+ISA_FLAGS = {"x86_64": X86_FLAGS, "aarch64": ARM_FLAGS, "arm64": ARM_FLAGS}.get(
+    MACHINE, {"baseline": []}
+)
 
 
 def debug_build() -> bool:
@@ -48,7 +54,7 @@ def extension(name: str, **options: list[str]) -> Extension:
     return Extension(
         f"fastlstm._core.{name}",
         [f"fastlstm/_core/{name}.pyx"],
-        include_dirs=[str(CSRC), scipy_openblas32.get_include_dir()],
+        include_dirs=[str(CSRC), str(OPENBLAS_SOURCE / "include")],
         define_macros=[LIMITED_API],
         extra_compile_args=CYTHON_FLAGS,
         depends=C_FILES,
@@ -106,8 +112,7 @@ class BuildExtensions(build_ext):
     def vendor_openblas(self, folder: Path) -> None:
         """Copy the shared library and its licence into the package."""
         folder.mkdir(parents=True, exist_ok=True)
-        library = Path(scipy_openblas32.get_lib_dir()) / scipy_openblas32.get_library(fullname=True)
-        shutil.copy2(library, folder / library.name)
+        shutil.copy2(OPENBLAS_LIBRARY, folder / OPENBLAS_LIBRARY.name)
         for file in distribution("scipy-openblas32").files or []:
             if "LICENSE" in file.name.upper():
                 shutil.copy2(str(file.locate()), folder / "LICENSE.txt")
@@ -115,8 +120,8 @@ class BuildExtensions(build_ext):
 
 modules = sorted(path.stem for path in Path("fastlstm/_core").glob("*.pyx"))
 blas_options = {
-    "library_dirs": [scipy_openblas32.get_lib_dir()],
-    "libraries": [scipy_openblas32.get_library()],
+    "library_dirs": [str(OPENBLAS_LIBRARY.parent)],
+    "libraries": [OPENBLAS_LIBRARY.stem.removeprefix("lib")],
     "extra_link_args": ["-Wl,-rpath,$ORIGIN/../_openblas"],
 }
 setup(

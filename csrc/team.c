@@ -31,10 +31,9 @@ static struct {
     pthread_mutex_t sleep; /* guards sleepers falling asleep and being woken */
     pthread_cond_t wake;
     int size, started; /* most members wanted; threads made so far, without the caller */
-    pthread_t threads[TEAM_LARGEST];
-    int ticket;      /* counts tasks: members wait for it to change */
-    int working;     /* members other than the caller that have yet to finish the task */
-    long long ended; /* when the last task that several members could do was done */
+    int ticket;        /* counts tasks: members wait for it to change */
+    int working;       /* members other than the caller that have yet to finish the task */
+    long long ended;   /* when the last task that several members could do was done */
     int sleepers;
     int members;
     team_task task;
@@ -48,6 +47,14 @@ static struct {
 #define WRITE(field, value) __atomic_store_n(&(field), value, __ATOMIC_SEQ_CST)
 #define ADD(field, value) __atomic_add_fetch(&(field), value, __ATOMIC_SEQ_CST)
 
+/* What a member knows of itself; the task that it is made for has the ticket after `seen`. */
+typedef struct {
+    pthread_t thread;
+    int member, seen;
+    int asleep; /* guarded by team.sleep */
+} recruit;
+static recruit recruits[TEAM_LARGEST]; /* from 1 on: 0 is whoever calls */
+
 /* ---- where members run ---------------------------------------------------------------------- */
 
 /* A scheduler may well wake a member on the CPU of its caller, who does not leave it before the
@@ -57,7 +64,7 @@ static struct {
 #if defined(__linux__)
 static cpu_set_t allowed; /* the caller's CPUs; guarded by team.sleep */
 
-static void keep_off_callers_cpu(const pthread_t *threads, int count)
+static void keep_sleepers_off_callers_cpu(void)
 {
     const int here = sched_getcpu();
     if (sched_getaffinity(0, sizeof allowed, &allowed) || here < 0 || here >= CPU_SETSIZE)
@@ -66,8 +73,9 @@ static void keep_off_callers_cpu(const pthread_t *threads, int count)
     if (CPU_COUNT(&allowed) < 2)
         return;
     CPU_CLR(here, &others);
-    for (int i = 0; i < count; i++)
-        pthread_setaffinity_np(threads[i], sizeof others, &others);
+    for (int member = 1; member <= team.started; member++)
+        if (recruits[member].asleep)
+            pthread_setaffinity_np(recruits[member].thread, sizeof others, &others);
 }
 
 static void run_anywhere(void)
@@ -76,16 +84,13 @@ static void run_anywhere(void)
         pthread_setaffinity_np(pthread_self(), sizeof allowed, &allowed);
 }
 #else
-static void keep_off_callers_cpu(const pthread_t *threads, int count)
-{
-    (void)threads, (void)count;
-}
+static void keep_sleepers_off_callers_cpu(void) {}
 static void run_anywhere(void) {}
 #endif
 
 /* ---- members -------------------------------------------------------------------------------- */
 
-static void wait_for_ticket(int seen)
+static void wait_for_ticket(recruit *self, int seen)
 {
     for (int look = 0; look < LOOKS_BEFORE_SLEEP; look++) {
         if (READ(team.ticket) != seen)
@@ -94,25 +99,21 @@ static void wait_for_ticket(int seen)
     }
     pthread_mutex_lock(&team.sleep);
     ADD(team.sleepers, 1);
+    self->asleep = 1;
     while (READ(team.ticket) == seen)
         pthread_cond_wait(&team.wake, &team.sleep);
+    self->asleep = 0;
     ADD(team.sleepers, -1);
     run_anywhere();
     pthread_mutex_unlock(&team.sleep);
 }
 
-/* What a new thread must know: the task that it is made for has the ticket after `seen`. */
-typedef struct {
-    int member, seen;
-} recruit;
-static recruit recruits[TEAM_LARGEST];
-
 static void *serve(void *argument)
 {
-    const recruit *self = argument;
+    recruit *const self = argument;
     int seen = self->seen;
     for (;;) {
-        wait_for_ticket(seen);
+        wait_for_ticket(self, seen);
         seen = READ(team.ticket);
         if (self->member < team.members)
             team.task(team.argument, self->member, team.members);
@@ -133,11 +134,11 @@ static void start_threads(int wanted)
     while (team.started < wanted) {
         pthread_attr_t attributes;
         const int member = team.started + 1;
-        recruits[member] = (recruit){member, READ(team.ticket)};
+        recruits[member] = (recruit){.member = member, .seen = READ(team.ticket)};
         pthread_attr_init(&attributes);
         pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
         const int failed =
-            pthread_create(&team.threads[team.started], &attributes, serve, &recruits[member]);
+            pthread_create(&recruits[member].thread, &attributes, serve, &recruits[member]);
         pthread_attr_destroy(&attributes);
         if (failed)
             break;
@@ -185,7 +186,7 @@ static void run_together(int members, team_task task, void *argument)
     ADD(team.ticket, 1);
     if (READ(team.sleepers)) {
         pthread_mutex_lock(&team.sleep);
-        keep_off_callers_cpu(team.threads, team.started);
+        keep_sleepers_off_callers_cpu();
         pthread_cond_broadcast(&team.wake);
         pthread_mutex_unlock(&team.sleep);
     }

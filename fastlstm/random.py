@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,9 @@ __all__ = ["check_seed", "generator", "next_seed", "set_random_seed"]
 
 _SEED_LIMIT = 2**32
 
-_source = np.random.default_rng()
+# Made when it is first needed: NumPy's part for random numbers takes as long to import as all of
+# this package.
+_source: np.random.Generator | None = None
 
 
 def check_seed(seed: Any, who: str) -> int | None:
@@ -50,6 +51,8 @@ def set_random_seed(seed: int) -> None:
         raise TypeError("set_random_seed: `seed` must be an integer, got None.")
     if checked >= _SEED_LIMIT:
         raise ValueError(f"set_random_seed: `seed` must be below {_SEED_LIMIT}, got {seed}.")
+    import random
+
     random.seed(checked)
     np.random.seed(checked)  # noqa: NPY002 - programs may draw from NumPy's global generator
     _source = np.random.default_rng(checked)
@@ -57,6 +60,9 @@ def set_random_seed(seed: int) -> None:
 
 def next_seed() -> int:
     """A fresh seed from fastlstm's own source, below 2**32."""
+    global _source
+    if _source is None:
+        _source = np.random.default_rng()
     return int(_source.integers(_SEED_LIMIT))
 
 

@@ -53,15 +53,6 @@ cdef enum:
 
 
 cdef class Panels:
-    """Packed weights: sizes in elements, one behind the other."""
-
-    cdef Memory memory
-    cdef const void *kernels
-    cdef bint has_kernel
-    cdef void *kernel
-    cdef void *recurrent_kernel
-    cdef void *bias
-
     def __cinit__(self, Py_ssize_t kernel, Py_ssize_t recurrent_kernel, Py_ssize_t bias,
                   bint is_double):
         cdef size_t element = sizeof(double) if is_double else sizeof(float)
@@ -77,15 +68,6 @@ cdef class LSTMPlan:
 
     Parameters are those of `fastlstm.functional.lstm_forward`.
     """
-
-    cdef readonly object kernel, recurrent_kernel, bias, dtype
-    cdef readonly Py_ssize_t features, units
-    cdef readonly bint go_backwards, zero_output_for_mask
-    cdef bint is_double
-    cdef int activation, recurrent_activation
-    # Panels for the forward pass, columns for the backward pass, and for which kernels they are.
-    cdef Panels panels, columns
-    cdef double rows_run
 
     def __cinit__(self, kernel, recurrent_kernel, bias, str activation not None,
                   str recurrent_activation not None, bint go_backwards,
@@ -125,80 +107,97 @@ cdef class LSTMPlan:
                     f"got {self.bias.shape}."
                 )
 
-    cdef lstm_pass prepared(self, Py_ssize_t batch, Py_ssize_t steps):
-        """A pass with the fields that this plan knows."""
-        cdef lstm_pass base
-        memset(&base, 0, sizeof(base))
-        base.kernels = packing_kernels(self.is_double)
-        base.activation, base.recurrent_activation = self.activation, self.recurrent_activation
-        base.go_backwards, base.members = self.go_backwards, 1
-        base.batch, base.steps = batch, steps
-        base.features, base.units = self.features, self.units
-        return base
+    cdef int run(self, const void *x, void *h, void *c, void *y, Py_ssize_t batch,
+                 Py_ssize_t steps) except -1:
+        cdef lstm_forward f
+        if batch < 0 or steps < 0:
+            raise ValueError(f"LSTMPlan.run: there cannot be {batch} rows of {steps} steps.")
+        memset(&f, 0, sizeof(f))
+        f.base = prepared(self, batch, steps)
+        f.base.x, f.h, f.c, f.y = x, h, c, y
+        if batch > 0 and steps > 0:
+            _run_forward(self, &f)
+        return 0
 
-    cdef _require_intact(self):
-        """Refuse weights that were resized in place since, as `ndarray.resize` can."""
-        width = 4 * self.units
-        if (self.kernel.shape != (self.features, width)
-                or self.recurrent_kernel.shape != (self.units, width)
-                or self.bias is not None and self.bias.shape != (width,)):
-            raise _resized("lstm")
 
-    cdef Panels panels_for(self, const void *kernels):
-        """The weights packed for a forward pass."""
-        cdef const lstm_functions *functions = lstm_functions_of(self.is_double)
-        cdef Panels panels = self.panels
-        cdef Py_ssize_t kernel, recurrent, bias
-        if panels is not None and panels.kernels == kernels:
-            return panels
-        self._require_intact()
-        kernel = functions.gate_panels_size(kernels, self.features, self.units)
-        recurrent = functions.gate_panels_size(kernels, self.units, self.units)
-        bias = 0 if self.bias is None else functions.gate_panels_size(kernels, 1, self.units)
-        panels = Panels(kernel, recurrent, bias, self.is_double)
-        panels.kernels = kernels
-        cdef const void *plain[3]
-        plain[0], plain[1] = data_of(self.kernel), data_of(self.recurrent_kernel)
-        plain[2] = data_of(self.bias)
-        with nogil:
-            functions.pack_gates(kernels, self.features, self.units, plain[0], panels.kernel)
-            functions.pack_gates(kernels, self.units, self.units, plain[1],
-                                 panels.recurrent_kernel)
-            if plain[2] != NULL:
-                functions.pack_gates(kernels, 1, self.units, plain[2], panels.bias)
-        self.panels = panels
+cdef lstm_pass prepared(LSTMPlan plan, Py_ssize_t batch, Py_ssize_t steps):
+    """A pass with the fields that a plan knows."""
+    cdef lstm_pass base
+    memset(&base, 0, sizeof(base))
+    base.kernels = packing_kernels(plan.is_double)
+    base.activation, base.recurrent_activation = plan.activation, plan.recurrent_activation
+    base.go_backwards, base.members = plan.go_backwards, 1
+    base.batch, base.steps = batch, steps
+    base.features, base.units = plan.features, plan.units
+    return base
+
+
+cdef _require_same_shapes(LSTMPlan plan):
+    """Refuse weights that were resized in place since, as `ndarray.resize` can."""
+    width = 4 * plan.units
+    if (plan.kernel.shape != (plan.features, width)
+            or plan.recurrent_kernel.shape != (plan.units, width)
+            or plan.bias is not None and plan.bias.shape != (width,)):
+        raise _resized("lstm")
+
+
+cdef Panels panels_for(LSTMPlan plan, const void *kernels):
+    """The weights packed for a forward pass."""
+    cdef const lstm_functions *functions = lstm_functions_of(plan.is_double)
+    cdef Panels panels = plan.panels
+    cdef Py_ssize_t kernel, recurrent, bias
+    if panels is not None and panels.kernels == kernels:
         return panels
+    _require_same_shapes(plan)
+    kernel = functions.gate_panels_size(kernels, plan.features, plan.units)
+    recurrent = functions.gate_panels_size(kernels, plan.units, plan.units)
+    bias = 0 if plan.bias is None else functions.gate_panels_size(kernels, 1, plan.units)
+    panels = Panels(kernel, recurrent, bias, plan.is_double)
+    panels.kernels = kernels
+    cdef const void *plain[3]
+    plain[0], plain[1] = data_of(plan.kernel), data_of(plan.recurrent_kernel)
+    plain[2] = data_of(plan.bias)
+    with nogil:
+        functions.pack_gates(kernels, plan.features, plan.units, plain[0], panels.kernel)
+        functions.pack_gates(kernels, plan.units, plan.units, plain[1],
+                             panels.recurrent_kernel)
+        if plain[2] != NULL:
+            functions.pack_gates(kernels, 1, plan.units, plain[2], panels.bias)
+    plan.panels = panels
+    return panels
 
-    cdef Panels columns_for(self, const void *kernels, bint wants_dx):
-        """The transposed weights packed for a backward pass; `kernel` only if dx is wanted."""
-        cdef const lstm_functions *functions = lstm_functions_of(self.is_double)
-        cdef Panels columns = self.columns
-        cdef Py_ssize_t depth = 4 * self.units, kernel_size = 0
-        if columns is not None and columns.kernels == kernels and (
-                not wants_dx or columns.has_kernel):
-            return columns
-        self._require_intact()
-        if wants_dx:
-            kernel_size = functions.column_panels_size(kernels, depth, self.features)
-        columns = Panels(kernel_size, functions.column_panels_size(kernels, depth, self.units), 0,
-                         self.is_double)
-        columns.kernels, columns.has_kernel = kernels, wants_dx
-        cdef const void *kernel = data_of(self.kernel)
-        cdef const void *recurrent_kernel = data_of(self.recurrent_kernel)
-        with nogil:
-            if wants_dx:
-                functions.pack_columns(kernels, depth, self.features, kernel, columns.kernel)
-            functions.pack_columns(kernels, depth, self.units, recurrent_kernel,
-                                   columns.recurrent_kernel)
-        self.columns = columns
+
+cdef Panels columns_for(LSTMPlan plan, const void *kernels, bint wants_dx):
+    """The transposed weights packed for a backward pass; `kernel` only if dx is wanted."""
+    cdef const lstm_functions *functions = lstm_functions_of(plan.is_double)
+    cdef Panels columns = plan.columns
+    cdef Py_ssize_t depth = 4 * plan.units, kernel_size = 0
+    if columns is not None and columns.kernels == kernels and (
+            not wants_dx or columns.has_kernel):
         return columns
+    _require_same_shapes(plan)
+    if wants_dx:
+        kernel_size = functions.column_panels_size(kernels, depth, plan.features)
+    columns = Panels(kernel_size, functions.column_panels_size(kernels, depth, plan.units), 0,
+                     plan.is_double)
+    columns.kernels, columns.has_kernel = kernels, wants_dx
+    cdef const void *kernel = data_of(plan.kernel)
+    cdef const void *recurrent_kernel = data_of(plan.recurrent_kernel)
+    with nogil:
+        if wants_dx:
+            functions.pack_columns(kernels, depth, plan.features, kernel, columns.kernel)
+        functions.pack_columns(kernels, depth, plan.units, recurrent_kernel,
+                               columns.recurrent_kernel)
+    plan.columns = columns
+    return columns
 
-    cdef str gates_name(self):
-        if self.is_double:
-            return select_gates_f64(
-                table_f64(), self.activation, self.recurrent_activation).name.decode()
-        return select_gates_f32(
-            table_f32(), self.activation, self.recurrent_activation).name.decode()
+
+cdef str gates_name(LSTMPlan plan):
+    if plan.is_double:
+        return select_gates_f64(
+            table_f64(), plan.activation, plan.recurrent_activation).name.decode()
+    return select_gates_f32(
+        table_f32(), plan.activation, plan.recurrent_activation).name.decode()
 
 
 cdef class LSTMCache:
@@ -251,7 +250,7 @@ def forward(LSTMPlan plan not None, x, h0=None, c0=None, mask=None, bint trainin
     if batch > 0 and steps > 0:
         products = _run_forward(plan, &f)
         if training:
-            cache.path = f"{isa_name()} {products} {plan.gates_name()}"
+            cache.path = f"{isa_name()} {products} {gates_name(plan)}"
     return y, h, c, cache
 
 
@@ -290,7 +289,7 @@ cdef tuple _begin_forward(LSTMPlan plan, lstm_forward *f, x, h0, c0, bint wants_
             f"`kernel`, got {x.shape}."
         )
     memset(f, 0, sizeof(lstm_forward))
-    f.base = plan.prepared(batch, steps)
+    f.base = prepared(plan, batch, steps)
     f.base.x = found.data
     h = state_array(h0, batch, plan.units, plan.is_double, "lstm_forward: `h0`", &f.h)
     c = state_array(c0, batch, plan.units, plan.is_double, "lstm_forward: `c0`", &f.c)
@@ -325,7 +324,7 @@ cdef tuple _use_panels(LSTMPlan plan, lstm_forward *f, int members):
     Returns what `f` then refers to, to be kept while it runs.
     """
     cdef const lstm_functions *functions = lstm_functions_of(plan.is_double)
-    cdef Panels panels = plan.panels_for(f.base.kernels)
+    cdef Panels panels = panels_for(plan, f.base.kernels)
     cdef Memory scratch
     f.kernel, f.recurrent_kernel, f.bias = panels.kernel, panels.recurrent_kernel, panels.bias
     f.base.members = members or functions.forward_members(&f.base)
@@ -345,7 +344,7 @@ cdef str _run_forward(LSTMPlan plan, lstm_forward *f):
         with nogil:
             functions.run_forward(f)
         return "packed"
-    plan._require_intact()
+    _require_same_shapes(plan)
     f.kernel, f.recurrent_kernel = data_of(plan.kernel), data_of(plan.recurrent_kernel)
     f.bias = data_of(plan.bias)
     if blas:
@@ -370,7 +369,7 @@ cdef _require_intact(LSTMCache cache, Py_ssize_t batch, Py_ssize_t steps):
     """Refuse a cache whose arrays were resized in place since, as `ndarray.resize` can."""
     cdef LSTMPlan plan = cache.plan
     states = (batch, steps, plan.units)
-    plan._require_intact()
+    _require_same_shapes(plan)
     if (
         cache.y.shape != states
         or cache.valid is not None and cache.valid.shape != (batch, steps)
@@ -393,7 +392,7 @@ def backward(LSTMCache cache not None, dy=None, dh=None, dc=None, bint wants_dx=
     cdef Py_ssize_t batch = x.shape[0], steps = x.shape[1], width = 4 * plan.units
     _require_intact(cache, batch, steps)
     memset(&g, 0, sizeof(g))
-    g.base = plan.prepared(batch, steps)
+    g.base = prepared(plan, batch, steps)
     g.base.kernels = cache.kernels
     g.base.x = x.data
     g.base.valid = <const unsigned char *>data_of(cache.valid)
@@ -436,7 +435,7 @@ cdef _run_backward(LSTMPlan plan, lstm_backward *g):
     cdef Panels columns
     cdef Memory scratch
     if packed:
-        columns = plan.columns_for(g.base.kernels, g.dx != NULL)
+        columns = columns_for(plan, g.base.kernels, g.dx != NULL)
         g.kernel, g.recurrent_kernel = columns.kernel, columns.recurrent_kernel
         g.base.members = functions.backward_members(&g.base)
         scratch = Memory(functions.backward_scratch_bytes(g))

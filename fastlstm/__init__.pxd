@@ -1,0 +1,1 @@
+from fastlstm._core.lstm cimport LSTMPlan

@@ -19,11 +19,15 @@ def last_state(LSTMPlan plan, const float[:, :, ::1] x):
     return np.asarray(h)
 """
 
+# Cython looks for .pxd files along sys.path, where an editable install is not.
 SETUP = """
+from pathlib import Path
+import fastlstm
 from Cython.Build import cythonize
 from setuptools import setup
 
-setup(name="theirs", ext_modules=cythonize("theirs.pyx"))
+found = str(Path(fastlstm.__file__).parents[1])
+setup(name="theirs", ext_modules=cythonize("theirs.pyx", include_path=[found]))
 """
 
 PROGRAM = """

@@ -1,6 +1,7 @@
 """fastlstm beside every other library that is installed, row by row.
 
 usage: python benchmarks/compare.py [--quick] [--turns N] [--threads 1,2] [--only TEXT]
+                                    [--against NAME]
 
 All contenders compute the same float32 LSTM in one process, take turns, and must find the same
 before anything is timed. "At most" is the ratio that a pass at its bound would reach: all its
@@ -52,6 +53,8 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
         name = ",".join(map(str, shape))
         print(f"\r{number}/{len(jobs)} {kind} {name:<18}", end="", file=sys.stderr, flush=True)
         makers = contenders.INFERENCE if kind == "inference" else contenders.TRAINING
+        if options.against:
+            makers = {name: makers[name] for name in makers if name in (OWN, options.against)}
         seconds = measure_row(makers, shape, threads, options.turns)
         rows.append({"kind": kind, "shape": name, "threads": threads, "seconds": seconds})
     print(file=sys.stderr)
@@ -160,6 +163,7 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--threads", default="1,2", help="numbers of threads, by commas")
     parser.add_argument("--only", default="", help="inference or training")
+    parser.add_argument("--against", choices=sorted({*contenders.INFERENCE} - {OWN}))
     options = parser.parse_args()
     options.threads = [int(n) for n in options.threads.split(",")]
     roof = roofline.measure()

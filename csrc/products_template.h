@@ -5,7 +5,9 @@
  * A tile of `rows` rows by PANEL_VECTORS vectors of sums stays in registers over the whole depth:
  * each element of a row is broadcast, each vector of the panel is loaded once for all rows. With
  * TILE_ROWS rows (vec_*.h) the sums fill the register file and the loads hide behind the
- * multiplications.
+ * multiplications. What is left of VEC_REGISTERS registers holds all vectors of the panel and one
+ * element at a time, or, where those are too many, all elements and one vector: a sum that has to
+ * leave its register halves the speed.
  */
 
 #define UNROLL _Pragma("GCC unroll 8")
@@ -22,6 +24,17 @@ ALWAYS_INLINE void add_products(const int rows, const int vectors, const ptrdiff
     const real *row[TILE_ROWS];
     UNROLL for (int r = 0; r < rows; r++) row[r] = a[r];
     for (ptrdiff_t k = 0; k < depth; k++, panel += vectors * VEC_WIDTH) {
+        if (rows * vectors + vectors + 1 > VEC_REGISTERS) {
+            vec value[TILE_ROWS];
+            UNROLL for (int r = 0; r < rows; r++) value[r] = vec_set1(row[r][k * stride]);
+            UNROLL for (int v = 0; v < vectors; v++)
+            {
+                const vec weights = vec_in_register(vec_load(panel + v * VEC_WIDTH));
+                UNROLL for (int r = 0; r < rows; r++) sums[r][v] =
+                    vec_fma(value[r], weights, sums[r][v]);
+            }
+            continue;
+        }
         vec weights[PANEL_VECTORS];
         UNROLL for (int v = 0; v < vectors; v++) weights[v] =
             rows > 1 ? vec_in_register(vec_load(panel + v * VEC_WIDTH))

@@ -5,6 +5,7 @@
 
 /* 16 registers: 3 * 4 sums, 3 broadcast elements, 1 vector of weights. */
 #define TILE_ROWS 3
+#define VEC_REGISTERS 16
 
 #if FASTLSTM_DOUBLE
 enum { VEC_WIDTH = 4 };

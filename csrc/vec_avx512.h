@@ -5,6 +5,7 @@
 
 /* 32 registers: 6 * 4 sums, 4 vectors of weights, broadcast elements. */
 #define TILE_ROWS 6
+#define VEC_REGISTERS 32
 
 #if FASTLSTM_DOUBLE
 enum { VEC_WIDTH = 8 };

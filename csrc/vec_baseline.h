@@ -5,7 +5,7 @@
  * is NaN; reciprocal errs by at most one ULP. load_tail and
  * store_tail touch only the first n elements, 0 < n < VEC_WIDTH. in_register(a) is a, once and
  * for all loaded, so that no operation that uses it loads it again. TILE_ROWS says how many rows
- * the tiles of products_template.h have, as the registers allow.
+ * the tiles of products_template.h have, as VEC_REGISTERS registers allow.
  */
 #include <float.h>
 #include <math.h>
@@ -13,6 +13,7 @@
 #include <string.h>
 
 #define TILE_ROWS 3
+#define VEC_REGISTERS 16
 enum { VEC_WIDTH = 1 };
 typedef real vec;
 typedef int vec_mask;

@@ -8,8 +8,11 @@
 
 #include <pthread.h>
 #include <sched.h>
-#include <signal.h>
 #include <time.h>
+
+#if !defined(_WIN32)
+#include <signal.h>
+#endif
 
 #if defined(__x86_64__)
 #define PAUSE() __builtin_ia32_pause()
@@ -19,12 +22,14 @@
 #define PAUSE() ((void)0)
 #endif
 
-/* How often to look before giving the CPU away at a meeting, and before a member goes to sleep: a
- * look takes 10 to 50 ns, and waking a sleeper tens of microseconds. */
-enum { LOOKS_BEFORE_YIELD = 2000, LOOKS_BEFORE_SLEEP = 4000 };
+/* How often to look before giving the CPU away at a meeting, and between two looks at the clock of
+ * a member that is about to sleep: a look takes 10 to 50 ns. */
+enum { LOOKS_BEFORE_YIELD = 2000, LOOKS_BEFORE_CLOCK = 100 };
 
-/* Tasks nearer to each other than this, in nanoseconds, will be followed by others. */
-enum { CLOSE = 100000 };
+/* Tasks nearer to each other than this, in nanoseconds, are a row of tasks: so long members stay
+ * awake. Waking them for a small task costs more than they do, tens of microseconds; it pays once a
+ * row is long enough to have a long rest, too. */
+enum { CLOSE = 100000, ROW_WORTH_WAKING = 8 };
 
 static struct {
     pthread_mutex_t busy;  /* held by the caller whose task is being done */
@@ -34,6 +39,7 @@ static struct {
     int ticket;        /* counts tasks: members wait for it to change */
     int working;       /* members other than the caller that have yet to finish the task */
     long long ended;   /* when the last task that several members could do was done */
+    int row;           /* how many tasks have followed closely on each other */
     int sleepers;
     int members;
     team_task task;
@@ -90,13 +96,21 @@ static void run_anywhere(void) {}
 
 /* ---- members -------------------------------------------------------------------------------- */
 
+static long long now(void)
+{
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return 1000000000LL * time.tv_sec + time.tv_nsec;
+}
+
 static void wait_for_ticket(recruit *self, int seen)
 {
-    for (int look = 0; look < LOOKS_BEFORE_SLEEP; look++) {
-        if (READ(team.ticket) != seen)
-            return;
-        PAUSE();
-    }
+    for (const long long start = now(); now() - start < CLOSE;)
+        for (int look = 0; look < LOOKS_BEFORE_CLOCK; look++) {
+            if (READ(team.ticket) != seen)
+                return;
+            PAUSE();
+        }
     pthread_mutex_lock(&team.sleep);
     ADD(team.sleepers, 1);
     self->asleep = 1;
@@ -122,15 +136,8 @@ static void *serve(void *argument)
     return 0;
 }
 
-/* Signals are for the program's own threads: the new ones inherit a mask that keeps them all off.
- */
 static void start_threads(int wanted)
 {
-    sigset_t all, before;
-    if (team.started >= wanted)
-        return;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
     while (team.started < wanted) {
         pthread_attr_t attributes;
         const int member = team.started + 1;
@@ -144,6 +151,21 @@ static void start_threads(int wanted)
             break;
         team.started++;
     }
+}
+
+#if defined(_WIN32)
+static void start_members(int wanted) { start_threads(wanted); }
+#else
+/* Signals are for the program's own threads: the new ones inherit a mask that keeps them all off.
+ */
+static void start_members(int wanted)
+{
+    sigset_t all, before;
+    if (team.started >= wanted)
+        return;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    start_threads(wanted);
     pthread_sigmask(SIG_SETMASK, &before, 0);
 }
 
@@ -158,6 +180,7 @@ static void begin_anew(void)
 }
 
 __attribute__((constructor)) static void watch_forks(void) { pthread_atfork(0, 0, begin_anew); }
+#endif
 
 void team_set_size(int size)
 {
@@ -166,17 +189,10 @@ void team_set_size(int size)
 
 int team_get_size(void) { return READ(team.size); }
 
-static long long now(void)
-{
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return 1000000000LL * time.tv_sec + time.tv_nsec;
-}
-
 /* All members do the task; the caller holds team.busy. */
 static void run_together(int members, team_task task, void *argument)
 {
-    start_threads(members - 1);
+    start_members(members - 1);
     if (members > team.started + 1)
         members = team.started + 1;
     team.task = task;
@@ -208,7 +224,10 @@ void team_run(int members, int wakes, team_task task, void *argument)
         return;
     }
     const int asleep = READ(team.sleepers) > 0 || READ(team.started) < members - 1;
-    const int together = wakes || !asleep || now() - READ(team.ended) < CLOSE;
+    const int close = now() - READ(team.ended) < CLOSE;
+    const int row = close ? READ(team.row) + (READ(team.row) < ROW_WORTH_WAKING) : 0;
+    const int together = wakes || !asleep || row >= ROW_WORTH_WAKING;
+    WRITE(team.row, row);
     if (together && !pthread_mutex_trylock(&team.busy)) {
         run_together(members, task, argument);
         pthread_mutex_unlock(&team.busy);

@@ -21,8 +21,8 @@ void team_set_size(int size);
 int team_get_size(void);
 
 /* Do the task with at most `members` members; returns when all of them are done. Members that sleep
- * take part only if it `wakes` them, which takes some 50 us, or if the task follows closely on
- * another. */
+ * take part only if it `wakes` them, which takes some 50 us, or if the task is one of many that
+ * follow closely on each other. */
 void team_run(int members, int wakes, team_task task, void *argument);
 
 /* A place where the members of one task wait for each other; starts as zero. */

@@ -158,3 +158,35 @@ print(os.sched_getaffinity(0) == {min(cpus)})
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="threads stay where they are")
 def test_woken_threads_may_use_all_cpus_again():
     assert printed(AFFINITY) == "True"
+
+
+FEW_AT_A_TIME = """
+import resource, time
+import numpy as np
+import fastlstm
+from fastlstm import functional
+
+fastlstm.set_num_threads(2)
+kernel, recurrent_kernel = np.ones((64, 520), np.float32), np.ones((130, 520), np.float32)
+
+def run(steps):
+    functional.lstm_forward(np.ones((4, steps, 64), np.float32), kernel, recurrent_kernel)
+
+run(60)
+time.sleep(0.1)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw
+for _ in range(200):
+    run(3)
+    run(3)
+    start = time.perf_counter()
+    while time.perf_counter() - start < 3e-4:
+        pass
+print(resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw - before)
+"""
+
+
+@needs_own_kernels
+def test_few_small_tasks_wake_nobody():
+    # Waking takes longer than they do: a training step of a small model would take twice as long.
+    pytest.importorskip("resource")
+    assert int(printed(FEW_AT_A_TIME)) < 50

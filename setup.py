@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import sysconfig
 from importlib.metadata import distribution
 from pathlib import Path
@@ -20,10 +21,17 @@ CSRC = Path("csrc")
 OPENBLAS = Path("fastlstm/_openblas")
 # Not imported, which would load the library: it may be one for another machine.
 OPENBLAS_SOURCE = Path(str(distribution("scipy-openblas32").locate_file("scipy_openblas32")))
-OPENBLAS_LIBRARY = next((OPENBLAS_SOURCE / "lib").glob("libscipy_openblas*"))
+OPENBLAS_LIBRARY = next(
+    path
+    for path in (OPENBLAS_SOURCE / "lib").glob("libscipy_openblas*")
+    if path.suffix in {".so", ".dylib", ".dll"}
+)
 # The objects are no sources of their extension, so it must hear of their files otherwise.
 C_FILES = sorted(str(path) for path in CSRC.glob("*.[ch]"))
+# One wheel for all versions of Python from this one on, but for those without a GIL, which have no
+# limited API.
 LIMITED_API = ("Py_LIMITED_API", "0x030B0000")
+HAS_LIMITED_API = not sysconfig.get_config_var("Py_GIL_DISABLED")
 # Without contraction the text of a formula decides how it is rounded, on every compiler. A square
 # root that had to report its errors one by one would not be computed for several numbers at once.
 C_FLAGS = [
@@ -39,9 +47,22 @@ X86_FLAGS = {
 ARM_FLAGS: dict[str, list[str]] = {"baseline": [], "neon": []}
 # Of the platform that is built for, which _PYTHON_HOST_PLATFORM names where it is another one.
 MACHINE = sysconfig.get_platform().rpartition("-")[2]
-ISA_FLAGS = {"x86_64": X86_FLAGS, "aarch64": ARM_FLAGS, "arm64": ARM_FLAGS}.get(
-    MACHINE, {"baseline": []}
-)
+ISA_FLAGS = {
+    "x86_64": X86_FLAGS,
+    "amd64": X86_FLAGS,
+    "aarch64": ARM_FLAGS,
+    "arm64": ARM_FLAGS,
+}.get(MACHINE, {"baseline": []})
+LINK_FLAGS = []
+OPENBLAS_LINK_FLAGS = []
+if sys.platform == "win32":
+    # GCC keeps vectors of 32 and 64 bytes on a stack that Windows aligns to 16.
+    C_FLAGS.append("-Wa,-muse-unaligned-vector-move")
+    LINK_FLAGS += ["-static-libgcc", "-Wl,-Bstatic,-lwinpthread,-Bdynamic"]
+elif sys.platform == "darwin":
+    OPENBLAS_LINK_FLAGS.append("-Wl,-rpath,@loader_path/../_openblas")
+else:
+    OPENBLAS_LINK_FLAGS.append("-Wl,-rpath,$ORIGIN/../_openblas")
 
 
 def debug_build() -> bool:
@@ -49,22 +70,31 @@ def debug_build() -> bool:
     return bool(os.environ.get("FASTLSTM_DEBUG"))
 
 
-def extension(name: str, **options: list[str]) -> Extension:
+def extension(name: str) -> Extension:
     """One Cython module of the core."""
+    to_blas = name == "blas"
     return Extension(
         f"fastlstm._core.{name}",
-        [f"fastlstm/_core/{name}.pyx"],
+        [f"fastlstm/_core/{name}.pyx", *(["csrc/blocks.c"] if name == "memory" else [])],
         include_dirs=[str(CSRC), str(OPENBLAS_SOURCE / "include")],
-        define_macros=[LIMITED_API],
+        define_macros=[LIMITED_API] if HAS_LIMITED_API else [],
         extra_compile_args=CYTHON_FLAGS,
+        extra_link_args=[*LINK_FLAGS, *(OPENBLAS_LINK_FLAGS if to_blas else [])],
+        library_dirs=[str(OPENBLAS_LIBRARY.parent)] if to_blas else [],
+        libraries=[OPENBLAS_LIBRARY.stem.removeprefix("lib")] if to_blas else [],
         depends=C_FILES,
-        py_limited_api=True,
-        **options,
+        py_limited_api=HAS_LIMITED_API,
     )
 
 
 class BuildExtensions(build_ext):
     """Compiles the kernels, and lays OpenBLAS beside the extension that links to it."""
+
+    def finalize_options(self) -> None:
+        """Choose GCC on Windows too: the kernels are written in its C."""
+        if sys.platform == "win32" and self.compiler is None:
+            self.compiler = "mingw32"
+        super().finalize_options()
 
     def run(self) -> None:
         """Build, and lay what was built into the source tree as well, OpenBLAS beside it.
@@ -118,15 +148,9 @@ class BuildExtensions(build_ext):
                 shutil.copy2(str(file.locate()), folder / "LICENSE.txt")
 
 
-modules = sorted(path.stem for path in Path("fastlstm/_core").glob("*.pyx"))
-blas_options = {
-    "library_dirs": [str(OPENBLAS_LIBRARY.parent)],
-    "libraries": [OPENBLAS_LIBRARY.stem.removeprefix("lib")],
-    "extra_link_args": ["-Wl,-rpath,$ORIGIN/../_openblas"],
-}
 setup(
     ext_modules=cythonize(
-        [extension(name, **(blas_options if name == "blas" else {})) for name in modules],
+        [extension(path.stem) for path in sorted(Path("fastlstm/_core").glob("*.pyx"))],
         build_dir="build/cython",
         compiler_directives={
             "language_level": "3str",
@@ -134,9 +158,9 @@ setup(
             "wraparound": False,
             "initializedcheck": False,
             "cdivision": True,
-            "freethreading_compatible": False,
+            "freethreading_compatible": True,
         },
     ),
     cmdclass={"build_ext": BuildExtensions},
-    options={"bdist_wheel": {"py_limited_api": "cp311"}},
+    options={"bdist_wheel": {"py_limited_api": "cp311"}} if HAS_LIMITED_API else {},
 )

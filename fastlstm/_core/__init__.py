@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from fastlstm._core import kernels
 
@@ -54,6 +56,9 @@ def _openblas_settings() -> dict[str, str]:
         settings["OPENBLAS_CORETYPE"] = core
     return settings
 
+
+if sys.platform == "win32":
+    os.add_dll_directory(str(Path(__file__).parents[1] / "_openblas"))
 
 with _environment(_openblas_settings()):
     from fastlstm._core import blas  # noqa: F401

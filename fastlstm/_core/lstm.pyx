@@ -5,6 +5,7 @@ own, lstm_blas on the others.
 """
 
 
+cimport cython
 from libc.string cimport memcpy, memset
 
 import numpy as np
@@ -141,13 +142,23 @@ cdef _require_same_shapes(LSTMPlan plan):
         raise _resized("lstm")
 
 
+# A plan may run in several threads at once, which pack for each other: where there is no GIL, its
+# own lock guards what changes in it.
+
 cdef Panels panels_for(LSTMPlan plan, const void *kernels):
     """The weights packed for a forward pass."""
+    cdef Panels panels
+    with cython.critical_section(plan):
+        if plan.panels is None or plan.panels.kernels != kernels:
+            plan.panels = _packed_panels(plan, kernels)
+        panels = plan.panels
+    return panels
+
+
+cdef Panels _packed_panels(LSTMPlan plan, const void *kernels):
     cdef const lstm_functions *functions = lstm_functions_of(plan.is_double)
-    cdef Panels panels = plan.panels
+    cdef Panels panels
     cdef Py_ssize_t kernel, recurrent, bias
-    if panels is not None and panels.kernels == kernels:
-        return panels
     _require_same_shapes(plan)
     kernel = functions.gate_panels_size(kernels, plan.features, plan.units)
     recurrent = functions.gate_panels_size(kernels, plan.units, plan.units)
@@ -163,18 +174,23 @@ cdef Panels panels_for(LSTMPlan plan, const void *kernels):
                              panels.recurrent_kernel)
         if plain[2] != NULL:
             functions.pack_gates(kernels, 1, plan.units, plain[2], panels.bias)
-    plan.panels = panels
     return panels
 
 
 cdef Panels columns_for(LSTMPlan plan, const void *kernels, bint wants_dx):
     """The transposed weights packed for a backward pass; `kernel` only if dx is wanted."""
+    cdef Panels columns
+    with cython.critical_section(plan):
+        columns = plan.columns
+        if columns is None or columns.kernels != kernels or wants_dx and not columns.has_kernel:
+            plan.columns = columns = _packed_columns(plan, kernels, wants_dx)
+    return columns
+
+
+cdef Panels _packed_columns(LSTMPlan plan, const void *kernels, bint wants_dx):
     cdef const lstm_functions *functions = lstm_functions_of(plan.is_double)
-    cdef Panels columns = plan.columns
+    cdef Panels columns
     cdef Py_ssize_t depth = 4 * plan.units, kernel_size = 0
-    if columns is not None and columns.kernels == kernels and (
-            not wants_dx or columns.has_kernel):
-        return columns
     _require_same_shapes(plan)
     if wants_dx:
         kernel_size = functions.column_panels_size(kernels, depth, plan.features)
@@ -188,8 +204,16 @@ cdef Panels columns_for(LSTMPlan plan, const void *kernels, bint wants_dx):
             functions.pack_columns(kernels, depth, plan.features, kernel, columns.kernel)
         functions.pack_columns(kernels, depth, plan.units, recurrent_kernel,
                                columns.recurrent_kernel)
-    plan.columns = columns
     return columns
+
+
+cdef bint _wants_packing(LSTMPlan plan, double rows):
+    """Whether the rows of a pass and of those before it are worth packed weights."""
+    cdef bint wanted
+    with cython.critical_section(plan):
+        plan.rows_run += rows
+        wanted = plan.rows_run >= ROWS_WORTH_PACKING or plan.panels is not None
+    return wanted
 
 
 cdef str gates_name(LSTMPlan plan):
@@ -338,8 +362,7 @@ cdef str _run_forward(LSTMPlan plan, lstm_forward *f):
     cdef const lstm_functions *functions = lstm_functions_of(plan.is_double)
     cdef bint is_double = plan.is_double, blas = f.base.kernels == NULL
     cdef Memory scratch
-    plan.rows_run += <double>f.base.batch * f.base.steps
-    if not blas and (plan.rows_run >= ROWS_WORTH_PACKING or plan.panels is not None):
+    if not blas and _wants_packing(plan, <double>f.base.batch * f.base.steps):
         _kept = _use_panels(plan, f, 0)
         with nogil:
             functions.run_forward(f)

@@ -96,6 +96,12 @@ class BuildExtensions(build_ext):
             self.compiler = "mingw32"
         super().finalize_options()
 
+    def get_libraries(self, ext: Extension) -> list[str]:
+        """On Windows, Python's limited API has a library of its own."""
+        version = "python{}{}".format(*sys.version_info)
+        found = super().get_libraries(ext)
+        return ["python3" if HAS_LIMITED_API and name == version else name for name in found]
+
     def run(self) -> None:
         """Build, and lay what was built into the source tree as well, OpenBLAS beside it.
 

@@ -149,7 +149,7 @@ static void start_threads(int wanted)
         pthread_attr_destroy(&attributes);
         if (failed)
             break;
-        team.started++;
+        WRITE(team.started, member);
     }
 }
 

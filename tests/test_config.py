@@ -3,14 +3,12 @@
 import os
 import subprocess
 import sys
-import threading
 
 import numpy as np
 import pytest
-from lstm_cases import random_case
 
 import fastlstm
-from fastlstm import config, functional
+from fastlstm import config
 from fastlstm._core import blas, kernels
 
 
@@ -147,27 +145,3 @@ def test_floatx():
         assert fastlstm.floatx() == "float64"
     finally:
         fastlstm.set_floatx("float32")
-
-
-def test_many_python_threads_at_once():
-    cases = [random_case((4, 20, 8, 33), seed=seed) for seed in range(4)]
-    wanted = []
-    for case in cases:
-        y, _, _, cache = case.forward(functional)
-        wanted.append((y, *functional.lstm_backward(cache, *case.gradients)))
-    failures = []
-
-    def work(case, want):
-        for _ in range(20):
-            y, _, _, cache = case.forward(functional)
-            got = (y, *functional.lstm_backward(cache, *case.gradients))
-            if not all(np.array_equal(a, b) for a, b in zip(got, want, strict=True)):
-                failures.append(case)
-
-    threads = [threading.Thread(target=work, args=pair) for pair in zip(cases, wanted, strict=True)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-        assert not thread.is_alive()
-    assert not failures

@@ -1,7 +1,5 @@
 """Graphs: any shape of them, gradients through all, masks, shared and nested layers."""
 
-import threading
-
 import numpy as np
 import pytest
 from layer_checks import randomize
@@ -246,25 +244,6 @@ def test_weights_come_in_keras_order():
     deep = Dense(3, name="c")(b(x))
     model = Model(x, Concatenate()([a(x), deep]))
     assert [layer.name for layer in model.layers[1:3]] == ["b", "a"]
-
-
-def test_one_model_serves_many_threads():
-    model = Sequential([LSTM(8, input_shape=(6, 3), return_sequences=True), LSTM(4), Dense(2)])
-    batches = [normal(5, 6, 3, seed=k) for k in range(4)]
-    wanted = [model.predict(x) for x in batches]
-    wrong = []
-
-    def work(k):
-        for _ in range(30):
-            if not np.array_equal(model.predict(batches[k]), wanted[k]):
-                wrong.append(k)
-
-    threads = [threading.Thread(target=work, args=(k,)) for k in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    assert not wrong
 
 
 def test_a_very_long_chain():

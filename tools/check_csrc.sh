@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# The passes of csrc/ against plain loops, in both real types, without Python.
+# The passes of csrc/ against plain loops, in both real types, without Python; its threads, too.
 #
 # usage: tools/check_csrc.sh [COMPILER [EMULATOR ...]]
 #   tools/check_csrc.sh
 #   tools/check_csrc.sh aarch64-linux-gnu-gcc qemu-aarch64 -L /usr/aarch64-linux-gnu
+#   tools/check_csrc.sh x86_64-w64-mingw32-gcc-posix wine
 set -euo pipefail
 
 compiler=${1:-cc}
@@ -12,11 +13,15 @@ cd "$(dirname "$0")/.."
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-case $("$compiler" -dumpmachine) in
+machine=$("$compiler" -dumpmachine)
+common="-std=gnu11 -O3 -pthread -ffp-contract=off -fno-math-errno -Wall -Wextra -Icsrc"
+case $machine in
   x86_64*) isas="baseline avx2 avx512" ;;
   aarch64*) isas="baseline neon" ;;
   *) isas="baseline" ;;
 esac
+# As in setup.py, which says why.
+[[ $machine != *mingw* ]] || common="$common -static -Wa,-muse-unaligned-vector-move"
 flags_of() {
   case $1 in
     avx2) echo "-mavx2 -mfma" ;;
@@ -24,7 +29,6 @@ flags_of() {
   esac
 }
 
-common="-std=gnu11 -O3 -pthread -ffp-contract=off -fno-math-errno -Wall -Wextra -Icsrc"
 for double in 0 1; do
   objects=()
   compile() {
@@ -40,10 +44,17 @@ for double in 0 1; do
     done
     objects+=("$work/$isa-0.o" "$work/$isa-1.o")
   done
-  for source in csrc/{lstm_panels,lstm_forward,lstm_backward,dispatch,team}.c; do
+  for source in csrc/{lstm_panels,lstm_forward,lstm_backward,dispatch,team,blocks}.c; do
     compile "$source"
   done
   compile tests/csrc/check_passes.c -O1
-  "$compiler" -pthread "${objects[@]}" -lm -o "$work/check"
-  "$@" "$work/check"
+  "$compiler" $common "${objects[@]}" -lm -o "$work/check.exe"
+  "$@" "$work/check.exe"
 done
+
+sanitizer=-fsanitize=thread
+echo "int main(void) { return 0; }" | "$compiler" $sanitizer -x c - -o "$work/empty" 2> "$work/why" &&
+  "$@" "$work/empty" || sanitizer=
+"$compiler" $common -O1 -g $sanitizer tests/csrc/check_threads.c csrc/team.c csrc/blocks.c \
+  -o "$work/threads.exe"
+TSAN_OPTIONS=halt_on_error=1 "$@" "$work/threads.exe"

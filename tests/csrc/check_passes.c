@@ -5,6 +5,7 @@
  * must equal those of the loops, gradients the differences of their outputs. Define
  * FASTLSTM_DOUBLE.
  */
+#include "blocks.h"
 #include "dispatch.h"
 #include "lstm.h"
 #include "real.h"
@@ -31,7 +32,7 @@ static double uniform(void) { return rand() / (RAND_MAX + 1.0) - 0.5; }
 /* Memory as the passes want it; random numbers in it. */
 static real *numbers(size_t count)
 {
-    real *const p = aligned_alloc(64, (count * sizeof(real) + 127) / 64 * 64);
+    real *const p = block_take(count * sizeof(real)).data;
     for (size_t i = 0; i < count; i++)
         p[i] = (real)uniform();
     return p;

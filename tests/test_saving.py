@@ -1,6 +1,7 @@
 """Models in files: what comes back, what is refused, and what an interruption leaves."""
 
 import json
+import multiprocessing
 import os
 import pickle
 import signal
@@ -191,6 +192,38 @@ def test_copies_train_on_bit_for_bit(make, x, y, copy):
     assert_same_weights(twin, model)
 
 
+def predictions_and_update(model):
+    """What a worker does with a model that was sent to it."""
+    found = model.predict(X, verbose=0)
+    fastlstm.utils.set_random_seed(3)
+    model.fit(X, Y, batch_size=7, verbose=0)
+    return found, model
+
+
+def assert_same_results(results, model):
+    want, trained = predictions_and_update(deepcopy(model))
+    for found, twin in results:
+        np.testing.assert_array_equal(found, want)
+        assert_same_weights(twin, trained)
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+@pytest.mark.parametrize("method", multiprocessing.get_all_start_methods())
+def test_models_go_to_other_processes_and_come_back(method):
+    model = stacked()
+    with multiprocessing.get_context(method).Pool(2) as pool:
+        results = pool.map_async(predictions_and_update, [model] * 3).get(120)
+    assert_same_results(results, model)
+
+
+def test_joblib_workers():
+    joblib = pytest.importorskip("joblib")
+    model = stacked()
+    work = joblib.delayed(predictions_and_update)
+    results = joblib.Parallel(n_jobs=2, timeout=120)(work(each) for each in [model] * 3)
+    assert_same_results(results, model)
+
+
 # ---- the file format ---------------------------------------------------------------------------
 
 
@@ -219,6 +252,18 @@ def test_the_library_reads_what_we_write_and_we_what_it_writes(tmp_path):
         np.testing.assert_array_equal(found[name], want)
         np.testing.assert_array_equal(again[name], want)
         assert again[name].shape == want.shape
+
+
+def test_other_tools_read_a_model(tmp_path):
+    safetensors = pytest.importorskip("safetensors")
+    model = stacked()
+    model.fit(X, Y, verbose=0)
+    model.save(tmp_path / "model.safetensors", include_optimizer=True)
+    with safetensors.safe_open(tmp_path / "model.safetensors", "np") as file:
+        # Tools of Hugging Face refuse files that do not say so.
+        assert file.metadata()["format"] == "pt"
+        for weight in model.weights:
+            np.testing.assert_array_equal(file.get_tensor(weight.path), weight.value)
 
 
 def test_a_file_of_every_format_version():
@@ -321,7 +366,7 @@ HOSTILE_MODELS = {
 def test_hostile_descriptions(tmp_path, description):
     path = tmp_path / "hostile.safetensors"
     text = description if isinstance(description, str) else json.dumps(description)
-    texts = {"format": "fastlstm", "format_version": "1", "model": text}
+    texts = {"fastlstm_version": "0", "format_version": "1", "model": text}
     write_tensors(path, {"a": np.zeros(3)}, texts)
     with pytest.raises(ValueError, match="hostile"):
         load_model(path)
@@ -332,7 +377,7 @@ def test_hostile_descriptions(tmp_path, description):
 )
 def test_other_versions(tmp_path, version, message):
     path = tmp_path / "model.safetensors"
-    write_tensors(path, {}, {"format": "fastlstm", "format_version": version, "model": "{}"})
+    write_tensors(path, {}, {"fastlstm_version": "0", "format_version": version, "model": "{}"})
     with pytest.raises(ValueError, match=message):
         load_model(path)
 

@@ -2,7 +2,7 @@
 
 The texts of format version 1, see docs/format.md:
 
-``format``            ``"fastlstm"``
+``format``            ``"pt"``, without which Hugging Face's tools refuse a file
 ``format_version``    ``"1"``
 ``fastlstm_version``  which version wrote it
 ``model``             the model as `fastlstm.layers.serialize` describes it; not with weights alone
@@ -93,7 +93,7 @@ def _optimizer_state(model: Model) -> dict[str, np.ndarray]:
 def _write(path: Path, model: Model, state: dict[str, np.ndarray], texts: dict[str, str]) -> None:
     weights = {name: weight.value for name, weight in _named_weights(model).items()}
     metadata = {
-        "format": "fastlstm",
+        "format": "pt",
         "format_version": str(FORMAT_VERSION),
         "fastlstm_version": __version__,
         "weights": _json("weights", list(weights)),
@@ -269,7 +269,7 @@ def _restore_training(model: Model, state: list[np.ndarray], texts: Mapping[str,
 
 def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     tensors, texts = read_tensors(path)
-    if texts.get("format") != "fastlstm":
+    if "fastlstm_version" not in texts:
         raise ValueError(
             f"{os.fspath(path)!r} was not written by fastlstm; for files of other libraries see "
             f"`fastlstm.convert`."

@@ -2,6 +2,7 @@
 
 import io
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from fastlstm.convert import from_onnx, to_onnx  # noqa: E402
 
 CLOSE = {"rtol": 2e-5, "atol": 2e-6}
 RNG = np.random.default_rng(0)
+FILES = Path(__file__).parent / "files"
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     from onnx.backend.test.loader import load_model_tests
@@ -137,11 +139,21 @@ def test_nodes_as_the_runtime_computes_them(monkeypatch, options):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["tagger", "states", "autoencoder"])
+def test_files_of_tf2onnx(name):
+    with np.load(FILES / f"tf2onnx_{name}.npz") as case:
+        found = from_onnx(FILES / f"tf2onnx_{name}.onnx").predict(case["x"])
+        np.testing.assert_allclose(found, case["y"], **CLOSE)
+
+
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("dynamo", [False, True])
 @pytest.mark.parametrize("bidirectional", [False, True])
 @pytest.mark.parametrize("batch_first", [False, True])
-def test_exports_of_torch(bidirectional, batch_first):
+def test_exports_of_torch(bidirectional, batch_first, dynamo):
     torch = pytest.importorskip("torch")
+    if dynamo:
+        pytest.importorskip("onnxscript")
 
     class Tagger(torch.nn.Module):
         def __init__(self):
@@ -156,14 +168,65 @@ def test_exports_of_torch(bidirectional, batch_first):
             return torch.softmax(self.head(y[:, -1] if batch_first else y[-1]), dim=-1)
 
     tagger = Tagger().eval()
-    buffer = io.BytesIO()
-    axes = {"x": {0: "first", 1: "second"}}
-    torch.onnx.export(
-        tagger, (torch.randn(5, 6, 3),), buffer, input_names=["x"], dynamic_axes=axes, dynamo=False
-    )
-    x = torch.randn(4, 7, 3)
-    found = from_onnx(buffer.getvalue()).predict(x.numpy())
+    x = torch.randn(5, 6, 3)
+    if dynamo:
+        exported = torch.onnx.export(tagger, (x,), dynamo=True, verbose=False).model_proto
+    else:
+        buffer, axes = io.BytesIO(), {"x": {0: "first", 1: "second"}}
+        torch.onnx.export(tagger, (x,), buffer, input_names=["x"], dynamic_axes=axes, dynamo=False)
+        exported, x = buffer.getvalue(), torch.randn(4, 7, 3)
+    found = from_onnx(exported).predict(x.numpy())
     np.testing.assert_allclose(found, tagger(x).detach().numpy(), **CLOSE)
+
+
+OPERATORS = [
+    ("Softmax", 11, {}, [(2, 3, 4)]),
+    ("Softmax", 11, {"axis": -1}, [(2, 3, 4)]),
+    ("Softmax", 13, {}, [(2, 3, 4)]),
+    ("Softmax", 13, {"axis": 1}, [(2, 3, 4)]),
+    ("ReverseSequence", 13, {"time_axis": 0, "batch_axis": 1}, [(4, 3, 2), [4, 1, 3]]),
+    ("ReverseSequence", 13, {"time_axis": 1, "batch_axis": 0}, [(3, 4, 2), [4, 1, 3]]),
+    ("Tile", 13, {}, [(2, 3), [2, 1]]),
+    ("Pow", 13, {}, [(2, 3), np.array(2.0, np.float32)]),
+    ("Neg", 13, {}, [(2, 3)]),
+    ("Sqrt", 13, {}, [np.array([0.0, 2.0, 9.0], np.float32)]),
+    ("Squeeze", 11, {"axes": [0, 2]}, [(1, 3, 1)]),
+    ("Squeeze", 13, {}, [(1, 3, 1), [0, 2]]),
+    ("Slice", 9, {"starts": [1], "ends": [3], "axes": [1]}, [(2, 4)]),
+    ("Slice", 13, {}, [(2, 4), [-1], [-9], [1], [-2]]),
+    ("Reshape", 13, {}, [(2, 3, 4), [0, -1]]),
+    ("Concat", 13, {"axis": -1}, [(2, 3), (2, 4)]),
+    ("Gemm", 13, {"transB": 1, "alpha": 0.5, "beta": 2.0}, [(2, 3), (4, 3), (4,)]),
+    ("ReduceMean", 11, {"axes": [1], "keepdims": 0}, [(2, 3)]),
+    ("Split", 13, {"axis": 1}, [(2, 5), [2, 3]]),
+]
+
+
+@pytest.mark.parametrize(("operator", "version", "attributes", "given"), OPERATORS)
+def test_operators_as_the_runtime_computes_them(operator, version, attributes, given):
+    arrays = [
+        RNG.normal(size=each).astype(np.float32)
+        if isinstance(each, tuple)
+        else np.asarray(each, getattr(each, "dtype", np.int64))
+        for each in given
+    ]
+    names = [f"input_{place}" for place in range(len(arrays))]
+    outputs = ["Y", "Z"] if operator == "Split" else ["Y"]
+    node = helper.make_node(operator, names, outputs, **attributes)
+    # What says where or how often is a constant, as the exporters write it.
+    initializers = [
+        numpy_helper.from_array(array, name)
+        for name, array in zip(names[1:], arrays[1:], strict=True)
+    ]
+    source = [helper.make_tensor_value_info(names[0], TensorProto.FLOAT, arrays[0].shape)]
+    targets = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs]
+    graph = helper.make_graph([node], "one", source, targets, initializers)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", version)], ir_version=8)
+    found = from_onnx(model).predict(arrays[0])
+    wanted = run_there(model.SerializeToString(), arrays[:1])
+    for ours, theirs in zip(as_list(found), wanted, strict=True):
+        assert ours.shape == theirs.shape
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
 def test_everything_that_is_not_there_is_named_at_once():

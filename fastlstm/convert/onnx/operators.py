@@ -48,6 +48,10 @@ def _gemm(attributes: Attributes, inputs: Inputs) -> list[Array]:
 
 
 def _softmax(attributes: Attributes, inputs: Inputs) -> list[Array]:
+    if attributes["version"] < 13:  # over all axes from this one on
+        axis = attributes.get("axis", 1)
+        rows = _flatten({"axis": axis}, inputs)
+        return [functional.activation_forward(rows[0], "softmax").reshape(inputs[0].shape)]
     moved = np.moveaxis(inputs[0], attributes.get("axis", -1), -1)
     y = functional.activation_forward(np.ascontiguousarray(moved), "softmax")
     return [np.moveaxis(y, -1, attributes.get("axis", -1))]
@@ -127,6 +131,16 @@ def _split(attributes: Attributes, inputs: Inputs) -> list[Array]:
     return list(np.split(x, np.cumsum(sizes)[:-1], axis))
 
 
+def _reverse_sequence(attributes: Attributes, inputs: Inputs) -> list[Array]:
+    x, lengths = inputs
+    time, batch = attributes.get("time_axis", 0), attributes.get("batch_axis", 1)
+    y = x.copy()
+    source, target = (np.moveaxis(each, (batch, time), (0, 1)) for each in (x, y))
+    for row, length in enumerate(lengths):
+        target[row, :length] = source[row, :length][::-1]
+    return [y]
+
+
 def _gather(attributes: Attributes, inputs: Inputs) -> list[Array]:
     data, places = inputs
     axis = attributes.get("axis", 0)
@@ -196,11 +210,14 @@ OPERATORS: dict[str, Operator] = {
     "LeakyRelu": _leaky_relu,
     "MatMul": _plain(np.matmul),
     "Mul": _plain(np.multiply),
+    "Neg": _plain(np.negative),
+    "Pow": _plain(lambda x, power: (x**power).astype(x.dtype)),
     "ReduceMax": _reduced(np.max),
     "ReduceMean": _reduced(np.mean),
     "ReduceSum": _reduced(np.sum),
     "Relu": _activation("relu"),
     "Reshape": _reshape,
+    "ReverseSequence": _reverse_sequence,
     "Selu": _activation("selu"),
     "Shape": _shape,
     "Sigmoid": _activation("sigmoid"),
@@ -209,9 +226,11 @@ OPERATORS: dict[str, Operator] = {
     "Softplus": _activation("softplus"),
     "Softsign": _activation("softsign"),
     "Split": _split,
+    "Sqrt": _plain(np.sqrt),
     "Squeeze": _squeeze,
     "Sub": _plain(np.subtract),
     "Tanh": _activation("tanh"),
+    "Tile": _plain(lambda x, repeats: np.tile(x, [int(n) for n in repeats])),
     "Transpose": _transpose,
     "Unsqueeze": _unsqueeze,
 }

@@ -116,7 +116,11 @@ def from_onnx(source: Any) -> OnnxModel:
     except Exception as error:  # of the library that parses it, whichever that is
         raise ValueError(f"from_onnx: this is no ONNX model: {error}") from error
     graph = source.graph
-    nodes = [_node(onnx, number, node) for number, node in enumerate(graph.node)]
+    versions = [each.version for each in source.opset_import if each.domain in ("", "ai.onnx")]
+    nodes = [
+        _node(onnx, number, node, max(versions, default=1))
+        for number, node in enumerate(graph.node)
+    ]
     problems = [problem for node in nodes for problem in _problems(node)]
     if problems:
         raise ValueError("from_onnx: these cannot be converted:\n" + "\n".join(problems))
@@ -132,9 +136,10 @@ def from_onnx(source: Any) -> OnnxModel:
     return OnnxModel(nodes, constants, inputs, [each.name for each in graph.output])
 
 
-def _node(onnx: Any, number: int, node: Any) -> _Node:
+def _node(onnx: Any, number: int, node: Any, version: int) -> _Node:
     operator = node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"
     attributes = {each.name: _attribute(onnx, each) for each in node.attribute}
+    attributes["version"] = version
     if operator == "Split":
         attributes["outputs"] = len(node.output)
     return _Node(

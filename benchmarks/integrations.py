@@ -72,34 +72,52 @@ def measure_torch() -> None:
 # ---- Keras ------------------------------------------------------------------------------------
 
 
-def keras_model(units: int, inputs: tuple[int, int], outputs: int) -> Any:
-    import keras
+def keras_programs() -> dict[str, tuple[Callable[[], list[Any]], Any, Any]]:
+    """By name: what makes the layers, the samples and the targets."""
+    from keras import layers
 
-    keras.utils.set_random_seed(0)
-    model = keras.Sequential(
-        [
-            keras.Input(inputs),
-            keras.layers.LSTM(units, return_sequences=True),
-            keras.layers.LSTM(units),
-            keras.layers.Dense(outputs),
+    def first() -> list[Any]:
+        return [layers.LSTM(5), layers.Dense(1)]
+
+    def many() -> list[Any]:
+        head = layers.TimeDistributed(layers.Dense(1))
+        return [layers.LSTM(5, return_sequences=True), head]
+
+    def autoencoder() -> list[Any]:
+        return [
+            layers.LSTM(100, activation="relu"),
+            layers.RepeatVector(9),
+            layers.LSTM(100, activation="relu", return_sequences=True),
+            layers.TimeDistributed(layers.Dense(1)),
         ]
-    )
-    model.compile("adam", "mse")
-    return model
+
+    def stacked() -> list[Any]:
+        return [layers.LSTM(128, return_sequences=True), layers.LSTM(128), layers.Dense(3)]
+
+    steps = np.arange(5, dtype=np.float32) / 5
+    waves = np.arange(0.1, 1.0, 0.1, dtype=np.float32).reshape(1, 9, 1)
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(64, 50, 16)), rng.normal(size=(64, 3))
+    return {
+        "one-to-one tutorial": (first, steps.reshape(5, 1, 1), steps.reshape(5, 1)),
+        "many-to-many tutorial": (many, steps.reshape(1, 5, 1), steps.reshape(1, 5, 1)),
+        "autoencoder tutorial": (autoencoder, waves, waves),
+        "2 x 128": (stacked, x.astype(np.float32), y.astype(np.float32)),
+    }
 
 
 def keras_runs(
-    units: int, rows: int, inputs: tuple[int, int], epochs: int
+    make_layers: Callable[[], list[Any]], x: Any, y: Any, epochs: int
 ) -> dict[str, Callable[[], Any]]:
-    """`predict`, or `fit` for some epochs, of two stacked layers; each side has its own model."""
+    """`predict`, or `fit` for some epochs; each side has a model of its own."""
+    import keras
+
     from fastlstm.integrations import keras as hook
 
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=(rows, *inputs)).astype(np.float32)
-    y = rng.normal(size=(rows, 3)).astype(np.float32)
-
     def make(with_hook: bool) -> Callable[[], Any]:
-        model = keras_model(units, inputs, 3)
+        keras.utils.set_random_seed(0)
+        model = keras.Sequential([keras.Input(x.shape[1:]), *make_layers()])
+        model.compile("adam", "mse")
         start = model.get_weights()
 
         def run() -> list[np.ndarray]:
@@ -119,13 +137,10 @@ def measure_keras() -> None:
     import keras
 
     backend = keras.backend.backend()
-    for name, *sizes in (
-        ("first tutorial's shape", 5, 5, (5, 1)),
-        ("2 x 128", 128, 64, (50, 16)),
-    ):
-        report(f"Keras on {backend}: {name}, predict", keras_runs(*sizes, 0))
+    for name, program in keras_programs().items():
+        report(f"Keras on {backend}: {name}, predict", keras_runs(*program, 0))
         if backend != "numpy":
-            report(f"Keras on {backend}: {name}, fit", keras_runs(*sizes, 5))
+            report(f"Keras on {backend}: {name}, fit", keras_runs(*program, 10))
 
 
 def main() -> None:

@@ -299,6 +299,12 @@ def archive_of(**members):
         archive_of(config__json="{", model__weights__h5=b""),
         archive_of(config__json='{"class_name": "Sequential"}', model__weights__h5=b""),
         archive_of(config__json=b" " * 50_000_000, model__weights__h5=b""),
+        archive_of(config__json="[" * 100_000, model__weights__h5=b""),
+        archive_of(config__json="{}", model__weights__h5=b"", metadata__json="[1]"),
+        # The same, marked as encrypted in its directory.
+        archive_of(config__json="{}", model__weights__h5=b"").replace(
+            b"PK\x01\x02\x14\x03\x14\x00\x00", b"PK\x01\x02\x14\x03\x14\x00\x01"
+        ),
     ],
 )
 def test_files_that_are_none(tmp_path, content):

@@ -79,22 +79,28 @@ def test_several_modules():
     class Tagger(torch.nn.Module):
         def __init__(self):
             super().__init__()
-            self.encoder = torch.nn.LSTM(3, 4, batch_first=True)
+            self.encoder = torch.nn.LSTM(3, 4, num_layers=2, dropout=0.4, batch_first=True)
             self.head = torch.nn.Linear(4, 2, bias=False)
 
         def forward(self, x):
             return self.head(self.encoder(x)[0])
 
-    tagger = Tagger()
+    tagger = Tagger().eval()
     models = convert.from_torch(tagger)
     assert list(models) == ["encoder", "head"]
+    assert models["encoder"].layers[1].rate == 0.4
     x = RNG.normal(size=(2, 5, 3)).astype(np.float32)
     found = models["head"].layers[0](models["encoder"].predict(x))
     np.testing.assert_allclose(found, tagger(torch.from_numpy(x)).detach().numpy(), **CLOSE)
     tagger.norm = torch.nn.LayerNorm(4)
     tagger.words = torch.nn.Conv1d(3, 4, 5)
-    with pytest.raises(ValueError, match="belong to no") as error:
+    tagger.tokens = torch.nn.Embedding(9, 3)
+    with pytest.raises(ValueError, match="no nn.LSTM") as error:
         convert.from_torch(tagger)
+    for name in ("LayerNorm 'norm'", "Conv1d 'words'", "Embedding 'tokens'"):
+        assert name in str(error.value)
+    with pytest.raises(ValueError, match="belong to no") as error:
+        convert.from_torch(tagger.state_dict())
     for name in ("norm.weight", "norm.bias", "words.weight", "words.bias"):
         assert name in str(error.value)
 

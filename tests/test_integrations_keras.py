@@ -12,7 +12,7 @@ pytest.importorskip("keras", exc_type=ImportError)
 ROOT = Path(__file__).parent.parent
 
 # A backend, and the module that must be there for it: Keras's NumPy backend uses JAX.
-BACKENDS = {"numpy": "jax", "torch": "torch", "jax": "jax"}
+BACKENDS = {"numpy": "jax", "torch": "torch", "jax": "jax", "tensorflow": "tensorflow"}
 
 SETUP = """
 import contextlib
@@ -20,8 +20,9 @@ import numpy as np
 import keras
 from keras import layers
 from fastlstm._core import lstm
-from fastlstm.integrations import keras as hook
+from fastlstm.integrations import keras as hook, keras_backends
 
+keras_backends.LEAST_PRODUCTS_ON_JAX = 0
 runs = []
 real = lstm.forward
 def counted(*arguments, **keywords):
@@ -53,6 +54,9 @@ def check(*inner, data=x):
         found = model.predict(data, verbose=0)
     assert set(refused.values()) <= {"training with `recurrent_dropout`"}, refused
     assert len(runs) > before, "the kernels did not run"
+    for layer in model._flatten_layers():
+        if isinstance(layer, layers.LSTM):
+            assert layer.supports_jit == (keras.backend.backend() != "tensorflow")
     for ours, theirs in zip(keras.tree.flatten(found), keras.tree.flatten(want)):
         np.testing.assert_allclose(ours, theirs, rtol=2e-4, atol=2e-5)
 
@@ -153,6 +157,21 @@ else:
 )
 
 
+# A plugin for the tests of Keras.
+HOOKED = """
+from fastlstm._core import lstm
+from fastlstm.integrations import keras as hook, keras_backends
+
+keras_backends.LEAST_PRODUCTS_ON_JAX = 0
+real, ran = lstm.forward, []
+lstm.forward = lambda *arguments: ran.append(1) or real(*arguments)
+hook.enable()
+
+def pytest_terminal_summary(terminalreporter):
+    terminalreporter.write_line(f"kernels: {len(ran) > 0}")
+"""
+
+
 def run(arguments, backend, folder):
     environment = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": f"{ROOT}:{folder}"}
     return subprocess.run(
@@ -188,13 +207,32 @@ def test_keras_own_tests(backend, tmp_path):
     folder = Path(importlib.util.find_spec("keras").origin).parent
     if not (folder / "src/layers/rnn/lstm_test.py").exists():
         pytest.skip("this wheel of Keras came without its tests")
-    (tmp_path / "hooked.py").write_text(
-        "from fastlstm.integrations import keras as hook\nhook.enable()\n"
-    )
+    (tmp_path / "hooked.py").write_text(HOOKED)
     options = ["-q", "-p", "hooked", "-p", "no:cacheprovider", "--rootdir", str(tmp_path)]
     result = run(["-m", "pytest", *options, "--pyargs", *names], backend, tmp_path)
     assert result.returncode == 0, result.stdout[-3000:]
     assert " passed" in result.stdout
+    assert "kernels: True" in result.stdout, "the kernels did not run"
+
+
+SMALL = (
+    SETUP
+    + """
+keras_backends.LEAST_PRODUCTS_ON_JAX = 8 * 6 * 4 * 5 * (3 + 5)
+hook.enable()
+for units, taken in ((4, False), (5, True)):
+    model = keras.Sequential([keras.Input((6, 3)), layers.LSTM(units)])
+    runs.clear()
+    model.predict(x, verbose=0)
+    assert bool(runs) == taken, units
+"""
+)
+
+
+def test_small_passes_stay_in_programs_of_jax(tmp_path):
+    needs("jax")
+    result = run(["-c", SMALL], "jax", tmp_path)
+    assert result.returncode == 0, result.stderr[-3000:]
 
 
 def test_other_backends_are_refused(tmp_path):
@@ -202,11 +240,11 @@ def test_other_backends_are_refused(tmp_path):
 import sys, types
 import keras
 from fastlstm.integrations import keras as hook
-keras.backend.backend = lambda: "tensorflow"
+keras.backend.backend = lambda: "openvino"
 try:
     hook.enable()
 except RuntimeError as error:
-    assert "tensorflow" in str(error)
+    assert "not on openvino" in str(error)
 else:
     raise AssertionError("it was taken")
 """

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -86,24 +87,28 @@ def _opened(source: Any) -> Iterator[Any]:
 def _from_archive(path: Path, custom_objects: Mapping[str, Any] | None) -> Model:
     try:
         with zipfile.ZipFile(path) as archive:
-            members = {info.filename: info for info in archive.infolist()}
-            for name in ("config.json", "model.weights.h5"):
-                if name not in members:
-                    raise ValueError(f"from_keras: {os.fspath(path)!r} has no {name!r} in it.")
-                info = members[name]
-                if info.file_size > _MOST_EXPANSION * max(1, info.compress_size):
-                    raise ValueError(f"from_keras: {name!r} in {os.fspath(path)!r} is too large.")
-            config = json.loads(archive.read("config.json"))
-            weights = archive.read("model.weights.h5")
-            version = "3"
-            if "metadata.json" in members:
-                version = json.loads(archive.read("metadata.json")).get("keras_version", "3")
-    except zipfile.BadZipFile as error:
+            config = json.loads(_member(archive, "config.json"))
+            weights = _member(archive, "model.weights.h5")
+            about = json.loads(_member(archive, "metadata.json", b"{}"))
+    except (EOFError, RecursionError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"from_keras: {os.fspath(path)!r} is damaged: {error}.") from None
-    reader = _Reader(config, version, _MOST_EXPANSION * len(weights), custom_objects)
+    version = about.get("keras_version", "3") if isinstance(about, Mapping) else "3"
+    reader = _Reader(config, str(version), _MOST_EXPANSION * len(weights), custom_objects)
     with _opened(io.BytesIO(weights)) as file:
         _assign(_stored(file, reader.model, reader.layers_of))
     return reader.model
+
+
+def _member(archive: zipfile.ZipFile, name: str, default: bytes | None = None) -> bytes:
+    """What an archive holds under a name; ``ValueError`` for nothing, and for too much."""
+    if name not in archive.namelist():
+        if default is None:
+            raise ValueError(f"from_keras: {archive.filename!r} has no {name!r} in it.")
+        return default
+    info = archive.getinfo(name)
+    if info.file_size > _MOST_EXPANSION * max(1, info.compress_size):
+        raise ValueError(f"from_keras: {name!r} in {archive.filename!r} is too large.")
+    return archive.read(name)
 
 
 def _from_hdf5(path: Path, custom_objects: Mapping[str, Any] | None) -> Model:

@@ -41,7 +41,8 @@ def from_torch(source: Any) -> Any:
     source : nn.Module, state dict, str or path
         `nn.LSTM` with any number of layers and directions, with or without bias or ``proj_size``;
         `nn.Linear`; a module that holds such modules; its state dict, of tensors or arrays; a
-        ``.safetensors`` file, or a ``.pt`` file, of which the weights alone are read.
+        ``.safetensors`` file, or a ``.pt`` file, of which the weights alone are read. Without the
+        module itself whatever is called ``weight`` and has two axes is taken for a linear layer's.
 
     Returns
     -------
@@ -53,7 +54,7 @@ def from_torch(source: Any) -> Any:
     Raises
     ------
     ValueError
-        For weights that belong to neither, all of them by name, and for incomplete ones.
+        For modules and weights that are neither, all of them by name, and for incomplete ones.
     ImportError
         For a ``.pt`` file without PyTorch, which the extra ``torch`` installs.
 
@@ -63,9 +64,9 @@ def from_torch(source: Any) -> Any:
     >>> model.predict(np.ones((1, 3))).tolist()
     [[3.0, 3.0]]
     """
-    rate = 0.0
-    if hasattr(source, "state_dict"):
-        rate = float(getattr(source, "dropout", 0.0) or 0.0)
+    rates: dict[str, float] = {}
+    if hasattr(source, "named_modules"):
+        rates = _dropout_rates(source)
         source = source.state_dict()
     elif isinstance(source, str | os.PathLike):
         source = _read(Path(source))
@@ -73,10 +74,27 @@ def from_torch(source: Any) -> Any:
         raise ValueError(f"from_torch: expected a module, a state dict or a path, got {source!r}.")
     modules = _by_module({name: _array(name, value) for name, value in source.items()})
     models = {
-        name: _linear(arrays) if "weight" in arrays else _recurrent(name, arrays, rate)
+        name: _linear(arrays)
+        if "weight" in arrays
+        else _recurrent(name, arrays, rates.get(name, 0.0))
         for name, arrays in modules.items()
     }
     return next(iter(models.values())) if len(models) == 1 else models
+
+
+def _dropout_rates(module: Any) -> dict[str, float]:
+    """Those of the LSTMs in a module; refuses modules whose weights only look like ours."""
+    torch = require("torch", "torch")
+    kinds = (torch.nn.LSTM, torch.nn.Linear)
+    parts = dict(module.named_modules())
+    strange = [
+        f"{type(part).__name__} {name!r}"
+        for name, part in parts.items()
+        if next(part.parameters(recurse=False), None) is not None and not isinstance(part, kinds)
+    ]
+    if strange:
+        raise ValueError(f"from_torch: these are no nn.LSTM or nn.Linear: {', '.join(strange)}.")
+    return {name: part.dropout for name, part in parts.items() if isinstance(part, kinds[0])}
 
 
 def _read(path: Path) -> Mapping[str, Any]:

@@ -2,8 +2,8 @@
 
 ``fastlstm.integrations.keras.enable()`` before the program's models run, nothing else: Keras's
 layers stay what they are, and what they compute in their loop over time is computed here, training
-included, on the backends NumPy, PyTorch and JAX. On JAX the kernels are called from compiled
-programs, and a backward pass computes the forward pass again.
+included, on the backends NumPy, PyTorch, JAX and TensorFlow. On the last two the kernels are called
+from compiled programs, and a backward pass computes the forward pass again.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import numpy as np
 from fastlstm._core import lstm
 from fastlstm._extras import require
 from fastlstm.activations import ELEMENTWISE
+from fastlstm.integrations.keras_backends import RUNNERS, has_gpu, is_worth_leaving
 from fastlstm.integrations.plans import Plans
 
 keras = require("keras", "keras")
@@ -41,8 +42,10 @@ def enable(*models: Any) -> dict[str, str]:
 
     What it does not take goes on as before: layers that are not exactly `keras.layers.LSTM`,
     activations that fastlstm does not have, types other than float32 and float64,
-    ``recurrent_dropout`` in training, other devices than the CPU. On JAX, programs that were
-    compiled before keep the way that they were compiled.
+    ``recurrent_dropout`` in training, other devices than the CPU, on JAX passes so small that
+    leaving the compiled program would take longer. On JAX and TensorFlow, programs that were
+    compiled before keep the way that they were compiled. On TensorFlow a model must not have been
+    compiled with ``jit_compile=True``, which is not Keras's default on a CPU.
 
     Parameters
     ----------
@@ -56,13 +59,12 @@ def enable(*models: Any) -> dict[str, str]:
     Raises
     ------
     RuntimeError
-        For a version of Keras whose LSTM layer this hook does not fit, and on the backends
-        TensorFlow and OpenVINO.
+        For a version of Keras whose LSTM layer this hook does not fit, and on another backend.
     """
     global _original
-    if keras.backend.backend() not in _RUNNERS:
+    if keras.backend.backend() not in RUNNERS:
         raise RuntimeError(
-            f"fastlstm.integrations.keras runs on the backends {', '.join(_RUNNERS)}, not on "
+            f"fastlstm.integrations.keras runs on the backends {', '.join(RUNNERS)}, not on "
             f"{keras.backend.backend()}: set KERAS_BACKEND before Keras is imported."
         )
     if _original is None:
@@ -119,6 +121,8 @@ def _why_not(layer: Any, training: bool) -> str | None:
         return f"it computes in {layer.cell.compute_dtype}"
     if training and layer.recurrent_dropout:
         return "training with `recurrent_dropout`"
+    if keras.backend.backend() == "tensorflow" and has_gpu():
+        return "TensorFlow has a GPU"
     return None
 
 
@@ -137,9 +141,15 @@ def _inner_loop(
 ) -> Any:
     """The last output, all outputs if they are asked for, and the states, as Keras wants them."""
     assert _original is not None
-    run = _RUNNERS[keras.backend.backend()]
-    if _why_not(self, training) or not _is_computable(sequences):
+    backend = keras.backend.backend()
+    if (
+        _why_not(self, training)
+        or not _is_computable(sequences)
+        or not is_worth_leaving(backend, sequences, self.units)
+    ):
         return _original(self, sequences, initial_state, mask, training)
+    if backend == "tensorflow":
+        self.supports_jit = False  # what XLA compiles cannot call back
     mask = mask[0] if isinstance(mask, list | tuple) else mask
     sequences = keras.ops.cast(sequences, self.cell.compute_dtype)
     if training and self.dropout:
@@ -150,15 +160,16 @@ def _inner_loop(
         weights.append(self.cell.bias)
     tensors = [keras.ops.convert_to_tensor(weight) for weight in weights]
     h0, c0 = initial_state
-    y, h, c = run(_planner(self), sequences, h0, c0, mask, tensors)
+    y, h, c = RUNNERS[backend](_planner(self), sequences, h0, c0, mask, tensors)
     last = h if mask is None else y[:, -1]
     return last, (y if self.return_sequences else last[:, None]), [h, c]
 
 
 def _is_computable(sequences: Any) -> bool:
     """Whether these are values on the CPU, with steps, rather than the outline of a graph."""
-    device = getattr(sequences, "device", None)
-    return getattr(device, "type", "cpu") == "cpu" and sequences.shape[1] not in (None, 0)
+    device, steps = getattr(sequences, "device", None), sequences.shape[1]
+    has_steps = keras.backend.backend() == "tensorflow" if steps is None else steps > 0
+    return has_steps and getattr(device, "type", "cpu") == "cpu"
 
 
 def _planner(layer: Any) -> Callable[..., lstm.LSTMPlan]:
@@ -171,75 +182,3 @@ def _planner(layer: Any) -> Callable[..., lstm.LSTMPlan]:
         return plans.plan(options, weights, *options)
 
     return plan
-
-
-def _mask_array(mask: Any) -> Any:
-    return None if mask is None else np.asarray(mask).astype(bool)
-
-
-# ---- backends ------------------------------------------------------------------------------------
-
-
-def _run_numpy(planner: Any, x: Any, h0: Any, c0: Any, mask: Any, weights: list[Any]) -> Any:
-    return lstm.forward(planner(weights), x, h0, c0, _mask_array(mask))[:3]
-
-
-def _run_torch(planner: Any, x: Any, h0: Any, c0: Any, mask: Any, weights: list[Any]) -> Any:
-    from fastlstm.integrations.torch import as_array, run_lstm
-
-    plan = planner([as_array(weight) for weight in weights])
-    return run_lstm(plan, _mask_array(mask), x, h0, c0, *weights)
-
-
-def _run_jax(planner: Any, x: Any, h0: Any, c0: Any, mask: Any, weights: list[Any]) -> Any:
-    jax = require("jax", "keras")
-    batch, steps, _ = x.shape
-    units = h0.shape[1]
-
-    def shaped(*shape: int) -> Any:
-        return jax.ShapeDtypeStruct(shape, x.dtype)
-
-    def compute(training: bool, x: Any, h0: Any, c0: Any, mask: Any, *weights: Any) -> Any:
-        plan = planner([np.asarray(weight) for weight in weights])
-        inputs, start_h, start_c = (np.asarray(each) for each in (x, h0, c0))
-        return lstm.forward(plan, inputs, start_h, start_c, _mask_array(mask), training)
-
-    def differentiate(arguments: Any, gradients: Any) -> Any:
-        cache = compute(True, *arguments)[3]
-        dy, dh, dc = (np.asarray(gradient) for gradient in gradients)
-        dx, dkernel, drecurrent_kernel, dbias, dh0, dc0 = lstm.backward(cache, dy, dh, dc)
-        found = [dx, dh0, dc0, dkernel, drecurrent_kernel]
-        return (*found, dbias) if len(arguments) > 6 else tuple(found)
-
-    def forward_pass(*arguments: Any) -> Any:
-        shapes = shaped(batch, steps, units), shaped(batch, units), shaped(batch, units)
-        return jax.pure_callback(
-            lambda *given: compute(False, *given)[:3], shapes, *arguments, vmap_method="sequential"
-        )
-
-    @jax.custom_vjp
-    def run(*arguments: Any) -> Any:
-        return forward_pass(*arguments)
-
-    def run_forward(*arguments: Any) -> Any:
-        return forward_pass(*arguments), arguments
-
-    def run_backward(arguments: Any, gradients: Any) -> Any:
-        x, h0, c0, mask, *weights = arguments
-        shapes = tuple(shaped(*each.shape) for each in (x, h0, c0, *weights))
-        dx, dh0, dc0, *dweights = jax.pure_callback(
-            differentiate, shapes, arguments, gradients, vmap_method="sequential"
-        )
-        # A mask has no gradient; JAX wants one of no type for booleans.
-        dmask = None if mask is None else np.zeros(mask.shape, jax.dtypes.float0)
-        return (dx, dh0, dc0, dmask, *dweights)
-
-    run.defvjp(run_forward, run_backward)
-    return run(x, h0, c0, mask, *weights)
-
-
-_RUNNERS: dict[str, Callable[..., Any]] = {
-    "numpy": _run_numpy,
-    "torch": _run_torch,
-    "jax": _run_jax,
-}

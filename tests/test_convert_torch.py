@@ -95,7 +95,7 @@ def test_several_modules():
     tagger.norm = torch.nn.LayerNorm(4)
     tagger.words = torch.nn.Conv1d(3, 4, 5)
     tagger.tokens = torch.nn.Embedding(9, 3)
-    with pytest.raises(ValueError, match="no nn.LSTM") as error:
+    with pytest.raises(ValueError, match=r"no nn\.LSTM") as error:
         convert.from_torch(tagger)
     for name in ("LayerNorm 'norm'", "Conv1d 'words'", "Embedding 'tokens'"):
         assert name in str(error.value)

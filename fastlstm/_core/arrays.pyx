@@ -3,14 +3,17 @@
 A buffer is asked for and released at once: whoever holds the array keeps its data in place.
 """
 
-from cpython.buffer cimport (
-    PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBuffer_Release, PyObject_GetBuffer,
-)
-from libc.string cimport memcmp, memset
+from cpython.buffer cimport PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBuffer_Release, PyObject_GetBuffer
+from cpython.exc cimport PyErr_Clear
+from libc.string cimport memcmp
 
 import numpy as np
 
 from fastlstm._core import arguments
+
+cdef extern from "Python.h":
+    # Without Cython's handling of exceptions, which costs as much as the call.
+    int try_buffer "PyObject_GetBuffer" (object, Py_buffer *, int) noexcept
 
 cdef object ndarray = np.ndarray
 cdef object FLOAT32 = arguments.FLOAT32, FLOAT64 = arguments.FLOAT64
@@ -19,18 +22,17 @@ cdef object FLOAT32 = arguments.FLOAT32, FLOAT64 = arguments.FLOAT64
 cdef bint locate(object value, bint is_double, int rank, Located *found) except -1:
     """Whether `value` is a C-contiguous array of that type and rank, and where it is.
 
-    A `rank` of -1 is any from 1 to MOST_RANK.
+    A `rank` of -1 is any from 1 to MOST_RANK. What is not found is nowhere, and of rank 0.
     """
-    memset(found, 0, sizeof(Located))
     cdef Py_buffer view
     cdef int axis
     cdef bint fits
     cdef char code = c"d" if is_double else c"f"
+    found.data, found.rank = NULL, 0
     if type(value) is not ndarray:
         return False
-    try:
-        PyObject_GetBuffer(value, &view, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT)
-    except (BufferError, ValueError):
+    if try_buffer(value, &view, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT) != 0:
+        PyErr_Clear()
         return False
     fits = view.format[0] == code and view.format[1] == 0 and (
         view.ndim == rank or rank == -1 and 1 <= view.ndim <= MOST_RANK)

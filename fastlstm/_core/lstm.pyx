@@ -133,13 +133,26 @@ cdef lstm_pass prepared(LSTMPlan plan, Py_ssize_t batch, Py_ssize_t steps):
     return base
 
 
-cdef _require_same_shapes(LSTMPlan plan):
-    """Refuse weights that were resized in place since, as `ndarray.resize` can."""
-    width = 4 * plan.units
-    if (plan.kernel.shape != (plan.features, width)
-            or plan.recurrent_kernel.shape != (plan.units, width)
-            or plan.bias is not None and plan.bias.shape != (width,)):
+cdef int plain_weights(LSTMPlan plan, const void **plain) except -1:
+    """Where kernel, recurrent kernel and bias or NULL are, as they were given.
+
+    Refuses what was resized in place since, as `ndarray.resize` can.
+    """
+    cdef Located kernel, recurrent_kernel, bias
+    cdef Py_ssize_t width = 4 * plan.units
+    cdef bint fits = (
+        locate(plan.kernel, plan.is_double, 2, &kernel)
+        and kernel.shape[0] == plan.features and kernel.shape[1] == width
+        and locate(plan.recurrent_kernel, plan.is_double, 2, &recurrent_kernel)
+        and recurrent_kernel.shape[0] == plan.units and recurrent_kernel.shape[1] == width
+    )
+    bias.data = NULL
+    if fits and plan.bias is not None:
+        fits = locate(plan.bias, plan.is_double, 1, &bias) and bias.shape[0] == width
+    if not fits:
         raise _resized("lstm")
+    plain[0], plain[1], plain[2] = kernel.data, recurrent_kernel.data, bias.data
+    return 0
 
 
 # A plan may run in several threads at once, which pack for each other: where there is no GIL, its
@@ -159,15 +172,13 @@ cdef Panels _packed_panels(LSTMPlan plan, const void *kernels):
     cdef const lstm_functions *functions = lstm_functions_of(plan.is_double)
     cdef Panels panels
     cdef Py_ssize_t kernel, recurrent, bias
-    _require_same_shapes(plan)
+    cdef const void *plain[3]
+    plain_weights(plan, plain)
     kernel = functions.gate_panels_size(kernels, plan.features, plan.units)
     recurrent = functions.gate_panels_size(kernels, plan.units, plan.units)
     bias = 0 if plan.bias is None else functions.gate_panels_size(kernels, 1, plan.units)
     panels = Panels(kernel, recurrent, bias, plan.is_double)
     panels.kernels = kernels
-    cdef const void *plain[3]
-    plain[0], plain[1] = data_of(plan.kernel), data_of(plan.recurrent_kernel)
-    plain[2] = data_of(plan.bias)
     with nogil:
         functions.pack_gates(kernels, plan.features, plan.units, plain[0], panels.kernel)
         functions.pack_gates(kernels, plan.units, plan.units, plain[1],
@@ -191,19 +202,17 @@ cdef Panels _packed_columns(LSTMPlan plan, const void *kernels, bint wants_dx):
     cdef const lstm_functions *functions = lstm_functions_of(plan.is_double)
     cdef Panels columns
     cdef Py_ssize_t depth = 4 * plan.units, kernel_size = 0
-    _require_same_shapes(plan)
+    cdef const void *plain[3]
+    plain_weights(plan, plain)
     if wants_dx:
         kernel_size = functions.column_panels_size(kernels, depth, plan.features)
     columns = Panels(kernel_size, functions.column_panels_size(kernels, depth, plan.units), 0,
                      plan.is_double)
     columns.kernels, columns.has_kernel = kernels, wants_dx
-    cdef const void *kernel = data_of(plan.kernel)
-    cdef const void *recurrent_kernel = data_of(plan.recurrent_kernel)
     with nogil:
         if wants_dx:
-            functions.pack_columns(kernels, depth, plan.features, kernel, columns.kernel)
-        functions.pack_columns(kernels, depth, plan.units, recurrent_kernel,
-                               columns.recurrent_kernel)
+            functions.pack_columns(kernels, depth, plan.features, plain[0], columns.kernel)
+        functions.pack_columns(kernels, depth, plan.units, plain[1], columns.recurrent_kernel)
     return columns
 
 
@@ -362,14 +371,14 @@ cdef str _run_forward(LSTMPlan plan, lstm_forward *f):
     cdef const lstm_functions *functions = lstm_functions_of(plan.is_double)
     cdef bint is_double = plan.is_double, blas = f.base.kernels == NULL
     cdef Memory scratch
+    cdef const void *plain[3]
     if not blas and _wants_packing(plan, <double>f.base.batch * f.base.steps):
         _kept = _use_panels(plan, f, 0)
         with nogil:
             functions.run_forward(f)
         return "packed"
-    _require_same_shapes(plan)
-    f.kernel, f.recurrent_kernel = data_of(plan.kernel), data_of(plan.recurrent_kernel)
-    f.bias = data_of(plan.bias)
+    plain_weights(plan, plain)
+    f.kernel, f.recurrent_kernel, f.bias = plain[0], plain[1], plain[2]
     if blas:
         arguments.check_strides(f.base.batch, f.base.steps,
                                 max(plan.features, 4 * plan.units), "lstm_forward")
@@ -388,38 +397,46 @@ cdef str _run_forward(LSTMPlan plan, lstm_forward *f):
 
 # ---- backward ------------------------------------------------------------------------------------
 
-cdef _require_intact(LSTMCache cache, Py_ssize_t batch, Py_ssize_t steps):
-    """Refuse a cache whose arrays were resized in place since, as `ndarray.resize` can."""
+cdef int _use_cache(LSTMCache cache, lstm_backward *g) except -1:
+    """Have `g` read what the forward pass left, and what it got.
+
+    Refuses arrays that were resized in place since, as `ndarray.resize` can.
+    """
     cdef LSTMPlan plan = cache.plan
-    states = (batch, steps, plan.units)
-    _require_same_shapes(plan)
-    if (
-        cache.y.shape != states
-        or cache.valid is not None and cache.valid.shape != (batch, steps)
-        or cache.shown is not None and cache.shown.shape != (batch, steps)
-    ):
+    cdef Located x, y
+    cdef bint fits = (
+        locate(cache.x, plan.is_double, 3, &x)
+        and x.shape[2] == plan.features
+        and locate(cache.y, plan.is_double, 3, &y)
+        and y.shape[0] == x.shape[0] and y.shape[1] == x.shape[1] and y.shape[2] == plan.units
+    )
+    if fits and cache.valid is not None:
+        fits = cache.valid.shape == cache.shown.shape == (x.shape[0], x.shape[1])
+    if not fits:
         raise _resized("lstm_backward")
+    memset(g, 0, sizeof(lstm_backward))
+    g.base = prepared(plan, x.shape[0], x.shape[1])
+    g.base.kernels = cache.kernels
+    g.base.x = x.data
+    g.base.valid = <const unsigned char *>data_of(cache.valid)
+    g.base.shown = <const unsigned char *>data_of(cache.shown)
+    g.gates, g.saved_c = cache.gates.data, cache.c.data
+    g.saved_h = y.data if cache.h is None else cache.h.data
+    g.h0, g.c0 = cache.h0.data, cache.c0.data
+    return 0
 
 
 def backward(LSTMCache cache not None, dy=None, dh=None, dc=None, bint wants_dx=True):
     """See `fastlstm.functional.lstm_backward`; dx is None unless `wants_dx`."""
     cdef LSTMPlan plan = cache.plan
-    cdef Located x, found
+    cdef Located found
     cdef lstm_backward g
     if plan is None or cache.gates is None:
         raise ValueError(
             "lstm_backward: `cache` must come from lstm_forward(..., training=True)."
         )
-    if not locate(cache.x, plan.is_double, 3, &x) or x.shape[2] != plan.features:
-        raise _resized("lstm_backward")
-    cdef Py_ssize_t batch = x.shape[0], steps = x.shape[1], width = 4 * plan.units
-    _require_intact(cache, batch, steps)
-    memset(&g, 0, sizeof(g))
-    g.base = prepared(plan, batch, steps)
-    g.base.kernels = cache.kernels
-    g.base.x = x.data
-    g.base.valid = <const unsigned char *>data_of(cache.valid)
-    g.base.shown = <const unsigned char *>data_of(cache.shown)
+    _use_cache(cache, &g)
+    cdef Py_ssize_t batch = g.base.batch, steps = g.base.steps, width = 4 * plan.units
     if dy is not None:
         dy = located(dy, plan.is_double, 3, &found, "lstm_backward: `dy`", "(B, T, H)")
         if (found.shape[0], found.shape[1], found.shape[2]) != (batch, steps, plan.units):
@@ -438,9 +455,6 @@ def backward(LSTMCache cache not None, dy=None, dh=None, dc=None, bint wants_dx=
     dkernel = empty((plan.features, width), plan.dtype)
     drecurrent_kernel = empty((plan.units, width), plan.dtype)
     dbias = empty(width, plan.dtype)
-    g.gates, g.saved_c = cache.gates.data, cache.c.data
-    g.saved_h = data_of(cache.y) if cache.h is None else cache.h.data
-    g.h0, g.c0 = cache.h0.data, cache.c0.data
     g.dx = data_of(dx)
     g.dkernel, g.drecurrent_kernel = data_of(dkernel), data_of(drecurrent_kernel)
     g.dbias = data_of(dbias)
@@ -457,6 +471,8 @@ cdef _run_backward(LSTMPlan plan, lstm_backward *g):
     cdef bint is_double = plan.is_double, packed = g.base.kernels != NULL
     cdef Panels columns
     cdef Memory scratch
+    cdef const void *plain[3]
+    plain_weights(plan, plain)
     if packed:
         columns = columns_for(plan, g.base.kernels, g.dx != NULL)
         g.kernel, g.recurrent_kernel = columns.kernel, columns.recurrent_kernel
@@ -464,7 +480,7 @@ cdef _run_backward(LSTMPlan plan, lstm_backward *g):
         scratch = Memory(functions.backward_scratch_bytes(g))
     else:
         g.base.kernels = <const void *>table_f64() if is_double else <const void *>table_f32()
-        g.kernel, g.recurrent_kernel = data_of(plan.kernel), data_of(plan.recurrent_kernel)
+        g.kernel, g.recurrent_kernel = plain[0], plain[1]
         scratch = Memory(lstm_blas.backward_scratch_bytes(g, is_double))
     g.base.scratch = scratch.data
     with nogil:

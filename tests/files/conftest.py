@@ -1,0 +1,3 @@
+"""A script that is no test."""
+
+collect_ignore = ["write_tf2onnx.py"]

@@ -193,3 +193,15 @@ def test_both_directions_without_gradients():
     x = torch.randn(6, 2, 3, dtype=torch.float64)
     with torch.no_grad():
         np.testing.assert_allclose(ours(x)[0].numpy(), theirs(x)[0].numpy(), rtol=1e-10)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_exports_are_those_of_torch():
+    ours, _ = pair(batch_first=True, num_layers=2)
+    x = torch.randn(2, 4, 3, dtype=torch.float64)
+    want = ours(x)[0]
+    exported = torch.export.export(ours, (x,)).module()
+    traced = torch.jit.trace(ours, (x,))
+    for each in (exported, traced):
+        torch.testing.assert_close(each(x)[0], want)
+        assert "_Pass" not in str(each.graph)

@@ -24,8 +24,8 @@ class LSTM(torch.nn.LSTM):  # type: ignore[name-defined]
 
     Inputs, outputs and states share their memory with PyTorch's tensors. Weights are packed again
     when their values have changed. What fastlstm does not have (projections, other devices, other
-    types than float32 and float64) runs as `torch.nn.LSTM`; so does nothing else. Gradients of
-    gradients are not available.
+    types than float32 and float64) runs as `torch.nn.LSTM`, and is exported as such, to ONNX too.
+    Gradients of gradients are not available.
 
     Parameters
     ----------
@@ -67,6 +67,8 @@ device, dtype
             and data.shape[-1] == self.input_size
             and all(w.dtype == data.dtype and w.device.type == "cpu" for w in weights)
             and not torch.is_autocast_enabled("cpu")
+            and not torch.jit.is_tracing()
+            and not torch.compiler.is_exporting()
         )
 
     def _run_unbatched(self, input: Tensor, hx: States | None) -> tuple[Tensor, States]:

@@ -1,3 +1,3 @@
-"""A script that is no test."""
+"""`write_tf2onnx.py` needs TensorFlow; it is a tool, not a test."""
 
 collect_ignore = ["write_tf2onnx.py"]

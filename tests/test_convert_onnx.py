@@ -1,6 +1,8 @@
 """ONNX in and out: golden files, the cases of the package, PyTorch's exports, the runtime."""
 
+import copy
 import io
+import pickle
 import warnings
 from pathlib import Path
 
@@ -142,8 +144,9 @@ def test_nodes_as_the_runtime_computes_them(monkeypatch, options):
 @pytest.mark.parametrize("name", ["tagger", "states", "autoencoder"])
 def test_files_of_tf2onnx(name):
     with np.load(FILES / f"tf2onnx_{name}.npz") as case:
-        found = from_onnx(FILES / f"tf2onnx_{name}.onnx").predict(case["x"])
-        np.testing.assert_allclose(found, case["y"], **CLOSE)
+        model = from_onnx(FILES / f"tf2onnx_{name}.onnx")
+        for each in (model, pickle.loads(pickle.dumps(model)), copy.deepcopy(model)):
+            np.testing.assert_allclose(each.predict(case["x"]), case["y"], **CLOSE)
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -39,11 +39,15 @@ class OnnxModel:
         inputs: dict[str, np.dtype],
         output_names: list[str],
     ) -> None:
-        self._nodes = nodes
+        self._arguments = (nodes, constants, inputs, output_names)
+        self._nodes = [_prepared(node, constants) for node in nodes]
         self._constants = constants
         self._inputs = inputs
         self.input_names = list(inputs)
         self.output_names = output_names
+
+    def __reduce__(self) -> Any:
+        return OnnxModel, self._arguments
 
     def __repr__(self) -> str:
         return f"<OnnxModel {', '.join(self.input_names)} -> {', '.join(self.output_names)}>"
@@ -130,8 +134,6 @@ def from_onnx(source: Any) -> OnnxModel:
         for each in graph.input
         if each.name not in constants
     }
-    for node in nodes:
-        _prepare(node, constants)
     _require_order(nodes, {*constants, *inputs}, [each.name for each in graph.output])
     return OnnxModel(nodes, constants, inputs, [each.name for each in graph.output])
 
@@ -169,17 +171,19 @@ def _problems(node: _Node) -> list[str]:
     return [f"- {node.operator} {node.name!r}: there is no {problem}" for problem in found]
 
 
-def _prepare(node: _Node, constants: Mapping[str, np.ndarray]) -> None:
-    """Bring the weights of an LSTM into fastlstm's form, if they are constants."""
+def _prepared(node: _Node, constants: Mapping[str, np.ndarray]) -> _Node:
+    """With the weights in fastlstm's form, if it is an LSTM and they are constants."""
     if node.operator != "LSTM":
-        return
+        return node
     names = [*node.inputs, *[""] * (8 - len(node.inputs))]
     weights = [names[place] for place in (1, 2, 3, 7)]
-    if all(not name or name in constants for name in weights):
-        w, r, b, p = (constants.get(name) for name in weights)
-        if w is None or r is None:
-            raise ValueError(f"from_onnx: LSTM {node.name!r} lacks its weights W and R.")
-        node.attributes["directions"] = directions_of(node.attributes, w, r, b, p)
+    if not all(not name or name in constants for name in weights):
+        return node
+    w, r, b, p = (constants.get(name) for name in weights)
+    if w is None or r is None:
+        raise ValueError(f"from_onnx: LSTM {node.name!r} lacks its weights W and R.")
+    directions = directions_of(node.attributes, w, r, b, p)
+    return node._replace(attributes={**node.attributes, "directions": directions})
 
 
 def _require_order(nodes: list[_Node], known: set[str], outputs: list[str]) -> None:

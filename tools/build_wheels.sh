@@ -74,10 +74,11 @@ step "the C tests"
 "$root/tools/check_csrc.sh" aarch64-linux-gnu-gcc qemu-aarch64 -L /usr/aarch64-linux-gnu | grep wrong
 
 step "the x86-64 wheel on each CPython"
-for python in python3.{11,12,13,14,15}; do
-  command -v "$python" > /dev/null && "$python" -c "" 2> /dev/null || continue
-  "$python" -m venv "$work/$python"
-  "$work/$python/bin/pip" install --quiet "$out"/*x86_64.whl
-  (cd "$work/$python" && bin/python -c "import sys, fastlstm; print(sys.version.split()[0], 'imports')" &&
-    bin/python -m fastlstm demo > demo.txt && tail -n 1 demo.txt)
+pyenv=${PYENV_ROOT:-$HOME/.pyenv}/versions
+for python in python3.{11,12,13,14,15} "$pyenv"/3.1[1-9].*/bin/python; do
+  version=$("$python" -c "import platform; print(platform.python_version())" 2> /dev/null) || continue
+  [[ ! -e $work/$version ]] || continue
+  "$python" -m venv "$work/$version"
+  "$work/$version/bin/pip" install --quiet "$out"/*x86_64.whl
+  (cd "$work/$version" && bin/python -m fastlstm demo > demo.txt && echo "$version: $(tail -n 2 demo.txt | head -n 1)")
 done

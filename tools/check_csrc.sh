@@ -54,7 +54,7 @@ done
 
 sanitizer=-fsanitize=thread
 echo "int main(void) { return 0; }" | "$compiler" $sanitizer -x c - -o "$work/empty" 2> "$work/why" &&
-  "$@" "$work/empty" || sanitizer=
+  "$@" "$work/empty" 2> "$work/why" || sanitizer=
 "$compiler" $common -O1 -g $sanitizer tests/csrc/check_threads.c csrc/team.c csrc/blocks.c \
   -o "$work/threads.exe"
 TSAN_OPTIONS=halt_on_error=1 "$@" "$work/threads.exe"

@@ -44,6 +44,7 @@ static struct {
     int members;
     team_task task;
     void *argument;
+    team_runtime runtime; /* whose threads do the tasks, if it has any */
 } team = {.busy = PTHREAD_MUTEX_INITIALIZER,
           .sleep = PTHREAD_MUTEX_INITIALIZER,
           .wake = PTHREAD_COND_INITIALIZER,
@@ -177,6 +178,7 @@ static void begin_anew(void)
     pthread_mutex_init(&team.sleep, 0);
     pthread_cond_init(&team.wake, 0);
     team.started = team.working = team.sleepers = 0;
+    team.runtime.parallel = 0; /* its threads are gone too */
 }
 
 __attribute__((constructor)) static void watch_forks(void) { pthread_atfork(0, 0, begin_anew); }
@@ -215,6 +217,39 @@ static void run_together(int members, team_task task, void *argument)
     }
 }
 
+/* ---- another's threads ----------------------------------------------------------------------- */
+
+typedef struct {
+    team_task task;
+    void *argument;
+    int members;
+} lent_task;
+
+/* There may be fewer threads than were asked for, one alone inside of another region. */
+static void lend(void *argument)
+{
+    const lent_task *const lent = argument;
+    const int member = team.runtime.thread_number(), count = team.runtime.thread_count();
+    const int members = count < lent->members ? count : lent->members;
+    if (member < members)
+        lent->task(lent->argument, member, members);
+}
+
+/* Always with as many threads as the runtime has: with fewer it would give the others up. */
+static void run_on_runtime(int members, team_task task, void *argument)
+{
+    lent_task lent = {task, argument, members};
+    const int threads = team.runtime.most_threads();
+    team.runtime.parallel(lend, &lent, (unsigned)(threads > members ? threads : members), 0);
+}
+
+void team_use_runtime(const team_runtime *runtime)
+{
+    pthread_mutex_lock(&team.busy);
+    team.runtime = *runtime;
+    pthread_mutex_unlock(&team.busy);
+}
+
 void team_run(int members, int wakes, team_task task, void *argument)
 {
     if (members > READ(team.size))
@@ -223,13 +258,17 @@ void team_run(int members, int wakes, team_task task, void *argument)
         task(argument, 0, 1);
         return;
     }
-    const int asleep = READ(team.sleepers) > 0 || READ(team.started) < members - 1;
+    const int asleep =
+        READ(team.runtime.parallel) || READ(team.sleepers) > 0 || READ(team.started) < members - 1;
     const int close = now() - READ(team.ended) < CLOSE;
     const int row = close ? READ(team.row) + (READ(team.row) < ROW_WORTH_WAKING) : 0;
     const int together = wakes || !asleep || row >= ROW_WORTH_WAKING;
     WRITE(team.row, row);
     if (together && !pthread_mutex_trylock(&team.busy)) {
-        run_together(members, task, argument);
+        if (READ(team.runtime.parallel))
+            run_on_runtime(members, task, argument);
+        else
+            run_together(members, task, argument);
         pthread_mutex_unlock(&team.busy);
     } else
         task(argument, 0, 1);

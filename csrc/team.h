@@ -20,6 +20,19 @@ typedef void (*team_task)(void *argument, int member, int members);
 void team_set_size(int size);
 int team_get_size(void);
 
+/* The threads of an OpenMP runtime instead of the team's own: where that runtime's threads look for
+ * work all the time, ours would have to share the CPUs with them. As GNU's runtime, and those that
+ * stand in for it, define them. */
+typedef struct {
+    void (*parallel)(void (*function)(void *), void *argument, unsigned threads, unsigned flags);
+    int (*thread_number)(void); /* of the caller, and how many there are, in a parallel region */
+    int (*thread_count)(void);
+    int (*most_threads)(void); /* that a region can have */
+} team_runtime;
+
+/* In the whole process, from the next task on; children made by fork have the team's own again. */
+void team_use_runtime(const team_runtime *runtime);
+
 /* Do the task with at most `members` members; returns when all of them are done. Members that sleep
  * take part only if it `wakes` them, which takes some 50 us, or if the task is one of many that
  * follow closely on each other. */

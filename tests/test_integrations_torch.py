@@ -61,14 +61,18 @@ def everything(module, x, states, lengths=None):
 @pytest.mark.parametrize(("arguments", "batch", "steps"), CASES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("given", [False, True])
-@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("packed", ["no", "by length", "of one length"])
 def test_equals_torch(monkeypatch, arguments, batch, steps, dtype, given, packed):
     ours, theirs = pair(dtype, **arguments)
     x = torch.randn(batch, steps, 3, dtype=dtype)
     x = x if ours.batch_first else x.transpose(0, 1).contiguous()
     count_states = ours.num_layers * (1 + ours.bidirectional)
     states = [torch.randn(count_states, batch, 6, dtype=dtype) for _ in "hc"] if given else None
-    lengths = torch.randint(1, steps + 1, (batch,)) if packed else None
+    lengths = {
+        "no": None,
+        "by length": torch.randint(1, steps + 1, (batch,)),
+        "of one length": torch.full((batch,), steps - 1),
+    }[packed]
     want = everything(theirs, x, states, lengths)
     calls = count(monkeypatch)
     found = everything(ours, x, states, lengths)

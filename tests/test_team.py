@@ -1,5 +1,7 @@
 """The team of threads: forks, many callers, sleep."""
 
+import ctypes
+import ctypes.util
 import multiprocessing
 import os
 import sys
@@ -173,3 +175,85 @@ def test_few_small_tasks_wake_nobody():
     # Waking takes longer than they do: a training step of a small model would take twice as long.
     pytest.importorskip("resource")
     assert int(printed(FEW_AT_A_TIME)) < 50
+
+
+OPENMP = """
+import ctypes, ctypes.util, os, threading
+import numpy as np
+import fastlstm
+from fastlstm import functional
+from fastlstm._core import kernels
+
+fastlstm.set_num_threads(3)
+rng = np.random.default_rng(0)
+shapes = [(4, 60, 64, 130), (48, 9, 20, 33), (4, 3, 64, 130)]
+cases = [
+    (rng.normal(size=(b, t, f)), rng.normal(size=(f, 4 * h)), rng.normal(size=(h, 4 * h)))
+    for b, t, f, h in shapes
+]
+
+def passes():
+    found = []
+    for x, kernel, recurrent_kernel in cases:
+        y, h, c, cache = functional.lstm_forward(x, kernel, recurrent_kernel, training=True)
+        found += [y, h, c, *functional.lstm_backward(cache, y)]
+    return [each for each in found if each is not None]
+
+def check():
+    for ours, theirs in zip(passes(), want, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+def threads():
+    return len(os.listdir("/proc/self/task"))
+
+openmp = ctypes.CDLL(ctypes.util.find_library("gomp"))
+with_one = threads()
+kernels.use_openmp(openmp)
+fastlstm.set_num_threads(1)
+want = passes()
+fastlstm.set_num_threads(3)
+assert threads() == with_one
+for _ in range(20):
+    check()
+assert threads() == with_one + max(3, openmp.omp_get_max_threads()) - 1, threads()
+
+# Inside of a parallel region there is one thread for each pass.
+errors = []
+@ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+def region(_):
+    try:
+        check()
+    except BaseException as error:
+        errors.append(error)
+openmp.GOMP_parallel(region, None, 2, 0)
+assert not errors, errors
+
+others = [threading.Thread(target=region, args=(None,)) for _ in range(4)]
+[each.start() for each in others]
+[each.join() for each in others]
+assert not errors, errors
+
+child = os.fork()
+if child == 0:
+    try:
+        check()
+        os._exit(0)
+    finally:
+        os._exit(1)
+assert os.waitpid(child, 0)[1] == 0
+print("done")
+"""
+
+
+@needs_own_kernels
+@pytest.mark.skipif(
+    ctypes.util.find_library("gomp") is None or not os.path.isdir("/proc/self/task"),
+    reason="there is no OpenMP runtime of GNU",
+)
+def test_threads_of_openmp():
+    assert printed(OPENMP) == "done"
+
+
+def test_a_library_without_openmp():
+    with pytest.raises(AttributeError):
+        kernels.use_openmp(ctypes.CDLL(kernels.__file__))

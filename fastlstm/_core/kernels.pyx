@@ -1,5 +1,6 @@
 """The instruction set in use, and activations over whole arrays."""
 
+import ctypes
 import os
 
 import numpy as np
@@ -19,6 +20,12 @@ cdef extern from "dispatch.h" nogil:
 cdef extern from "team.h" nogil:
     void team_set_size(int size)
     int team_get_size()
+    ctypedef struct team_runtime:
+        void *parallel
+        void *thread_number
+        void *thread_count
+        void *most_threads
+    void team_use_runtime(const team_runtime *runtime)
 
 from fastlstm._core.passes cimport lstm_functions, lstm_functions_f32, lstm_functions_f64
 
@@ -101,6 +108,25 @@ cdef const void *packing_kernels(bint is_double) noexcept nogil:
 def set_team_size(int size) -> None:
     """Let passes use up to `size` threads, the calling one among them."""
     team_set_size(size)
+
+
+def use_openmp(library) -> None:
+    """Let the threads of the OpenMP runtime that a `ctypes.CDLL` has run the passes, in the whole
+    process.
+
+    Raises ``AttributeError`` where it has none, or one with other names than GNU's.
+    """
+    addresses = [
+        ctypes.cast(getattr(library, name), ctypes.c_void_p).value
+        for name in ("GOMP_parallel", "omp_get_thread_num", "omp_get_num_threads",
+                     "omp_get_max_threads")
+    ]
+    cdef team_runtime runtime
+    runtime.parallel = <void *><size_t>addresses[0]
+    runtime.thread_number = <void *><size_t>addresses[1]
+    runtime.thread_count = <void *><size_t>addresses[2]
+    runtime.most_threads = <void *><size_t>addresses[3]
+    team_use_runtime(&runtime)
 
 
 def get_team_size() -> int:

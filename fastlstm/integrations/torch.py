@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fastlstm._core import lstm
+from fastlstm._core import kernels, lstm
 from fastlstm._extras import require
 from fastlstm.integrations.plans import Plans
 
@@ -17,6 +20,12 @@ __all__ = ["LSTM"]
 
 Tensor = Any
 States = tuple[Tensor, Tensor]
+
+
+# PyTorch's OpenMP threads go on looking for work after each of its operations, for milliseconds.
+# Passes run on those: threads of our own would have to share the CPUs with them.
+with contextlib.suppress(AttributeError, OSError):  # where PyTorch was built with other threads
+    kernels.use_openmp(ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so")))
 
 
 class LSTM(torch.nn.LSTM):  # type: ignore[name-defined]
@@ -89,16 +98,25 @@ device, dtype
         if hx is not None:
             self.check_forward_args(packed.data, hx, packed.batch_sizes)
             hx = self.permute_hidden(hx, packed.sorted_indices)
-        # In the order of the lengths, as the states of a packed sequence are.
-        in_order = rnn.PackedSequence(packed.data, packed.batch_sizes)
-        x, lengths = rnn.pad_packed_sequence(in_order, batch_first=True)
-        mask = torch.arange(x.shape[1])[None, :] < lengths[:, None]
-        y, states = self._run(x, hx, mask.numpy())
-        data = rnn.pack_padded_sequence(y, lengths, batch_first=True).data
+        data, states = self._run_in_order(packed.data, packed.batch_sizes, hx)
         output = rnn.PackedSequence(
             data, packed.batch_sizes, packed.sorted_indices, packed.unsorted_indices
         )
         return output, self.permute_hidden(states, packed.unsorted_indices)
+
+    def _run_in_order(
+        self, data: Tensor, batch_sizes: Tensor, hx: States | None
+    ) -> tuple[Tensor, States]:
+        """Sequences in the order of their lengths, as the states of packed ones are."""
+        if batch_sizes[0] == batch_sizes[-1]:
+            steps = data.unflatten(0, (len(batch_sizes), -1))
+            y, states = self._run(steps.transpose(0, 1), hx, None)
+            return y.transpose(0, 1).flatten(0, 1), states
+        in_order = rnn.PackedSequence(data, batch_sizes)
+        x, lengths = rnn.pad_packed_sequence(in_order, batch_first=True)
+        mask = torch.arange(x.shape[1])[None, :] < lengths[:, None]
+        y, states = self._run(x, hx, mask.numpy())
+        return rnn.pack_padded_sequence(y, lengths, batch_first=True).data, states
 
     def _run(self, x: Tensor, hx: States | None, mask: Any) -> tuple[Tensor, States]:
         """All layers and directions on x (B, T, F)."""

@@ -48,7 +48,7 @@ def parameters(printed: str) -> list[int]:
 def test_every_example_is_tested() -> None:
     tests = Path(__file__).read_text()
     scripts = sorted(path.name for path in EXAMPLES.glob("*.py"))
-    assert len(scripts) == 10
+    assert len(scripts) == 12
     assert [name for name in scripts if f'run("{name}"' not in tests] == []
 
 
@@ -211,3 +211,9 @@ def test_estimators_of_scikit_learn() -> None:
     lines = run("sklearn_anomalies.py").splitlines()
     assert lines[0] == "9 of 299 stretches of 11 years"
     assert len(lines) == 7
+    lines = run("sklearn_regression.py").splitlines()
+    error, mean = (float(line.rpartition(" ")[2]) for line in lines[2:])
+    assert error < 0.9 * mean
+    right = re.search(r"right for ([\d.]+)%", run("sklearn_classification.py"))
+    assert right is not None
+    assert float(right[1]) > 96

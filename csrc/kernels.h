@@ -128,6 +128,8 @@ typedef struct {
         gates_##type gates_tanh, gates_relu, gates_general;                                        \
         products_##type products;                                                                  \
         updates_##type updates;                                                                    \
+        double (*squared_error)(ptrdiff_t n, const real *y_true, const real *y_pred, real factor,  \
+                                real *gradient);                                                   \
         void (*softmax_forward)(ptrdiff_t n, const real *x, real *y);                              \
         void (*softmax_backward)(ptrdiff_t n, const real *x, const real *dy, real *dx,             \
                                  real *scratch);                                                   \

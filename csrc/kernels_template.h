@@ -386,6 +386,7 @@ const TYPED(kernels) NAMED(kernels) = {
                 .adam = update_adam,
                 .nadam = update_nadam,
                 .adagrad = update_adagrad},
+    .squared_error = squared_error,
     .softmax_forward = softmax_forward,
     .softmax_backward = softmax_backward,
 };

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from fastlstm import config
+from fastlstm._core import losses as core_losses
 from fastlstm._numbers import real_number
 from fastlstm._reduction import match_rank, match_shape, merge_weights
 from fastlstm._registry import Registry, snake_case
@@ -252,20 +253,11 @@ class MeanSquaredError(_MeanLoss):
     def value_and_gradient(
         self, y_true: Any, y_pred: Any, sample_weight: Any = None, mask: Any = None
     ) -> tuple[float, np.ndarray]:
-        plain = (
-            sample_weight is mask is self.dtype is None
-            and self.reduction == "sum_over_batch_size"
-            and type(y_true) is type(y_pred) is np.ndarray
-            and y_true.dtype is y_pred.dtype
-            and y_true.dtype.kind == "f"
-            and y_true.shape == y_pred.shape
-            and y_pred.size
-        )
-        if not plain:
-            return super().value_and_gradient(y_true, y_pred, sample_weight, mask)
-        difference = y_pred - y_true
-        flat, count = difference.ravel(), y_pred.size
-        return float(flat.dot(flat)) / count, difference * (2 / count)
+        found = None
+        plain = sample_weight is mask is self.dtype is None
+        if plain and self.reduction == "sum_over_batch_size":
+            found = core_losses.mean_squared_error(y_true, y_pred)
+        return found or super().value_and_gradient(y_true, y_pred, sample_weight, mask)
 
     def elements(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
         return np.square(y_pred - y_true)

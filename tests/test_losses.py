@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from fastlstm import gradcheck, losses
+from fastlstm._core import losses as core_losses
 
 RNG = np.random.default_rng(0)
 P = RNG.uniform(0.05, 0.95, size=(4, 3, 5))
@@ -229,3 +230,34 @@ def test_own_losses_train():
 def test_errors(use, error, message):
     with pytest.raises(error, match=message):
         use()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(1,), (31,), (32,), (3, 11), (2, 5, 7), (97, 13)])
+def test_the_mean_squared_error_of_the_core(shape, dtype):
+    rng = np.random.default_rng(0)
+    y, p = (rng.normal(size=shape).astype(dtype) for _ in "yp")
+    value, gradient = core_losses.mean_squared_error(y, p)
+    np.testing.assert_allclose(value, np.square(p - y, dtype=np.float64).mean(), rtol=1e-12)
+    np.testing.assert_array_equal(gradient, (p - y) * dtype(2 / p.size))
+    assert gradient.dtype == dtype
+    loss = losses.MeanSquaredError()
+    assert loss.value_and_gradient(y, p)[0] == value
+    slow, slow_gradient = loss.value_and_gradient(y, p, np.ones(shape[:-1]))
+    np.testing.assert_allclose(value, slow, rtol=1e-6)
+    np.testing.assert_allclose(gradient, slow_gradient, rtol=1e-6)
+
+
+def test_what_the_core_leaves_to_numpy():
+    y, p = np.arange(6.0).reshape(2, 3), np.ones((2, 3))
+    for a, b in [
+        (y.astype(np.float32), p),
+        (y.tolist(), p),
+        (y, p[:, ::-1].T),
+        (y[:, :2], p[:, :2]),
+        (y[0], p),
+        (y, p.astype(int)),
+        (np.zeros((0, 3)), np.zeros((0, 3))),
+        (np.array(1.0), np.array(2.0)),
+    ]:
+        assert core_losses.mean_squared_error(a, b) is None

@@ -136,6 +136,7 @@ def backward(DenseCache cache not None, dy, bint wants_dx=True):
     cdef Sizes size = cache.size
     cdef bint is_double = cache.is_double
     cdef int axis
+    cdef bint fits
     cdef Py_ssize_t rows = 1
     if cache.x is None:
         raise ValueError(
@@ -154,10 +155,13 @@ def backward(DenseCache cache not None, dy, bint wants_dx=True):
             "dense_backward: the arrays that `cache` refers to have been resized since "
             "dense_forward; run it again."
         )
-    dtype = cache.kernel.dtype
-    shape = (*cache.x.shape[:at.rank - 1], size.units)
+    dtype = FLOAT64 if is_double else FLOAT32
     dy = located(dy, is_double, at.rank, &dy_at, "dense_backward: `dy`", "(..., U)")
-    if dy.shape != shape:
+    fits = dy_at.shape[at.rank - 1] == size.units
+    for axis in range(at.rank - 1):
+        fits = fits and dy_at.shape[axis] == at.shape[axis]
+    if not fits:
+        shape = (*cache.x.shape[:at.rank - 1], size.units)
         raise ValueError(
             f"dense_backward: `dy` must have shape (..., U) = {shape}, got {dy.shape}.")
     dx = empty(cache.x.shape, dtype) if wants_dx else None

@@ -75,6 +75,8 @@ cdef extern from "kernels.h" nogil:
     ctypedef struct kernels_f32:
         activation_f32 activations[13]
         updates_f32 updates
+        double (*squared_error)(Py_ssize_t n, const float *y_true, const float *y_pred,
+                                float factor, float *gradient) noexcept nogil
         void (*softmax_forward)(Py_ssize_t n, const float *x, float *y) noexcept nogil
         void (*softmax_backward)(Py_ssize_t n, const float *x, const float *dy, float *dx,
                                  float *scratch) noexcept nogil
@@ -82,6 +84,8 @@ cdef extern from "kernels.h" nogil:
     ctypedef struct kernels_f64:
         activation_f64 activations[13]
         updates_f64 updates
+        double (*squared_error)(Py_ssize_t n, const double *y_true, const double *y_pred,
+                                double factor, double *gradient) noexcept nogil
         void (*softmax_forward)(Py_ssize_t n, const double *x, double *y) noexcept nogil
         void (*softmax_backward)(Py_ssize_t n, const double *x, const double *dy, double *dx,
                                  double *scratch) noexcept nogil

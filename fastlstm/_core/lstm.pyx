@@ -16,7 +16,7 @@ from fastlstm._core.kernels cimport (
     activation_index, lstm_functions_of, packing_kernels, select_gates_f32, select_gates_f64,
     table_f32, table_f64,
 )
-from fastlstm._core.memory cimport Memory
+from fastlstm._core.memory cimport Memory, in_lines
 from fastlstm._core.passes cimport lstm_backward, lstm_forward, lstm_functions, lstm_pass
 from fastlstm._core import arguments
 from fastlstm._core.kernels import isa_name
@@ -243,10 +243,12 @@ cdef class LSTMCache:
 
     cdef readonly LSTMPlan plan
     cdef readonly object x
-    cdef Memory h0, c0              # (B, H)
-    cdef Memory gates               # (B, T, 4H) as the gate kernels left them, in the order of x
-    cdef Memory c                   # (B, T, H) states after each step, in step order
-    cdef Memory h                   # the same; None where they are the outputs
+    cdef Memory memory              # holds these:
+    cdef void *h0                   # (B, H)
+    cdef void *c0                   # (B, H)
+    cdef void *gates                # (B, T, 4H) as the gate kernels left them, in the order of x
+    cdef void *c                    # (B, T, H) states after each step, in step order
+    cdef void *h                    # the same; NULL where they are the outputs
     cdef readonly object y
     cdef readonly object valid      # (B, T) uint8 in step order, or None: steps that count
     cdef readonly object shown      # (B, T) uint8 in step order, or None: outputs that are states
@@ -337,18 +339,22 @@ cdef _keep_for_backward(LSTMCache cache, lstm_forward *f):
     """Memory for what the pass must leave behind."""
     cdef size_t size = f.base.batch * f.base.units * (
         sizeof(double) if cache.plan.is_double else sizeof(float))
+    # Each part begins in a cache line of its own.
+    cdef size_t of_states = in_lines(size), of_sequence = in_lines(size * f.base.steps)
+    cdef size_t of_gates = in_lines(4 * size * f.base.steps)
+    # With a mask the outputs are not the states.
+    cdef bint keeps_h = cache.valid is not None
     cache.kernels, cache.path = f.base.kernels, ""
+    cache.memory = Memory(2 * of_states + of_gates + (1 + keeps_h) * of_sequence)
+    cache.h0 = cache.memory.data
+    cache.c0 = <char *>cache.h0 + of_states
+    cache.gates = <char *>cache.c0 + of_states
+    cache.c = <char *>cache.gates + of_gates
+    cache.h = <char *>cache.c + of_sequence if keeps_h else NULL
     # The states belong to the caller, who may well reuse their memory for the next call.
-    cache.h0, cache.c0 = Memory(size), Memory(size)
-    memcpy(cache.h0.data, f.h, size)
-    memcpy(cache.c0.data, f.c, size)
-    size *= f.base.steps
-    cache.gates, cache.c = Memory(4 * size), Memory(size)
-    f.gates, f.saved_c = cache.gates.data, cache.c.data
-    if cache.valid is not None:
-        # With a mask the outputs are not the states.
-        cache.h = Memory(size)
-        f.saved_h = cache.h.data
+    memcpy(cache.h0, f.h, size)
+    memcpy(cache.c0, f.c, size)
+    f.gates, f.saved_c, f.saved_h = cache.gates, cache.c, cache.h
 
 
 cdef tuple _use_panels(LSTMPlan plan, lstm_forward *f, int members):
@@ -420,9 +426,9 @@ cdef int _use_cache(LSTMCache cache, lstm_backward *g) except -1:
     g.base.x = x.data
     g.base.valid = <const unsigned char *>data_of(cache.valid)
     g.base.shown = <const unsigned char *>data_of(cache.shown)
-    g.gates, g.saved_c = cache.gates.data, cache.c.data
-    g.saved_h = y.data if cache.h is None else cache.h.data
-    g.h0, g.c0 = cache.h0.data, cache.c0.data
+    g.gates, g.saved_c = cache.gates, cache.c
+    g.saved_h = y.data if cache.h == NULL else cache.h
+    g.h0, g.c0 = cache.h0, cache.c0
     return 0
 
 
@@ -431,7 +437,7 @@ def backward(LSTMCache cache not None, dy=None, dh=None, dc=None, bint wants_dx=
     cdef LSTMPlan plan = cache.plan
     cdef Located found
     cdef lstm_backward g
-    if plan is None or cache.gates is None:
+    if plan is None or cache.memory is None:
         raise ValueError(
             "lstm_backward: `cache` must come from lstm_forward(..., training=True)."
         )

@@ -42,9 +42,9 @@ class FlatBuffer:
     def _allocate(self, dtype: Any) -> None:
         self.parameters = np.zeros(self.bounds[-1], dtype)
         self.gradients = np.zeros(self.bounds[-1], dtype)
-        self._shapes = [w.shape for w in self.weights]
-        self._value_views = self._views(self.parameters)
-        self._gradient_views = self._views(self.gradients)
+        self._values = list(zip(self.weights, self._views(self.parameters), strict=True))
+        views = self._views(self.gradients)
+        self._gradients = [(w, view, w.shape) for w, view in zip(self.weights, views, strict=True)]
         self.bind()
 
     def _views(self, flat: np.ndarray) -> list[np.ndarray]:
@@ -64,7 +64,7 @@ class FlatBuffer:
 
     def bind(self) -> None:
         """Move in every weight that is not here, because another optimizer has moved it out."""
-        for weight, view in zip(self.weights, self._value_views, strict=True):
+        for weight, view in self._values:
             if weight._array is not view:
                 view[...] = weight.value
                 weight.rebind(view)
@@ -75,18 +75,18 @@ class FlatBuffer:
         Raises ``ValueError`` for a gradient whose shape is not its weight's.
         """
         missing = []
-        for index, weight in enumerate(self.weights):
+        for index, (weight, view, shape) in enumerate(self._gradients):
             gradient = gradients.get(weight)
             if gradient is None:
-                self._gradient_views[index][...] = 0
+                view[...] = 0
                 missing.append(index)
-            elif gradient.shape != self._shapes[index]:
+            elif gradient.shape != shape:
                 raise ValueError(
-                    f"The gradient of weight {weight.name!r} must have shape {weight.shape}, "
+                    f"The gradient of weight {weight.name!r} must have shape {shape}, "
                     f"got {gradient.shape}."
                 )
             else:
-                self._gradient_views[index][...] = gradient
+                view[...] = gradient
         return missing
 
     def runs(self, chosen: Sequence[bool]) -> list[slice]:
@@ -107,4 +107,4 @@ class FlatBuffer:
         if slot is None:
             return None
         part = slot[self.bounds[index] : self.bounds[index + 1]]
-        return part.reshape(self._shapes[index])
+        return part.reshape(self.weights[index].shape)

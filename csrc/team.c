@@ -184,12 +184,7 @@ static void begin_anew(void)
 __attribute__((constructor)) static void watch_forks(void) { pthread_atfork(0, 0, begin_anew); }
 #endif
 
-void team_set_size(int size)
-{
-    WRITE(team.size, size < 1 ? 1 : size > TEAM_LARGEST ? TEAM_LARGEST : size);
-}
-
-int team_get_size(void) { return READ(team.size); }
+/* ---- tasks ---------------------------------------------------------------------------------- */
 
 /* All members do the task; the caller holds team.busy. */
 static void run_together(int members, team_task task, void *argument)
@@ -217,8 +212,7 @@ static void run_together(int members, team_task task, void *argument)
     }
 }
 
-/* ---- another's threads ----------------------------------------------------------------------- */
-
+/* What is lent to the threads of another runtime. */
 typedef struct {
     team_task task;
     void *argument;
@@ -242,6 +236,15 @@ static void run_on_runtime(int members, team_task task, void *argument)
     const int threads = team.runtime.most_threads();
     team.runtime.parallel(lend, &lent, (unsigned)(threads > members ? threads : members), 0);
 }
+
+/* ---- as team.h says ------------------------------------------------------------------------- */
+
+void team_set_size(int size)
+{
+    WRITE(team.size, size < 1 ? 1 : size > TEAM_LARGEST ? TEAM_LARGEST : size);
+}
+
+int team_get_size(void) { return READ(team.size); }
 
 void team_use_runtime(const team_runtime *runtime)
 {

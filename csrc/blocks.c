@@ -12,7 +12,6 @@
 #endif
 
 enum {
-    CACHE_LINE = 64,
     /* Blocks of at least this size start at a multiple of it, and are asked for as such pages:
      * panels are walked through again and again, and a product over hundreds of small pages waits
      * for address translations. */

@@ -10,6 +10,14 @@
 
 #include <stddef.h>
 
+enum { CACHE_LINE = 64 };
+
+/* `size` bytes in whole cache lines. */
+static inline size_t in_lines(size_t size)
+{
+    return (size + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE;
+}
+
 typedef struct {
     void *data;
     size_t size;

@@ -10,6 +10,7 @@
 
 #include <string.h>
 
+#include "blocks.h"
 #include "kernels.h"
 #include "lstm.h"
 #include "real.h"
@@ -155,7 +156,7 @@ typedef struct {
 static inline void *take(arena *from, size_t count, size_t size)
 {
     void *const piece = from->base ? from->base + from->used : 0;
-    from->used += (count * size + 63) / 64 * 64;
+    from->used += in_lines(count * size);
     return piece;
 }
 

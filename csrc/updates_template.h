@@ -7,9 +7,7 @@
  * papers in where epsilon stands. A NaN or infinite gradient goes through to the parameters.
  */
 
-/* The sum of d^2 for d = y_pred - y_true, in one order on every instruction set; gradient = factor
- * d
- */
+/* The sum of d^2, in one order on every instruction set, and factor d, for d = y_pred - y_true. */
 static double squared_error(ptrdiff_t n, const real *restrict y_true, const real *restrict y_pred,
                             real factor, real *restrict gradient)
 {

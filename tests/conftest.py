@@ -1,9 +1,10 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
+import fastlstm
 from fastlstm._core import kernels
 from fastlstm.utils import set_random_seed
 
@@ -12,6 +13,20 @@ from fastlstm.utils import set_random_seed
 def _repeatable() -> None:
     """The same random weights in every run, whatever ran before."""
     set_random_seed(1234)
+
+
+@pytest.fixture
+def set_threads() -> Iterator[Callable[[int], None]]:
+    """Sets the number of threads; it is afterwards what it was before."""
+    before = fastlstm.get_num_threads()
+    yield fastlstm.set_num_threads
+    fastlstm.set_num_threads(before)
+
+
+@pytest.fixture
+def two_threads(set_threads: Callable[[int], None]) -> None:
+    """As many threads as the machines have that this must run on."""
+    set_threads(2)
 
 
 @pytest.fixture(params=kernels.available_isas())

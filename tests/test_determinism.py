@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from lstm_cases import GRADIENT_NAMES, random_case
 
-import fastlstm
 from fastlstm import functional
 from fastlstm._core import kernels
 
@@ -22,13 +21,6 @@ SHAPES = [
 ]
 
 pytestmark = pytest.mark.skipif(not PACKED, reason="this machine has BLAS only")
-
-
-@pytest.fixture
-def threads():
-    before = fastlstm.get_num_threads()
-    yield fastlstm.set_num_threads
-    fastlstm.set_num_threads(before)
 
 
 @pytest.fixture(params=PACKED)
@@ -49,12 +41,12 @@ def run(case):
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("mask", [None, 0.7])
-def test_any_number_of_threads(packed_isa, threads, shape, dtype, mask):
+def test_any_number_of_threads(packed_isa, set_threads, shape, dtype, mask):
     case = random_case(shape, dtype, mask=mask)
-    threads(1)
+    set_threads(1)
     want = run(case)
     for count in (2, 3, 5):
-        threads(count)
+        set_threads(count)
         for name, found in run(case).items():
             np.testing.assert_array_equal(found, want[name], err_msg=f"{name}, {count} threads")
 

@@ -7,7 +7,6 @@ import pytest
 from golden_files import GOLDEN, load_golden
 from layer_checks import as_list, check_layer_gradients, check_round_trip, randomize
 
-import fastlstm
 from fastlstm import functional
 from fastlstm.layers import (
     LSTM,
@@ -223,19 +222,15 @@ def test_bidirectional_without_states(merge_mode):
 @pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("sequences", [True, False])
-def test_bidirectional_equals_its_layers(shape, threads, dtype, sequences):
+def test_bidirectional_equals_its_layers(set_threads, shape, threads, dtype, sequences):
     batch, steps, features, units = shape
     inner = LSTM(units, return_sequences=sequences, return_state=True, dtype=dtype)
     layer = Bidirectional(inner, merge_mode=None, dtype=dtype)
     x = np.random.default_rng(0).normal(size=(batch, steps, features)).astype(dtype)
-    before = fastlstm.get_num_threads()
-    fastlstm.set_num_threads(threads)
-    try:
-        y, y_back, *states = layer(x)
-        want, *want_states = layer.forward_layer(x)
-        want_back, *want_states_back = layer.backward_layer(x)
-    finally:
-        fastlstm.set_num_threads(before)
+    set_threads(threads)
+    y, y_back, *states = layer(x)
+    want, *want_states = layer.forward_layer(x)
+    want_back, *want_states_back = layer.backward_layer(x)
     np.testing.assert_array_equal(y, want)
     np.testing.assert_array_equal(y_back, want_back[:, ::-1] if sequences else want_back)
     for found, expected in zip(states, [*want_states, *want_states_back], strict=True):

@@ -15,6 +15,8 @@ import fastlstm
 from fastlstm import functional
 from fastlstm._core import kernels
 
+pytestmark = pytest.mark.usefixtures("two_threads")
+
 needs_own_kernels = pytest.mark.skipif(
     kernels.available_isas() == ("baseline",), reason="BLAS has its own threads"
 )
@@ -32,14 +34,6 @@ def answer():
 def send_answer(connection):
     connection.send(answer())
     connection.close()
-
-
-@pytest.fixture(autouse=True)
-def two_threads():
-    before = fastlstm.get_num_threads()
-    fastlstm.set_num_threads(2)
-    yield
-    fastlstm.set_num_threads(before)
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")

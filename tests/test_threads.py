@@ -8,21 +8,14 @@ import numpy as np
 import pytest
 from lstm_cases import random_case
 
-import fastlstm
 from fastlstm import functional
 from fastlstm._core import lstm
 from fastlstm.layers import LSTM, Dense, TimeDistributed
 from fastlstm.models import Sequential
 
+pytestmark = pytest.mark.usefixtures("two_threads")
+
 THREADS, ROUNDS = 6, 15
-
-
-@pytest.fixture(autouse=True)
-def two_threads():
-    before = fastlstm.get_num_threads()
-    fastlstm.set_num_threads(2)
-    yield
-    fastlstm.set_num_threads(before)
 
 
 def results_at_once(work):

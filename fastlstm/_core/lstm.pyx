@@ -16,10 +16,13 @@ from fastlstm._core.kernels cimport (
     activation_index, lstm_functions_of, packing_kernels, select_gates_f32, select_gates_f64,
     table_f32, table_f64,
 )
-from fastlstm._core.memory cimport Memory, in_lines
+from fastlstm._core.memory cimport Memory
 from fastlstm._core.passes cimport lstm_backward, lstm_forward, lstm_functions, lstm_pass
 from fastlstm._core import arguments
 from fastlstm._core.kernels import isa_name
+
+cdef extern from "blocks.h" nogil:
+    size_t in_lines(size_t size)
 
 cdef object empty = np.empty
 cdef object FLOAT32 = arguments.FLOAT32, FLOAT64 = arguments.FLOAT64
@@ -188,22 +191,24 @@ cdef Panels _packed_panels(LSTMPlan plan, const void *kernels):
     return panels
 
 
-cdef Panels columns_for(LSTMPlan plan, const void *kernels, bint wants_dx):
-    """The transposed weights packed for a backward pass; `kernel` only if dx is wanted."""
+cdef Panels columns_for(LSTMPlan plan, const void *kernels, const void **plain, bint wants_dx):
+    """The transposed weights packed for a backward pass; `kernel` only if dx is wanted.
+
+    `plain` is what `plain_weights` found.
+    """
     cdef Panels columns
     with cython.critical_section(plan):
         columns = plan.columns
         if columns is None or columns.kernels != kernels or wants_dx and not columns.has_kernel:
-            plan.columns = columns = _packed_columns(plan, kernels, wants_dx)
+            plan.columns = columns = _packed_columns(plan, kernels, plain, wants_dx)
     return columns
 
 
-cdef Panels _packed_columns(LSTMPlan plan, const void *kernels, bint wants_dx):
+cdef Panels _packed_columns(LSTMPlan plan, const void *kernels, const void **plain,
+                            bint wants_dx):
     cdef const lstm_functions *functions = lstm_functions_of(plan.is_double)
     cdef Panels columns
     cdef Py_ssize_t depth = 4 * plan.units, kernel_size = 0
-    cdef const void *plain[3]
-    plain_weights(plan, plain)
     if wants_dx:
         kernel_size = functions.column_panels_size(kernels, depth, plan.features)
     columns = Panels(kernel_size, functions.column_panels_size(kernels, depth, plan.units), 0,
@@ -480,7 +485,7 @@ cdef _run_backward(LSTMPlan plan, lstm_backward *g):
     cdef const void *plain[3]
     plain_weights(plan, plain)
     if packed:
-        columns = columns_for(plan, g.base.kernels, g.dx != NULL)
+        columns = columns_for(plan, g.base.kernels, plain, g.dx != NULL)
         g.kernel, g.recurrent_kernel = columns.kernel, columns.recurrent_kernel
         g.base.members = functions.backward_members(&g.base)
         scratch = Memory(functions.backward_scratch_bytes(g))

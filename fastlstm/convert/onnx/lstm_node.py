@@ -15,7 +15,10 @@ import numpy as np
 from fastlstm import functional
 from fastlstm._core import lstm
 
-__all__ = ["directions_of", "lstm_node", "lstm_problems"]
+__all__ = ["OURS", "THEIRS", "directions_of", "lstm_node", "lstm_problems", "reordered"]
+
+# The orders of the gates.
+OURS, THEIRS = "ifco", "iofc"
 
 Array = np.ndarray
 Function = Callable[[Array], Array]
@@ -152,15 +155,15 @@ def _direction(
     bias = None
     if b is not None:
         of_inputs, of_states = np.split(b[number], 2)
-        bias = _in_order(of_inputs + of_states)
+        bias = reordered(of_inputs + of_states, THEIRS, OURS)
     peepholes = None
     if p is not None and p[number].any():
         i, o, f = np.split(p[number], 3)
         peepholes = np.stack([i, f, o])
     clip = attributes.get("clip", 0.0)
     return _Direction(
-        np.ascontiguousarray(_in_order(w[number]).T),
-        np.ascontiguousarray(_in_order(r[number]).T),
+        np.ascontiguousarray(reordered(w[number], THEIRS, OURS).T),
+        np.ascontiguousarray(reordered(r[number], THEIRS, OURS).T),
         bias,
         peepholes,
         gate,
@@ -172,10 +175,10 @@ def _direction(
     )
 
 
-def _in_order(weights: Array) -> Array:
-    """Gates i, o, f, c along the first axis in the order i, f, c, o."""
-    i, o, f, c = np.split(weights, 4)
-    return np.concatenate([i, f, c, o])
+def reordered(weights: Array, order: str, wanted: str) -> Array:
+    """Gates that follow each other along the first axis, in another order."""
+    gates = dict(zip(order, np.split(weights, 4), strict=True))
+    return np.concatenate([gates[gate] for gate in wanted])
 
 
 def _activations(attributes: Mapping[str, Any]) -> list[_Activation]:

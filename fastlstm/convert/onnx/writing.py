@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastlstm._extras import require
+from fastlstm.convert.onnx.lstm_node import OURS, THEIRS, reordered
 from fastlstm.layers import (
     LSTM,
     Activation,
@@ -289,6 +290,20 @@ def _average(graph: _Graph, layer: Layer, inputs: list[str]) -> list[str]:
     return [graph.one("Mul", total, share)]
 
 
+def _side_by_side(graph: _Graph, layer: Layer, inputs: list[str]) -> list[str]:
+    return [graph.one("Concat", *inputs, axis=-1)]
+
+
+# By the `merge_mode` of Bidirectional.
+_MERGES: dict[str | None, Writer] = {
+    None: _as_before,
+    "ave": _average,
+    "concat": _side_by_side,
+    "mul": _merged("Mul"),
+    "sum": _merged("Add"),
+}
+
+
 def _lstm(graph: _Graph, layer: LSTM, inputs: list[str]) -> list[str]:
     y, h, c = _recurrent(graph, layer, inputs)
     last = graph.one("Squeeze", h, graph.constant("axis_0", [0], np.int64))
@@ -310,14 +325,7 @@ def _bidirectional(graph: _Graph, layer: Bidirectional, inputs: list[str]) -> li
     y_back, *states_2 = _lstm(graph, backward, [x, *starts[half:]])
     if layer.return_sequences:
         y_back = _turned(graph, y_back)
-    merged = [y, y_back]
-    if layer.merge_mode == "concat":
-        merged = [graph.one("Concat", y, y_back, axis=-1)]
-    elif layer.merge_mode is not None:
-        merged = [graph.one("Mul" if layer.merge_mode == "mul" else "Add", y, y_back)]
-        if layer.merge_mode == "ave":
-            half_share = graph.constant(f"{layer.name}.half", 0.5, layer.dtype)
-            merged = [graph.one("Mul", merged[0], half_share)]
+    merged = _MERGES[layer.merge_mode](graph, layer, [y, y_back])
     return [*merged, *states_1, *states_2]
 
 
@@ -333,11 +341,11 @@ def _recurrent(graph: _Graph, layer: LSTM, inputs: list[str]) -> tuple[str, str,
     """Y as (B, T, 1, H), Y_h and Y_c as (1, B, H), of a node that reads time first."""
     x = graph.one("Transpose", inputs[0], perm=[1, 0, 2])
     name = layer.name
-    w = graph.constant(f"{name}.W", _in_order(layer.kernel.value.T)[None])
-    r = graph.constant(f"{name}.R", _in_order(layer.recurrent_kernel.value.T)[None])
+    w = graph.constant(f"{name}.W", reordered(layer.kernel.value.T, OURS, THEIRS)[None])
+    r = graph.constant(f"{name}.R", reordered(layer.recurrent_kernel.value.T, OURS, THEIRS)[None])
     given = [x, w, r, ""]
     if layer.bias is not None:
-        bias = _in_order(layer.bias.value)
+        bias = reordered(layer.bias.value, OURS, THEIRS)
         given[3] = graph.constant(f"{name}.B", np.concatenate([bias, 0 * bias])[None])
     if len(inputs) > 1:
         axis = graph.constant("axis_0", [0], np.int64)
@@ -359,12 +367,6 @@ def _recurrent(graph: _Graph, layer: LSTM, inputs: list[str]) -> tuple[str, str,
     )
     # (T, 1, B, H)
     return graph.one("Transpose", y, perm=[2, 0, 1, 3]), h, c
-
-
-def _in_order(weights: np.ndarray) -> np.ndarray:
-    """Gates i, f, c, o along the first axis in ONNX's order i, o, f, c."""
-    i, f, c, o = np.split(weights, 4)
-    return np.concatenate([i, o, f, c])
 
 
 _WRITERS: dict[type, Writer] = {

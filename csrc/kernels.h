@@ -27,19 +27,20 @@ enum activation_index {
     ACTIVATION_COUNT
 };
 
-/* A panel is a slice of a weight matrix, at most so many vectors wide, packed row after row: the
- * four gates of a strip of units, or neighbouring columns. Only the last panel of a matrix is
- * narrower. */
-enum { PANEL_VECTORS = 4 };
+/* Input, forget, candidate, output. */
+enum { GATES = 4 };
 
 /* The general gate kernels need this many times `count` of scratch. */
 enum { GATE_SCRATCH_ROWS = 6 };
 
-/* The columns of a row of the result that a panel makes; the panel has just as many, filled up to
- * whole vectors. */
+/* A packed matrix (K, N) is cut into micro-panels of NR columns, each stored row after row, one
+ * micro-panel behind the other. The last one is narrower: its columns, filled up to whole vectors.
+ * Column j of a run that begins with a micro-panel is thus in the panel at K * (j / NR) * NR.
+ *
+ * Which columns of C a run of micro-panels makes: */
 typedef struct {
     ptrdiff_t first, count;
-} panel_columns;
+} column_run;
 
 /* `strips` stretches of `count` units, each given by pointers to its first unit; its four gates
  * follow each other at a distance of `stride`, where they are kept at a distance of `kept_stride`.
@@ -60,13 +61,13 @@ typedef struct {
  *   dz     OUT gradient of the pre-activations
  * scratch (GATE_SCRATCH_ROWS * count) holds nothing before or after. No two may overlap.
  *
- * products.multiply    out[r] = start[r] + sum over k < depth of a[r][k] * panel[k] + the next...
- *   for up to tile_rows rows r, in some columns; the sums of `count` products are added up in
- *   their order; start may be NULL for zero, or out
- * products.stream      sums[j] += sum over k < depth of a[k] * weights[k][j]     j < width
- *   one row times a plain matrix, which is read once from its first element to its last
- * products.accumulate  sums[f] += sum over k < depth of a[k * count + f] * panel[k]     f < count
- *   sums and panel are rows of PANEL_VECTORS * width elements; with `fresh` sums starts from zero
+ * gemm     out[r] = start[r] + sum over k < depth of a[r][k] * panels[k] + the next term...
+ *   for up to `mr` rows r in a run of columns; the terms are added up in their order; start may be
+ *   NULL for zero, or out
+ * gemm_at  c[f] += sum over k < depth of a[k * rows + f] * panel[k]     f < rows <= mr
+ *   rows of c and of the one micro-panel are `nr` elements; with `fresh` c starts from zero
+ * gemv     y[j] += sum over k < depth of a[k] * b[k][j]     j < width
+ *   one row times a matrix that is not packed, read once from its first element to its last
  * Each sum is taken in the order of k, whatever the number of rows: a result depends neither on
  * the tile that it is part of, nor on where a long sum is cut in two.
  */
@@ -89,19 +90,8 @@ typedef struct {
     typedef struct {                                                                               \
         ptrdiff_t depth;                                                                           \
         const real *const *a;                                                                      \
-        const real *panel;                                                                         \
-    } product_##type;                                                                              \
-                                                                                                   \
-    typedef struct {                                                                               \
-        ptrdiff_t width, tile_rows;                                                                \
-        void (*multiply)(ptrdiff_t rows, int count, const product_##type *products,                \
-                         const real *const *start, real *const *out,                               \
-                         const panel_columns *columns);                                            \
-        void (*stream)(ptrdiff_t depth, ptrdiff_t width, const real *a, const real *weights,       \
-                       real *sums);                                                                \
-        void (*accumulate)(ptrdiff_t count, ptrdiff_t depth, const real *a, const real *panel,     \
-                           int fresh, real *sums);                                                 \
-    } products_##type;                                                                             \
+        const real *panels;                                                                        \
+    } gemm_term_##type;                                                                            \
                                                                                                    \
     typedef struct {                                                                               \
         real learning_rate, decay, rest, momentum, epsilon; /* rest: 1 - decay */                  \
@@ -126,7 +116,12 @@ typedef struct {
     typedef struct {                                                                               \
         activation_##type activations[ACTIVATION_COUNT];                                           \
         gates_##type gates_tanh, gates_relu, gates_general;                                        \
-        products_##type products;                                                                  \
+        ptrdiff_t width, mr, nr, wide_rows; /* width: elements of a vector */                      \
+        void (*gemm)(ptrdiff_t rows, int count, const gemm_term_##type *terms,                     \
+                     const real *const *start, real *const *out, column_run columns);              \
+        void (*gemm_at)(ptrdiff_t rows, ptrdiff_t depth, const real *a, const real *panel,         \
+                        int fresh, real *c);                                                       \
+        void (*gemv)(ptrdiff_t depth, ptrdiff_t width, const real *a, const real *b, real *y);     \
         updates_##type updates;                                                                    \
         double (*squared_error)(ptrdiff_t n, const real *y_true, const real *y_pred, real factor,  \
                                 real *gradient);                                                   \

@@ -28,7 +28,13 @@ ALWAYS_INLINE void store(real *p, ptrdiff_t n, vec a)
         vec_store_tail(p, n, a);
 }
 
-#include "products_template.h"
+#if MR == 6
+#define FOR_EACH_ROW_COUNT(x) x(1) x(2) x(3) x(4) x(5) x(6)
+#else
+#define FOR_EACH_ROW_COUNT(x) x(1) x(2) x(3)
+#endif
+
+#include "gemm_template.h"
 
 /* ---- activations ---------------------------------------------------------------------------- */
 
@@ -161,8 +167,8 @@ typedef struct {
 ALWAYS_INLINE void gates_forward_strips(const int is_tanh, const int strips, ptrdiff_t n,
                                         ptrdiff_t first, ptrdiff_t r0, const forward_rows *rows)
 {
-    vec c_new[TILE_ROWS], o[TILE_ROWS];
-    vec a[TILE_ROWS], scale[TILE_ROWS], s[TILE_ROWS], tail[TILE_ROWS];
+    vec c_new[GATE_ROWS], o[GATE_ROWS];
+    vec a[GATE_ROWS], scale[GATE_ROWS], s[GATE_ROWS], tail[GATE_ROWS];
     VEC_UNROLL for (int r = 0; r < strips; r++)
     {
         real *const c = rows->c[r0 + r] + first;
@@ -189,11 +195,11 @@ ALWAYS_INLINE void gates_forward_strips(const int is_tanh, const int strips, ptr
     }
 }
 
-/* As many strips side by side as a tile has rows. */
+/* As many strips side by side as the registers hold. */
 ALWAYS_INLINE void gates_forward_all(const int is_tanh, gate_shape shape, const forward_rows *rows)
 {
-    for (ptrdiff_t r0 = 0; r0 < shape.strips; r0 += TILE_ROWS) {
-        const ptrdiff_t left = shape.strips - r0, strips = left < TILE_ROWS ? left : TILE_ROWS;
+    for (ptrdiff_t r0 = 0; r0 < shape.strips; r0 += GATE_ROWS) {
+        const ptrdiff_t left = shape.strips - r0, strips = left < GATE_ROWS ? left : GATE_ROWS;
         ptrdiff_t first = 0;
         for (; first + VEC_WIDTH <= shape.count; first += VEC_WIDTH)
             switch (strips) {
@@ -278,7 +284,7 @@ static void gates_general_forward(const TYPED(gates) * self, gate_shape shape, r
 {
     for (ptrdiff_t r = 0; r < shape.strips; r++) {
         const gate_values y = activate_gates(self, shape, z[r], scratch);
-        for (ptrdiff_t v = 0; kept && kept[r] != z[r] && v < PANEL_VECTORS; v++)
+        for (ptrdiff_t v = 0; kept && kept[r] != z[r] && v < GATES; v++)
             memcpy(kept[r] + v * shape.kept_stride, z[r] + v * shape.stride,
                    shape.count * sizeof(real));
         for (ptrdiff_t p = 0; p < shape.count; p++)
@@ -376,11 +382,13 @@ const TYPED(kernels) NAMED(kernels) = {
     .gates_general = {.name = "general",
                       .forward = gates_general_forward,
                       .backward = gates_general_backward},
-    .products = {.width = VEC_WIDTH,
-                 .tile_rows = TILE_ROWS,
-                 .multiply = multiply,
-                 .stream = stream,
-                 .accumulate = accumulate},
+    .width = VEC_WIDTH,
+    .mr = MR,
+    .nr = NR,
+    .wide_rows = WIDE_ROWS,
+    .gemm = gemm,
+    .gemm_at = gemm_at,
+    .gemv = gemv,
     .updates = {.sgd = update_sgd,
                 .rmsprop = update_rmsprop,
                 .adam = update_adam,

@@ -16,13 +16,6 @@
  * and are loaded and stored once a block, weigh more. */
 enum { BLOCK_ROWS = 256, BLOCK_ROWS_OF_MANY_WEIGHTS = 1024, MANY_WEIGHTS = 1 << 20 };
 
-/* Columns from panel `number` on of a row of `columns` elements. */
-static panel_columns plain_columns(ptrdiff_t width, ptrdiff_t columns, ptrdiff_t number)
-{
-    const ptrdiff_t first = number * PANEL_VECTORS * width;
-    return (panel_columns){first, at_most(PANEL_VECTORS * width, columns - first)};
-}
-
 /* The valid rows of a block, in the order in which weight gradients are summed: from the last step
  * to the first, in each by row. */
 typedef struct {
@@ -45,8 +38,8 @@ typedef struct {
 static size_t plan_backward(const lstm_backward *g, backward_scratch *scratch)
 {
     const lstm_pass *const pass = &g->pass;
-    const ptrdiff_t rows = pass->batch, width = PANEL_VECTORS * pass->units;
-    const ptrdiff_t panel_width = PANEL_VECTORS * width_of(pass->kernels);
+    const ptrdiff_t rows = pass->batch, width = GATES * pass->units;
+    const ptrdiff_t panel_width = ((const TYPED(kernels) *)pass->kernels)->nr;
     const ptrdiff_t block_rows = weight_bytes(pass) > (double)sizeof(real) * MANY_WEIGHTS
                                      ? BLOCK_ROWS_OF_MANY_WEIGHTS
                                      : BLOCK_ROWS;
@@ -110,8 +103,7 @@ typedef struct {
 
 static real *dz_row(const backward_share *my, ptrdiff_t b, ptrdiff_t first, ptrdiff_t step)
 {
-    return my->scratch->dz +
-           (b * my->scratch->block + step - first) * PANEL_VECTORS * my->g->pass.units;
+    return my->scratch->dz + (b * my->scratch->block + step - first) * GATES * my->g->pass.units;
 }
 
 /* (b, step) of an array (B, T, H) in step order; before the first step the initial state. */
@@ -150,7 +142,7 @@ static ptrdiff_t list_step(const backward_share *my, ptrdiff_t first, ptrdiff_t 
             continue;
         const ptrdiff_t place = b * pass->steps + place_of(pass, step);
         real *const dz = dz_row(my, b, first, step), *const dh = (real *)g->dh + b * units;
-        lists->gates[count] = (const real *)g->gates + place * PANEL_VECTORS * units + begin;
+        lists->gates[count] = (const real *)g->gates + place * GATES * units + begin;
         lists->c_before[count] = state_row(pass, g->saved_c, g->c0, b, step - 1) + begin;
         lists->c_after[count] = state_row(pass, g->saved_c, g->c0, b, step) + begin;
         lists->dh[count] = dh + begin;
@@ -166,7 +158,7 @@ static ptrdiff_t list_step(const backward_share *my, ptrdiff_t first, ptrdiff_t 
 static void step_back(const backward_share *my, ptrdiff_t first, ptrdiff_t step,
                       team_meeting *meeting, int members)
 {
-    const ptrdiff_t units = my->g->pass.units, width = my->kernels->products.width;
+    const ptrdiff_t units = my->g->pass.units;
     const backward_lists *const lists = &my->lists;
     if (my->g->dy)
         add_output_gradient(my, step);
@@ -176,13 +168,11 @@ static void step_back(const backward_share *my, ptrdiff_t first, ptrdiff_t step,
                        lists->dc, lists->dz_out, my->gate_scratch);
     if (members)
         team_meet(meeting, members);
-    const ptrdiff_t depth = PANEL_VECTORS * units;
-    for (ptrdiff_t strip = my->strips.begin; strip < my->strips.end; strip++) {
-        const panel_columns columns = plain_columns(width, units, strip);
-        const ptrdiff_t panel_size = depth * PANEL_VECTORS * width;
-        const real *const panel = (const real *)my->g->recurrent_kernel + strip * panel_size;
-        multiply_rows(my->kernels, count, depth, lists->dz, panel, lists->dh_out, &columns);
-    }
+    const ptrdiff_t depth = GATES * units;
+    const column_run columns = {my->units.begin, my->units.end - my->units.begin};
+    gemm_rows(my->kernels, count, depth, lists->dz,
+              (const real *)my->g->recurrent_kernel + columns.first * depth, lists->dh_out,
+              columns);
 }
 
 /* All valid rows of a block, those of other members too; returns how many. */
@@ -209,15 +199,9 @@ static ptrdiff_t list_block(const backward_share *my, range steps)
 static void input_gradient(const backward_share *my, range rows)
 {
     const lstm_pass *const pass = &my->g->pass;
-    const ptrdiff_t width = my->kernels->products.width, depth = PANEL_VECTORS * pass->units;
-    const ptrdiff_t strips = divide_up(pass->features, PANEL_VECTORS * width);
-    for (ptrdiff_t strip = 0; strip < strips; strip++) {
-        const panel_columns columns = plain_columns(width, pass->features, strip);
-        const ptrdiff_t panel_size = depth * PANEL_VECTORS * width;
-        const real *const panel = (const real *)my->g->kernel + strip * panel_size;
-        multiply_rows(my->kernels, rows.end - rows.begin, depth, my->lists.dz + rows.begin, panel,
-                      my->lists.dx + rows.begin, &columns);
-    }
+    const column_run columns = {0, pass->features};
+    gemm_rows(my->kernels, rows.end - rows.begin, GATES * pass->units, my->lists.dz + rows.begin,
+              my->g->kernel, my->lists.dx + rows.begin, columns);
 }
 
 /* This member's part of the columns of x or h, for accumulate_rows: a tile after the other, in each
@@ -258,24 +242,23 @@ static void accumulate_rows(const TYPED(kernels) * kernels, ptrdiff_t columns, p
     const int tiles = tiles_of(kernels, columns);
     for (int tile = 0; tile < tiles; tile++) {
         const range f = share(columns, tile, tiles);
-        kernels->products.accumulate(f.end - f.begin, rows, packed + f.begin * rows, panel, fresh,
-                                     sums + f.begin * PANEL_VECTORS * kernels->products.width);
+        kernels->gemm_at(f.end - f.begin, rows, packed + f.begin * rows, panel, fresh,
+                         sums + f.begin * kernels->nr);
     }
 }
 
 static real *sums_of(const backward_share *my, ptrdiff_t column)
 {
     const lstm_pass *const pass = &my->g->pass;
-    return my->scratch->sums + column * (pass->features + pass->units + 1) * PANEL_VECTORS *
-                                   my->kernels->products.width;
+    return my->scratch->sums + column * (pass->features + pass->units + 1) * my->kernels->nr;
 }
 
 /* The weight gradients of a block's rows in this member's columns. */
 static void add_weight_gradients(const backward_share *my, ptrdiff_t rows, int fresh)
 {
     const lstm_pass *const pass = &my->g->pass;
-    const ptrdiff_t panel_width = PANEL_VECTORS * my->kernels->products.width;
-    const ptrdiff_t total = PANEL_VECTORS * pass->units;
+    const ptrdiff_t panel_width = my->kernels->nr;
+    const ptrdiff_t total = GATES * pass->units;
     for (ptrdiff_t column = my->columns.begin; column < my->columns.end; column++) {
         real *const dkernel = sums_of(my, column);
         real *const drecurrent = dkernel + pass->features * panel_width;
@@ -300,8 +283,8 @@ static void hand_out_weight_gradients(const backward_share *my)
 {
     const lstm_backward *const g = my->g;
     const lstm_pass *const pass = &g->pass;
-    const ptrdiff_t panel_width = PANEL_VECTORS * my->kernels->products.width;
-    const ptrdiff_t total = PANEL_VECTORS * pass->units;
+    const ptrdiff_t panel_width = my->kernels->nr;
+    const ptrdiff_t total = GATES * pass->units;
     for (ptrdiff_t column = my->columns.begin; column < my->columns.end; column++) {
         const real *from = sums_of(my, column);
         const ptrdiff_t first = column * panel_width;
@@ -320,7 +303,7 @@ static void backward_member(void *argument, int member, int members)
     lstm_backward *const g = task->g;
     lstm_pass *const pass = &g->pass;
     const TYPED(kernels) *const kernels = pass->kernels;
-    const ptrdiff_t panel_width = PANEL_VECTORS * kernels->products.width, units = pass->units;
+    const ptrdiff_t panel_width = kernels->nr, units = pass->units;
     const ptrdiff_t strips = divide_up(units, panel_width);
     const int by_rows = shares_rows(pass, members);
     const int meeting = members > 1 && !by_rows ? members : 0;
@@ -334,7 +317,7 @@ static void backward_member(void *argument, int member, int members)
     my.strips = by_rows ? (range){0, strips} : share(strips, member, members);
     my.units = (range){at_most(units, my.strips.begin * panel_width),
                        at_most(units, my.strips.end * panel_width)};
-    my.columns = share(divide_up(PANEL_VECTORS * units, panel_width), member, members);
+    my.columns = share(divide_up(GATES * units, panel_width), member, members);
     const fp_mode mode = flush_denormals();
     int fresh = 1;
     const ptrdiff_t blocks = divide_up(pass->steps, task->scratch->block);

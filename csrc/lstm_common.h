@@ -15,8 +15,8 @@
 #include "lstm.h"
 #include "real.h"
 
-/* The widest vector and the highest tile of any instruction set. */
-enum { MOST_WIDTH = 16, MOST_TILE_ROWS = 6 };
+/* The widest vector and the most rows of a tile of any instruction set. */
+enum { MOST_WIDTH = 16, MOST_MR = 6 };
 
 /* With so many rows for each, members take rows rather than units: enough for a tile that reads its
  * weights from second-level cache, or for two that read them from further away. */
@@ -48,7 +48,7 @@ void TYPED(lstm_run_backward)(lstm_backward *g);
 
 static inline ptrdiff_t width_of(const void *kernels)
 {
-    return ((const TYPED(kernels) *)kernels)->products.width;
+    return ((const TYPED(kernels) *)kernels)->width;
 }
 
 /* ---- who does what -------------------------------------------------------------------------- */
@@ -128,19 +128,24 @@ static inline const real *input_row(const lstm_pass *pass, ptrdiff_t b, ptrdiff_
 /* How many tiles `rows` rows make, of equal height or nearly so. */
 static inline int tiles_of(const TYPED(kernels) * kernels, ptrdiff_t rows)
 {
-    return (int)divide_up(rows, kernels->products.tile_rows);
+    return (int)divide_up(rows, kernels->mr);
 }
 
-/* out[i] = a[i] * panel for any number of rows, tile by tile. */
-static inline void multiply_rows(const TYPED(kernels) * kernels, ptrdiff_t rows, ptrdiff_t depth,
-                                 const const_row *a, const real *panel, const row *out,
-                                 const panel_columns *columns)
+/* out[i] = a[i] * panels for any number of rows, tile by tile; each micro-panel for all rows before
+ * the next, unless the rows make a single tile. */
+static inline void gemm_rows(const TYPED(kernels) * kernels, ptrdiff_t rows, ptrdiff_t depth,
+                             const const_row *a, const real *panels, const row *out,
+                             column_run columns)
 {
     const int tiles = tiles_of(kernels, rows);
-    for (int tile = 0; tile < tiles; tile++) {
-        const range r = share(rows, tile, tiles);
-        const TYPED(product) product = {depth, a + r.begin, panel};
-        kernels->products.multiply(r.end - r.begin, 1, &product, 0, out + r.begin, columns);
+    const ptrdiff_t width = tiles > 1 ? kernels->nr : columns.count;
+    for (ptrdiff_t first = 0; first < columns.count; first += width) {
+        const column_run run = {columns.first + first, at_most(width, columns.count - first)};
+        for (int tile = 0; tile < tiles; tile++) {
+            const range r = share(rows, tile, tiles);
+            const TYPED(gemm_term) term = {depth, a + r.begin, panels + first * depth};
+            kernels->gemm(r.end - r.begin, 1, &term, 0, out + r.begin, run);
+        }
     }
 }
 

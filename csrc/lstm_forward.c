@@ -51,7 +51,7 @@ static size_t plan_forward(const lstm_forward *f, forward_plan *plan)
     const lstm_pass *const pass = &f->pass;
     const ptrdiff_t rows = pass->batch, width = width_of(pass->kernels);
     arena memory = {pass->scratch, 0};
-    plan->z_width = divide_up(pass->units, width) * PANEL_VECTORS * width;
+    plan->z_width = divide_up(pass->units, width) * GATES * width;
     plan->block = does_both_products(pass)
                       ? 0
                       : at_least(1, at_most(pass->steps, BLOCK_ELEMENTS / (rows * plan->z_width)));
@@ -102,21 +102,21 @@ typedef struct {
 static const real *panel_of(const forward_share *my, const void *panels, ptrdiff_t depth,
                             ptrdiff_t strip)
 {
-    return (const real *)panels + strip * depth * PANEL_VECTORS * my->kernels->products.width;
+    return (const real *)panels + strip * depth * GATES * my->kernels->width;
 }
 
 /* The units of a strip. */
 static ptrdiff_t units_of(const forward_share *my, ptrdiff_t strip)
 {
-    const ptrdiff_t width = my->kernels->products.width;
+    const ptrdiff_t width = my->kernels->width;
     return at_most(width, my->pass->units - strip * width);
 }
 
 /* The columns of a tile of z: the gates of a strip, one behind the other, and the filling. */
-static panel_columns tile_columns(const forward_share *my, ptrdiff_t strip)
+static column_run tile_columns(const forward_share *my, ptrdiff_t strip)
 {
-    const ptrdiff_t width = my->kernels->products.width;
-    return (panel_columns){0, divide_up(PANEL_VECTORS * units_of(my, strip), width) * width};
+    const ptrdiff_t width = my->kernels->width;
+    return (column_run){0, divide_up(GATES * units_of(my, strip), width) * width};
 }
 
 static real *projected_row(const forward_share *my, ptrdiff_t b, ptrdiff_t first, ptrdiff_t step)
@@ -128,7 +128,7 @@ static real *projected_row(const forward_share *my, ptrdiff_t b, ptrdiff_t first
 static void project(const forward_share *my, range steps)
 {
     const row_lists *const lists = &my->lists;
-    const ptrdiff_t panel_width = PANEL_VECTORS * my->kernels->products.width;
+    const ptrdiff_t panel_width = GATES * my->kernels->width;
     const ptrdiff_t depth = my->pass->features;
     ptrdiff_t count = 0;
     for (ptrdiff_t b = my->rows.begin; b < my->rows.end; b++)
@@ -141,16 +141,16 @@ static void project(const forward_share *my, range steps)
         }
     const int tiles = tiles_of(my->kernels, count);
     for (ptrdiff_t strip = my->strips.begin; strip < my->strips.end; strip++) {
-        const panel_columns columns = tile_columns(my, strip);
-        const real *bias[MOST_TILE_ROWS];
-        for (int r = 0; r < MOST_TILE_ROWS; r++)
+        const column_run columns = tile_columns(my, strip);
+        const real *bias[MOST_MR];
+        for (int r = 0; r < MOST_MR; r++)
             bias[r] = my->f->bias ? (const real *)my->f->bias + strip * panel_width : 0;
         for (int tile = 0; tile < tiles; tile++) {
             const range r = share(count, tile, tiles);
-            const TYPED(product)
+            const TYPED(gemm_term)
                 product = {depth, lists->x + r.begin, panel_of(my, my->f->kernel, depth, strip)};
-            my->kernels->products.multiply(r.end - r.begin, 1, &product, my->f->bias ? bias : 0,
-                                           lists->projected + r.begin, &columns);
+            my->kernels->gemm(r.end - r.begin, 1, &product, my->f->bias ? bias : 0,
+                              lists->projected + r.begin, columns);
         }
         for (ptrdiff_t i = 0; i < count; i++)
             lists->projected[i] += panel_width;
@@ -177,8 +177,7 @@ static ptrdiff_t list_step(const forward_share *my, ptrdiff_t first, ptrdiff_t s
         lists->h_before[count] = before + b * width;
         lists->h_after[count] = after + b * width;
         lists->c[count] = (real *)my->f->c + b * units;
-        lists->gates[count] =
-            my->f->gates ? (real *)my->f->gates + place * PANEL_VECTORS * units : 0;
+        lists->gates[count] = my->f->gates ? (real *)my->f->gates + place * GATES * units : 0;
         count++;
     }
     return count;
@@ -188,23 +187,23 @@ static ptrdiff_t list_step(const forward_share *my, ptrdiff_t first, ptrdiff_t s
 typedef struct {
     range rows;
     ptrdiff_t strip;
-    row z[MOST_TILE_ROWS];
-    _Alignas(64) real values[MOST_TILE_ROWS][PANEL_VECTORS * MOST_WIDTH];
+    row z[MOST_MR];
+    _Alignas(64) real values[MOST_MR][GATES * MOST_WIDTH];
 } z_tile;
 
-static void multiply_tile(const forward_share *my, z_tile *tile)
+static void gemm_tile(const forward_share *my, z_tile *tile)
 {
     const ptrdiff_t units = my->pass->units, features = my->pass->features;
     const ptrdiff_t first = tile->rows.begin, count = tile->rows.end - first;
-    const ptrdiff_t offset = tile->strip * PANEL_VECTORS * my->kernels->products.width;
-    const panel_columns columns = tile_columns(my, tile->strip);
+    const ptrdiff_t offset = tile->strip * GATES * my->kernels->width;
+    const column_run columns = tile_columns(my, tile->strip);
     const int done = my->plan->block > 0; /* the first product, for a block of steps */
-    const TYPED(product) products[2] = {
+    const TYPED(gemm_term) products[2] = {
         {features, my->lists.x + first, panel_of(my, my->f->kernel, features, tile->strip)},
         {units, my->lists.h_before + first,
          panel_of(my, my->f->recurrent_kernel, units, tile->strip)},
     };
-    const real *start[MOST_TILE_ROWS];
+    const real *start[MOST_MR];
     for (ptrdiff_t r = 0; r < count; r++) {
         tile->z[r] = tile->values[r];
         if (done)
@@ -212,17 +211,16 @@ static void multiply_tile(const forward_share *my, z_tile *tile)
         else
             start[r] = my->f->bias ? (const real *)my->f->bias + offset : 0;
     }
-    my->kernels->products.multiply(count, 2 - done, products + done, start[0] ? start : 0, tile->z,
-                                   &columns);
+    my->kernels->gemm(count, 2 - done, products + done, start[0] ? start : 0, tile->z, columns);
 }
 
 static void activate_tile(const forward_share *my, z_tile *tile)
 {
-    const ptrdiff_t width = my->kernels->products.width, units = my->pass->units;
+    const ptrdiff_t width = my->kernels->width, units = my->pass->units;
     const ptrdiff_t first = tile->strip * width;
     const ptrdiff_t count = units_of(my, tile->strip);
     const gate_shape shape = {tile->rows.end - tile->rows.begin, count, count, units};
-    row kept[MOST_TILE_ROWS], c[MOST_TILE_ROWS], h[MOST_TILE_ROWS];
+    row kept[MOST_MR], c[MOST_MR], h[MOST_MR];
     real scratch[GATE_SCRATCH_ROWS * MOST_WIDTH];
     for (ptrdiff_t r = 0; r < shape.strips; r++) {
         const ptrdiff_t i = tile->rows.begin + r;
@@ -244,7 +242,7 @@ static void advance(const forward_share *my, ptrdiff_t step, ptrdiff_t count)
         tile.strip = step % 2 ? my->strips.end - 1 - i : my->strips.begin + i;
         for (int number = 0; number < tiles; number++) {
             tile.rows = share(count, number, tiles);
-            multiply_tile(my, &tile);
+            gemm_tile(my, &tile);
             activate_tile(my, &tile);
         }
     }
@@ -288,7 +286,7 @@ static forward_share share_of(const forward_task *task, int member, int members)
 {
     const lstm_pass *const pass = &task->f->pass;
     const TYPED(kernels) *const kernels = pass->kernels;
-    const ptrdiff_t width = kernels->products.width, strips = divide_up(pass->units, width);
+    const ptrdiff_t width = kernels->width, strips = divide_up(pass->units, width);
     const int by_rows = shares_rows(pass, members);
     forward_share my = {.f = task->f, .pass = pass, .plan = task->plan, .kernels = kernels};
     my.gates = TYPED(select_gates)(kernels, pass->activation, pass->recurrent_activation);
@@ -360,7 +358,7 @@ static void advance_plain(const lstm_forward *f, const TYPED(gates) * gates, ptr
 {
     const lstm_pass *const pass = &f->pass;
     const TYPED(kernels) *const kernels = pass->kernels;
-    const ptrdiff_t units = pass->units, width = PANEL_VECTORS * units;
+    const ptrdiff_t units = pass->units, width = GATES * units;
     row z = f->gates ? (real *)f->gates + (b * pass->steps + place_of(pass, step)) * width
                      : pass->scratch;
     row h = (real *)f->h + b * units, c = (real *)f->c + b * units;
@@ -368,8 +366,8 @@ static void advance_plain(const lstm_forward *f, const TYPED(gates) * gates, ptr
         memcpy(z, f->bias, width * sizeof(real));
     else
         memset(z, 0, width * sizeof(real));
-    kernels->products.stream(pass->features, width, input_row(pass, b, step), f->kernel, z);
-    kernels->products.stream(units, width, h, f->recurrent_kernel, z);
+    kernels->gemv(pass->features, width, input_row(pass, b, step), f->kernel, z);
+    kernels->gemv(units, width, h, f->recurrent_kernel, z);
     for (ptrdiff_t first = 0; first < units; first += MOST_WIDTH) {
         const gate_shape shape = {1, at_most(MOST_WIDTH, units - first), units, units};
         real scratch[GATE_SCRATCH_ROWS * MOST_WIDTH];

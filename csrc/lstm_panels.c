@@ -11,11 +11,12 @@ static ptrdiff_t column_panels_size(const void *kernels, ptrdiff_t depth, ptrdif
 
 static ptrdiff_t gate_panels_size(const void *kernels, ptrdiff_t depth, ptrdiff_t units)
 {
-    return column_panels_size(kernels, depth, PANEL_VECTORS * units);
+    return column_panels_size(kernels, depth, GATES * units);
 }
 
 typedef struct {
-    ptrdiff_t width, depth, count; /* of a vector; of the sums; units or columns */
+    ptrdiff_t width, nr;    /* of a vector and of a micro-panel */
+    ptrdiff_t depth, count; /* of the sums; units or columns */
     const real *weights;
     real *panels;
 } packing;
@@ -27,7 +28,8 @@ enum { LEAST_ELEMENTS_PER_MEMBER = 1 << 16, LEAST_ELEMENTS_TO_WAKE = 1 << 18 };
 static void pack(const void *kernels, ptrdiff_t depth, ptrdiff_t count, ptrdiff_t elements,
                  const void *weights, void *panels, team_task task)
 {
-    packing all = {width_of(kernels), depth, count, weights, panels};
+    const TYPED(kernels) *const table = kernels;
+    packing all = {table->width, table->nr, depth, count, weights, panels};
     const ptrdiff_t members = at_most(TEAM_LARGEST, elements / LEAST_ELEMENTS_PER_MEMBER);
     team_run((int)members, elements >= LEAST_ELEMENTS_TO_WAKE, task, &all);
 }
@@ -45,6 +47,16 @@ static inline void copy_vector(real *to, const real *from, ptrdiff_t width)
         memcpy(to, from, width * sizeof(real));
 }
 
+/* Where row k of a strip's columns from `column` on is, if the strip has `columns` of them: in the
+ * micro-panel of that column, which is narrower if it is the last one. */
+static inline real *packed_at(const packing *all, ptrdiff_t strip, ptrdiff_t columns, ptrdiff_t k,
+                              ptrdiff_t column)
+{
+    const ptrdiff_t first = column / all->nr * all->nr, nr = at_most(all->nr, columns - first);
+    return all->panels + (strip * GATES * all->width + first) * all->depth + k * nr + column -
+           first;
+}
+
 /* Strips of as many units as a vector has elements. Some rows of the matrix at a time: from a row
  * to the next it is far. */
 static void pack_whole_strips(const packing *all, range strips)
@@ -52,13 +64,16 @@ static void pack_whole_strips(const packing *all, range strips)
     enum { ROWS_AT_ONCE = 8 };
     const ptrdiff_t width = all->width, depth = all->depth, units = all->count;
     for (ptrdiff_t first = 0; first < depth; first += ROWS_AT_ONCE)
-        for (ptrdiff_t strip = strips.begin; strip < strips.end; strip++) {
-            real *to = all->panels + (strip * depth + first) * PANEL_VECTORS * width;
-            for (ptrdiff_t k = first; k < at_most(depth, first + ROWS_AT_ONCE); k++)
-                for (int v = 0; v < PANEL_VECTORS; v++, to += width)
-                    copy_vector(to, all->weights + (k * PANEL_VECTORS + v) * units + strip * width,
-                                width);
-        }
+        for (ptrdiff_t strip = strips.begin; strip < strips.end; strip++)
+            for (int gate = 0; gate < GATES; gate++) {
+                real *to = packed_at(all, strip, GATES * width, first, gate * width);
+                const real *from = all->weights + (first * GATES + gate) * units + strip * width;
+                for (ptrdiff_t k = first; k < at_most(depth, first + ROWS_AT_ONCE); k++) {
+                    copy_vector(to, from, width);
+                    to += all->nr;
+                    from += GATES * units;
+                }
+            }
 }
 
 /* The last strip, if it is narrower: there the gates follow each other just as closely, and need
@@ -66,14 +81,14 @@ static void pack_whole_strips(const packing *all, range strips)
 static void pack_rest(const packing *all, ptrdiff_t strip)
 {
     const ptrdiff_t width = all->width, count = all->count - strip * width;
-    const ptrdiff_t used = PANEL_VECTORS * count, filling = divide_up(used, width) * width - used;
-    const real *from = all->weights + strip * width;
-    real *to = all->panels + strip * all->depth * PANEL_VECTORS * width;
+    const ptrdiff_t used = GATES * count, columns = divide_up(used, width) * width;
+    real row[GATES * MOST_WIDTH] = {0};
     for (ptrdiff_t k = 0; k < all->depth; k++) {
-        for (int v = 0; v < PANEL_VECTORS; v++, to += count, from += all->count)
-            memcpy(to, from, count * sizeof(real));
-        memset(to, 0, filling * sizeof(real));
-        to += filling;
+        const real *const from = all->weights + k * GATES * all->count + strip * width;
+        for (int gate = 0; gate < GATES; gate++)
+            memcpy(row + gate * count, from + gate * all->count, count * sizeof(real));
+        for (ptrdiff_t column = 0; column < columns; column += width)
+            copy_vector(packed_at(all, strip, columns, k, column), row + column, width);
     }
 }
 
@@ -89,7 +104,7 @@ static void pack_gates_member(void *argument, int member, int members)
 static void pack_gates(const void *kernels, ptrdiff_t depth, ptrdiff_t units, const void *weights,
                        void *panels)
 {
-    pack(kernels, depth, units, depth * PANEL_VECTORS * units, weights, panels, pack_gates_member);
+    pack(kernels, depth, units, depth * GATES * units, weights, panels, pack_gates_member);
 }
 
 /* ---- columns -------------------------------------------------------------------------------- */
@@ -151,7 +166,7 @@ static void transpose_part(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t filled, 
 static void pack_column_panel(const packing *all, ptrdiff_t first)
 {
     const ptrdiff_t width = all->width, depth = all->depth;
-    const ptrdiff_t count = at_most(PANEL_VECTORS * width, all->count - first);
+    const ptrdiff_t count = at_most(all->nr, all->count - first);
     const ptrdiff_t panel_width = divide_up(count, width) * width;
     const real *const from = all->weights + first * depth;
     real *const panel = all->panels + first * depth;
@@ -172,10 +187,9 @@ static void pack_column_panel(const packing *all, ptrdiff_t first)
 static void pack_columns_member(void *argument, int member, int members)
 {
     const packing *const all = argument;
-    const ptrdiff_t widest = PANEL_VECTORS * all->width;
-    const range panels = share(divide_up(all->count, widest), member, members);
+    const range panels = share(divide_up(all->count, all->nr), member, members);
     for (ptrdiff_t panel = panels.begin; panel < panels.end; panel++)
-        pack_column_panel(all, panel * widest);
+        pack_column_panel(all, panel * all->nr);
 }
 
 static void pack_columns(const void *kernels, ptrdiff_t depth, ptrdiff_t columns,
@@ -193,7 +207,7 @@ static int forward_members(const lstm_pass *pass)
 
 static int backward_members(const lstm_pass *pass)
 {
-    return members_for(pass, PANEL_VECTORS * width_of(pass->kernels));
+    return members_for(pass, ((const TYPED(kernels) *)pass->kernels)->nr);
 }
 
 /* Threads that share the units of a step wait for each other, and threads that share the rows do

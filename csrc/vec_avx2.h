@@ -3,8 +3,12 @@
  */
 #include <immintrin.h>
 
-/* 16 registers: 3 * 4 sums, 3 broadcast elements, 1 vector of weights. */
-#define TILE_ROWS 3
+/* 16 registers: 6 * 2 sums, 2 vectors of weights, 1 broadcast element; or 3 * 4 sums, 3 elements,
+ * 1 vector. */
+#define MR 6
+#define NR_VECTORS 2
+#define WIDE_ROWS 3
+#define GATE_ROWS 3
 #define VEC_REGISTERS 16
 
 #if FASTLSTM_DOUBLE

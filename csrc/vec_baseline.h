@@ -4,15 +4,19 @@
  * Every vec_*.h defines the same words. max(a, b) and min(a, b) are b when either
  * is NaN; reciprocal errs by at most one ULP. load_tail and
  * store_tail touch only the first n elements, 0 < n < VEC_WIDTH. in_register(a) is a, once and
- * for all loaded, so that no operation that uses it loads it again. TILE_ROWS says how many rows
- * the tiles of products_template.h have, as VEC_REGISTERS registers allow.
+ * for all loaded, so that no operation that uses it loads it again. MR, NR_VECTORS and
+ * WIDE_ROWS are the shape of the micro-kernel (gemm_template.h) as VEC_REGISTERS registers allow;
+ * GATE_ROWS rows of gates are computed side by side.
  */
 #include <float.h>
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
 
-#define TILE_ROWS 3
+#define MR 3
+#define NR_VECTORS 4
+#define WIDE_ROWS 0
+#define GATE_ROWS 3
 #define VEC_REGISTERS 16
 enum { VEC_WIDTH = 1 };
 typedef real vec;

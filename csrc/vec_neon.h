@@ -5,7 +5,10 @@
 #include <string.h>
 
 /* 32 registers: 6 * 4 sums, 4 vectors of weights, broadcast elements. */
-#define TILE_ROWS 6
+#define MR 6
+#define NR_VECTORS 4
+#define WIDE_ROWS 0
+#define GATE_ROWS 6
 #define VEC_REGISTERS 32
 
 #if FASTLSTM_DOUBLE

@@ -127,7 +127,13 @@ class BuildExtensions(build_ext):
         objects = [*self.compile_c("dispatch.c", C_FLAGS), *self.compile_c("team.c", C_FLAGS)]
         for double in (0, 1):
             typed = [*C_FLAGS, f"-DFASTLSTM_DOUBLE={double}"]
-            for source in ("lstm_panels.c", "lstm_forward.c", "lstm_backward.c"):
+            for source in (
+                "pack.c",
+                "dense.c",
+                "lstm_functions.c",
+                "lstm_forward.c",
+                "lstm_backward.c",
+            ):
                 objects += self.compile_c(source, typed, f"f{64 if double else 32}")
             for isa, flags in ISA_FLAGS.items():
                 objects += self.compile_c(

@@ -49,7 +49,8 @@ typedef struct {
     ptrdiff_t strips, count, stride, kept_stride;
 } gate_shape;
 
-/* activation.forward:  y = f(x);  activation.backward:  dx = dy * f'(x).  x may be y, dy be dx.
+/* activation.forward:  y = f(x);  activation.backward:  dx = dy * f'(x);  backward_from_output: the
+ *   same from y, NULL where f' is no function of it.  x may be y, dy be dx.
  *
  * gates.forward   (some units of one step)
  *   z      IN pre-activations; may be overwritten
@@ -75,6 +76,7 @@ typedef struct {
     typedef struct {                                                                               \
         void (*forward)(ptrdiff_t n, const real *x, real *y);                                      \
         void (*backward)(ptrdiff_t n, const real *x, const real *dy, real *dx);                    \
+        void (*backward_from_output)(ptrdiff_t n, const real *y, const real *dy, real *dx);        \
     } activation_##type;                                                                           \
                                                                                                    \
     typedef struct gates_##type {                                                                  \
@@ -126,8 +128,7 @@ typedef struct {
         double (*squared_error)(ptrdiff_t n, const real *y_true, const real *y_pred, real factor,  \
                                 real *gradient);                                                   \
         void (*softmax_forward)(ptrdiff_t n, const real *x, real *y);                              \
-        void (*softmax_backward)(ptrdiff_t n, const real *x, const real *dy, real *dx,             \
-                                 real *scratch);                                                   \
+        void (*softmax_backward)(ptrdiff_t n, const real *y, const real *dy, real *dx);            \
     } kernels_##type;                                                                              \
                                                                                                    \
     extern const kernels_##type kernels_baseline_##type;                                           \

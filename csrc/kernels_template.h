@@ -70,15 +70,21 @@ ALWAYS_INLINE void apply_chain(vec_function f, vec_function slope, ptrdiff_t n, 
                        chain(f, slope, vec_load_tail(x + p, n - p), vec_load_tail(dy + p, n - p)));
 }
 
-#define VECTOR_ACTIVATION(name)                                                       \
-    static void name##_forward(ptrdiff_t n, const real *x, real *y)                   \
-    {                                                                                 \
-        apply(vec_##name, n, x, y);                                                   \
-    }                                                                                 \
-    static void name##_backward(ptrdiff_t n, const real *x, const real *dy, real *dx) \
-    {                                                                                 \
-        apply_chain(vec_##name, name##_slope, n, x, dy, dx);                          \
+#define VECTOR_ACTIVATION(name)                                                                   \
+    static void name##_forward(ptrdiff_t n, const real *x, real *y)                               \
+    {                                                                                             \
+        apply(vec_##name, n, x, y);                                                               \
+    }                                                                                             \
+    static void name##_backward(ptrdiff_t n, const real *x, const real *dy, real *dx)             \
+    {                                                                                             \
+        apply_chain(vec_##name, name##_slope, n, x, dy, dx);                                      \
+    }                                                                                             \
+    static void name##_backward_from_output(ptrdiff_t n, const real *y, const real *dy, real *dx) \
+    {                                                                                             \
+        apply_chain(vec_itself, name##_slope, n, y, dy, dx);                                      \
     }
+
+ALWAYS_INLINE vec vec_itself(vec a) { return a; }
 
 VECTOR_ACTIVATION(tanh)
 VECTOR_ACTIVATION(sigmoid)
@@ -328,37 +334,69 @@ static void gates_general_backward(const TYPED(gates) * self, gate_shape shape,
 
 /* ---- softmax -------------------------------------------------------------------------------- */
 
-/* One row: y = e^(x - max x) / sum. The largest term is 1, so the sum is at least 1. */
-static void softmax_forward(ptrdiff_t n, const real *x, real *y)
+/* The lanes of a vector added up in their order. */
+ALWAYS_INLINE real sum_of_lanes(vec a)
 {
-    real largest = x[0];
-    for (ptrdiff_t p = 1; p < n; p++)
-        largest = x[p] > largest ? x[p] : largest;
-    real sum = 0;
-    for (ptrdiff_t p = 0; p < n; p++) {
-        y[p] = LIBM(exp)(x[p] - largest);
-        sum += y[p];
-    }
-    for (ptrdiff_t p = 0; p < n; p++)
-        y[p] /= sum;
+    real lanes[VEC_WIDTH], sum = 0;
+    vec_store(lanes, a);
+    for (int i = 0; i < VEC_WIDTH; i++)
+        sum += lanes[i];
+    return sum;
 }
 
-/* One row: dx = y * (dy - sum(y * dy)); scratch (n). */
-static void softmax_backward(ptrdiff_t n, const real *x, const real *dy, real *dx, real *scratch)
+static real largest_of(ptrdiff_t n, const real *x)
 {
-    softmax_forward(n, x, scratch);
-    real dot = 0;
-    for (ptrdiff_t p = 0; p < n; p++)
-        dot += scratch[p] * dy[p];
-    for (ptrdiff_t p = 0; p < n; p++)
-        dx[p] = scratch[p] * (dy[p] - dot);
+    vec largest = vec_set1(x[0]);
+    ptrdiff_t p = 0;
+    for (; p + VEC_WIDTH <= n; p += VEC_WIDTH)
+        largest = vec_max(largest, vec_load(x + p));
+    real lanes[VEC_WIDTH], found = x[0];
+    vec_store(lanes, largest);
+    for (int i = 0; i < VEC_WIDTH; i++)
+        found = lanes[i] > found ? lanes[i] : found;
+    for (; p < n; p++)
+        found = x[p] > found ? x[p] : found;
+    return found;
+}
+
+/* One row: y = e^(x - max x) / sum; y may be x. The largest term is 1, so the sum is at least 1. */
+static void softmax_forward(ptrdiff_t n, const real *x, real *y)
+{
+    const vec largest = vec_set1(largest_of(n, x));
+    vec sums = vec_set1(0);
+    for (ptrdiff_t p = 0; p < n; p += VEC_WIDTH) {
+        const ptrdiff_t count = n - p < VEC_WIDTH ? n - p : VEC_WIDTH;
+        store(y + p, count, vec_exp_minus(vec_sub(largest, load(x + p, count))));
+        sums = vec_add(sums, load(y + p, count));
+    }
+    const vec sum = vec_set1(sum_of_lanes(sums));
+    for (ptrdiff_t p = 0; p < n; p += VEC_WIDTH) {
+        const ptrdiff_t count = n - p < VEC_WIDTH ? n - p : VEC_WIDTH;
+        store(y + p, count, vec_div(load(y + p, count), sum));
+    }
+}
+
+/* One row: dx = y * (dy - sum(y * dy)). */
+static void softmax_backward(ptrdiff_t n, const real *y, const real *dy, real *dx)
+{
+    vec sums = vec_set1(0);
+    for (ptrdiff_t p = 0; p < n; p += VEC_WIDTH) {
+        const ptrdiff_t count = n - p < VEC_WIDTH ? n - p : VEC_WIDTH;
+        sums = vec_fma(load(y + p, count), load(dy + p, count), sums);
+    }
+    const vec dot = vec_set1(sum_of_lanes(sums));
+    for (ptrdiff_t p = 0; p < n; p += VEC_WIDTH) {
+        const ptrdiff_t count = n - p < VEC_WIDTH ? n - p : VEC_WIDTH;
+        store(dx + p, count, vec_mul(load(y + p, count), vec_sub(load(dy + p, count), dot)));
+    }
 }
 
 #include "updates_template.h"
 
 /* ---- the table ------------------------------------------------------------------------------ */
 
-#define ACTIVATION(name) {name##_forward, name##_backward}
+#define ACTIVATION(name) {name##_forward, name##_backward, 0}
+#define VECTOR_ENTRY(name) {name##_forward, name##_backward, name##_backward_from_output}
 
 const TYPED(kernels) NAMED(kernels) = {
     .activations =
@@ -369,13 +407,13 @@ const TYPED(kernels) NAMED(kernels) = {
             [ACTIVATION_HARD_SIGMOID] = ACTIVATION(hard_sigmoid),
             [ACTIVATION_LEAKY_RELU] = ACTIVATION(leaky_relu),
             [ACTIVATION_LINEAR] = ACTIVATION(linear),
-            [ACTIVATION_RELU] = ACTIVATION(relu),
+            [ACTIVATION_RELU] = VECTOR_ENTRY(relu),
             [ACTIVATION_SELU] = ACTIVATION(selu),
-            [ACTIVATION_SIGMOID] = ACTIVATION(sigmoid),
+            [ACTIVATION_SIGMOID] = VECTOR_ENTRY(sigmoid),
             [ACTIVATION_SILU] = ACTIVATION(silu),
             [ACTIVATION_SOFTPLUS] = ACTIVATION(softplus),
             [ACTIVATION_SOFTSIGN] = ACTIVATION(softsign),
-            [ACTIVATION_TANH] = ACTIVATION(tanh),
+            [ACTIVATION_TANH] = VECTOR_ENTRY(tanh),
         },
     .gates_tanh = {.name = "tanh", .forward = gates_tanh_forward, .backward = gates_tanh_backward},
     .gates_relu = {.name = "relu", .forward = gates_relu_forward, .backward = gates_relu_backward},

@@ -31,7 +31,7 @@ typedef struct {
 
 typedef struct {
     lstm_pass pass;
-    const void *kernel, *recurrent_kernel; /* panels of lstm_pack_gates */
+    const void *kernel, *recurrent_kernel; /* packed by gates: packing_functions.groups */
     const void *bias;                      /* the same, of depth 1, or NULL */
     void *h, *c;                           /* (B, H) IN initial, OUT final states */
     void *y;                               /* (B, T, H) step OUT, or NULL */
@@ -42,7 +42,7 @@ typedef struct {
 
 typedef struct {
     lstm_pass pass;
-    const void *kernel, *recurrent_kernel; /* panels of lstm_pack_columns */
+    const void *kernel, *recurrent_kernel; /* packed transposed */
     const void *gates, *saved_c, *saved_h; /* as the forward pass left them */
     const void *h0, *c0;                   /* (B, H) */
     const void *dy;                        /* (B, T, H) step, or NULL */
@@ -53,15 +53,6 @@ typedef struct {
 
 /* The functions of one real type. */
 typedef struct {
-    /* Elements of the panels below. */
-    ptrdiff_t (*gate_panels_size)(const void *kernels, ptrdiff_t depth, ptrdiff_t units);
-    ptrdiff_t (*column_panels_size)(const void *kernels, ptrdiff_t depth, ptrdiff_t columns);
-    /* Panels of weights (depth, 4 * units): strips of units with their four gates. */
-    void (*pack_gates)(const void *kernels, ptrdiff_t depth, ptrdiff_t units, const void *weights,
-                       void *panels);
-    /* Panels of the transposed weights (columns, depth): strips of columns. */
-    void (*pack_columns)(const void *kernels, ptrdiff_t depth, ptrdiff_t columns,
-                         const void *weights, void *panels);
     /* How many threads suit a pass. */
     int (*forward_members)(const lstm_pass *pass);
     int (*backward_members)(const lstm_pass *pass);

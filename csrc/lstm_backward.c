@@ -171,7 +171,7 @@ static void step_back(const backward_share *my, ptrdiff_t first, ptrdiff_t step,
     const ptrdiff_t depth = GATES * units;
     const column_run columns = {my->units.begin, my->units.end - my->units.begin};
     gemm_rows(my->kernels, count, depth, lists->dz,
-              (const real *)my->g->recurrent_kernel + columns.first * depth, lists->dh_out,
+              (const real *)my->g->recurrent_kernel + columns.first * depth, 0, lists->dh_out,
               columns);
 }
 
@@ -201,49 +201,22 @@ static void input_gradient(const backward_share *my, range rows)
     const lstm_pass *const pass = &my->g->pass;
     const column_run columns = {0, pass->features};
     gemm_rows(my->kernels, rows.end - rows.begin, GATES * pass->units, my->lists.dz + rows.begin,
-              my->g->kernel, my->lists.dx + rows.begin, columns);
-}
-
-/* This member's part of the columns of x or h, for accumulate_rows: a tile after the other, in each
- * its few columns row by row. Every panel of dz reads them, and rows far apart would share few
- * places in the cache. Some rows at a time, since neighbouring tiles are in the same cache lines.
- */
-static void pack_rows(const backward_share *my, ptrdiff_t columns, ptrdiff_t rows,
-                      const const_row *a, real *packed)
-{
-    enum { ROWS_AT_ONCE = 64 };
-    const int tiles = tiles_of(my->kernels, columns);
-    const range mine = share(tiles, my->member, my->members);
-    for (ptrdiff_t first = 0; first < rows; first += ROWS_AT_ONCE) {
-        const range few = {first, at_most(rows, first + ROWS_AT_ONCE)};
-        for (ptrdiff_t tile = mine.begin; tile < mine.end; tile++) {
-            const range f = share(columns, (int)tile, tiles);
-            const ptrdiff_t count = f.end - f.begin;
-            real *to = packed + f.begin * rows + first * count;
-            for (ptrdiff_t i = few.begin; i < few.end; i++, to += count)
-                for (ptrdiff_t j = 0; j < count; j++)
-                    to[j] = a[i][f.begin + j];
-        }
-    }
+              my->g->kernel, 0, my->lists.dx + rows.begin, columns);
 }
 
 static void pack_inputs(const backward_share *my, ptrdiff_t rows)
 {
     const lstm_pass *const pass = &my->g->pass;
     real *const inputs = my->scratch->inputs;
-    pack_rows(my, pass->features, rows, my->lists.x, inputs);
-    pack_rows(my, pass->units, rows, my->lists.h_before, inputs + pass->features * rows);
-}
-
-/* sums (columns, panel width) += rows' panel, for columns of packed rows. */
-static void accumulate_rows(const TYPED(kernels) * kernels, ptrdiff_t columns, ptrdiff_t rows,
-                            const real *packed, const real *panel, int fresh, real *sums)
-{
-    const int tiles = tiles_of(kernels, columns);
-    for (int tile = 0; tile < tiles; tile++) {
-        const range f = share(columns, tile, tiles);
-        kernels->gemm_at(f.end - f.begin, rows, packed + f.begin * rows, panel, fresh,
-                         sums + f.begin * kernels->nr);
+    const struct {
+        ptrdiff_t columns;
+        const const_row *rows;
+        real *packed;
+    } both[] = {{pass->features, my->lists.x, inputs},
+                {pass->units, my->lists.h_before, inputs + pass->features * rows}};
+    for (int i = 0; i < 2; i++) {
+        const range mine = share(tiles_of(my->kernels, both[i].columns), my->member, my->members);
+        pack_tiles(my->kernels, both[i].columns, mine, rows, both[i].rows, both[i].packed);
     }
 }
 
@@ -264,18 +237,15 @@ static void add_weight_gradients(const backward_share *my, ptrdiff_t rows, int f
         real *const drecurrent = dkernel + pass->features * panel_width;
         real *const dbias = drecurrent + pass->units * panel_width;
         const ptrdiff_t first = column * panel_width, count = at_most(panel_width, total - first);
-        if (fresh)
-            memset(dbias, 0, panel_width * sizeof(real));
-        for (ptrdiff_t i = 0; i < rows; i++) {
-            real *const to = my->panel + i * panel_width;
-            memcpy(to, my->lists.dz[i] + first, count * sizeof(real));
-            memset(to + count, 0, (panel_width - count) * sizeof(real));
-            for (ptrdiff_t j = 0; j < panel_width; j++)
-                dbias[j] += to[j];
-        }
+        real of_block[MOST_NR];
+        copy_panel(my->kernels, rows, my->lists.dz, first, count, my->panel, of_block);
+        for (ptrdiff_t j = 0; j < panel_width; j++)
+            dbias[j] = fresh ? of_block[j] : dbias[j] + of_block[j];
         const real *const x = my->scratch->inputs, *const h = x + pass->features * rows;
-        accumulate_rows(my->kernels, pass->features, rows, x, my->panel, fresh, dkernel);
-        accumulate_rows(my->kernels, pass->units, rows, h, my->panel, fresh, drecurrent);
+        const range of_x = {0, tiles_of(my->kernels, pass->features)};
+        const range of_h = {0, tiles_of(my->kernels, pass->units)};
+        gemm_at_rows(my->kernels, pass->features, of_x, rows, x, my->panel, fresh, dkernel);
+        gemm_at_rows(my->kernels, pass->units, of_h, rows, h, my->panel, fresh, drecurrent);
     }
 }
 

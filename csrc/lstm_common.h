@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT
- * What the two passes of lstm.h share: ranges, panels, rows, tiles, memory.
+ * What the two passes of lstm.h share: who does what, rows and steps.
  *
  * Work is shared out in one of two ways. Many rows: each member runs some rows through all steps
  * and never waits. Few rows: each member has some units of all rows, so that its part of the
@@ -10,33 +10,12 @@
 
 #include <string.h>
 
-#include "blocks.h"
-#include "kernels.h"
 #include "lstm.h"
-#include "real.h"
-
-/* The widest vector and the most rows of a tile of any instruction set. */
-enum { MOST_WIDTH = 16, MOST_MR = 6 };
+#include "tiles.h"
 
 /* With so many rows for each, members take rows rather than units: enough for a tile that reads its
  * weights from second-level cache, or for two that read them from further away. */
 enum { ROWS_OF_A_TILE = 4, ROWS_OF_TWO_TILES = 8, SECOND_LEVEL_BYTES = 1 << 20 };
-
-typedef const real *const_row;
-typedef real *row;
-
-static inline ptrdiff_t at_most(ptrdiff_t a, ptrdiff_t b) { return a < b ? a : b; }
-static inline ptrdiff_t at_least(ptrdiff_t a, ptrdiff_t b) { return a > b ? a : b; }
-static inline ptrdiff_t divide_up(ptrdiff_t a, ptrdiff_t b) { return (a + b - 1) / b; }
-
-typedef struct {
-    ptrdiff_t begin, end;
-} range;
-
-static inline range share(ptrdiff_t count, int member, int members)
-{
-    return (range){share_start(count, member, members), share_start(count, member + 1, members)};
-}
 
 /* In lstm_forward.c and lstm_backward.c. */
 size_t TYPED(lstm_forward_scratch_bytes)(const lstm_forward *f);
@@ -45,11 +24,6 @@ void TYPED(lstm_run_forward)(lstm_forward *f);
 void TYPED(lstm_run_forward_pair)(lstm_forward *const *passes);
 void TYPED(lstm_run_forward_plain)(lstm_forward *f);
 void TYPED(lstm_run_backward)(lstm_backward *g);
-
-static inline ptrdiff_t width_of(const void *kernels)
-{
-    return ((const TYPED(kernels) *)kernels)->width;
-}
 
 /* ---- who does what -------------------------------------------------------------------------- */
 
@@ -121,48 +95,6 @@ static inline int is_set(const unsigned char *flags, const lstm_pass *pass, ptrd
 static inline const real *input_row(const lstm_pass *pass, ptrdiff_t b, ptrdiff_t step)
 {
     return (const real *)pass->x + (b * pass->steps + place_of(pass, step)) * pass->features;
-}
-
-/* ---- tiles ---------------------------------------------------------------------------------- */
-
-/* How many tiles `rows` rows make, of equal height or nearly so. */
-static inline int tiles_of(const TYPED(kernels) * kernels, ptrdiff_t rows)
-{
-    return (int)divide_up(rows, kernels->mr);
-}
-
-/* out[i] = a[i] * panels for any number of rows, tile by tile; each micro-panel for all rows before
- * the next, unless the rows make a single tile. */
-static inline void gemm_rows(const TYPED(kernels) * kernels, ptrdiff_t rows, ptrdiff_t depth,
-                             const const_row *a, const real *panels, const row *out,
-                             column_run columns)
-{
-    const int tiles = tiles_of(kernels, rows);
-    const ptrdiff_t width = tiles > 1 ? kernels->nr : columns.count;
-    for (ptrdiff_t first = 0; first < columns.count; first += width) {
-        const column_run run = {columns.first + first, at_most(width, columns.count - first)};
-        for (int tile = 0; tile < tiles; tile++) {
-            const range r = share(rows, tile, tiles);
-            const TYPED(gemm_term) term = {depth, a + r.begin, panels + first * depth};
-            kernels->gemm(r.end - r.begin, 1, &term, 0, out + r.begin, run);
-        }
-    }
-}
-
-/* ---- memory --------------------------------------------------------------------------------- */
-
-/* Memory handed out piece by piece, each aligned to a cache line. With a NULL base it only counts.
- */
-typedef struct {
-    char *base;
-    size_t used;
-} arena;
-
-static inline void *take(arena *from, size_t count, size_t size)
-{
-    void *const piece = from->base ? from->base + from->used : 0;
-    from->used += in_lines(count * size);
-    return piece;
 }
 
 #endif

@@ -116,3 +116,13 @@ static inline vec vec_tanh(vec x)
 }
 
 static inline vec vec_relu(vec x) { return vec_max(vec_set1(0), x); }
+
+/* e^-a for a >= 0; what is below the normal numbers is zero. */
+static inline vec vec_exp_minus(vec a)
+{
+    const vec one = vec_set1(1), held = vec_min(vec_set1(SIGMOID_HIGHEST), a);
+    vec scale, s, tail;
+    vec_exp_parts(1, &held, &scale, &s, &tail);
+    const vec e = vec_mul(scale, vec_fma(s, vec_fma(s, tail, vec_set1(-1)), one));
+    return vec_select(vec_less(vec_set1(SIGMOID_HIGHEST), a), vec_set1(0), e);
+}

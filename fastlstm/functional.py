@@ -172,7 +172,8 @@ def dense_forward(
 
     Returns
     -------
-    y (..., U), and the cache, which is None unless `training`.
+    y (..., U), and the cache, which is None unless `training`. It refers to `x`, to `kernel` and to
+    `y`: leave their contents alone until the gradients are taken.
 
     Raises
     ------
@@ -186,7 +187,8 @@ def dense_forward(
     >>> y.tolist()
     [[3.0], [3.0]]
     """
-    return dense.forward(x, kernel, bias, activation=activation or "linear", training=training)
+    plan = dense.DensePlan(kernel, bias, activation or "linear")
+    return dense.forward(plan, x, training)
 
 
 def dense_backward(

@@ -44,7 +44,7 @@ for double in 0 1; do
     done
     objects+=("$work/$isa-0.o" "$work/$isa-1.o")
   done
-  for source in csrc/{lstm_panels,lstm_forward,lstm_backward,dispatch,team,blocks}.c; do
+  for source in csrc/{pack,dense,lstm_functions,lstm_forward,lstm_backward,dispatch,team,blocks}.c; do
     compile "$source"
   done
   compile tests/csrc/check_passes.c -O1

@@ -2,14 +2,24 @@ from typing import Any
 
 import numpy as np
 
-class DenseCache:
-    x: np.ndarray
+class DensePlan:
     kernel: np.ndarray
+    bias: np.ndarray | None
+    dtype: np.dtype
+    features: int
+    units: int
+
+    def __init__(self, kernel: Any, bias: Any, activation: str) -> None: ...
+
+class DenseCache:
+    plan: DensePlan
+    x: np.ndarray
+    y: np.ndarray
     z: np.ndarray | None
-    has_bias: bool
+    path: str
 
 def forward(
-    x: Any, kernel: np.ndarray, bias: np.ndarray | None, *, activation: str, training: bool
+    plan: DensePlan, x: Any, training: bool = False
 ) -> tuple[np.ndarray, DenseCache | None]: ...
 def backward(
     cache: DenseCache, dy: Any, wants_dx: bool = True

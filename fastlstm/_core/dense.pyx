@@ -1,198 +1,318 @@
-"""The dense layer over the last axis: one product for all rows, then the activation."""
+"""The dense layer over the last axis: checks and buffers, and which pass runs.
 
-from libc.string cimport memcpy, memset
+A pass is C and nogil: csrc/dense.h on packed weights where the instruction set has products of its
+own, dense_blas on the others.
+"""
+
+cimport cython
+from libc.string cimport memset
 
 import numpy as np
 
+from fastlstm._core cimport dense_blas
 from fastlstm._core.arrays cimport Located, data_of, locate, located
-from fastlstm._core.blas cimport gemm
 from fastlstm._core.kernels cimport (
-    activate, activate_backward, activation_index, flush_denormals, fp_mode, real,
-    restore_denormals,
+    activation_index, dense_functions_of, has_gradient_from_output, packing_kernels, packing_of,
+    table_f32, table_f64,
+)
+from fastlstm._core.memory cimport Memory
+from fastlstm._core.passes cimport (
+    dense_backward, dense_forward, dense_functions, dense_pass, packing_functions,
 )
 from fastlstm._core import arguments
 
 cdef object empty = np.empty
 cdef object FLOAT32 = arguments.FLOAT32, FLOAT64 = arguments.FLOAT64
 
+# Packing takes about as long as so many rows take to compute.
+cdef enum:
+    ROWS_WORTH_PACKING = 8
 
-cdef struct Sizes:
-    Py_ssize_t rows, inputs, units
+
+# ---- what stays from call to call ----------------------------------------------------------------
+
+cdef class PackedKernel:
+    """A kernel laid out for the kernels of one instruction set."""
+
+    cdef Memory memory
+    cdef const void *kernels
+
+    def __cinit__(self, Py_ssize_t size, bint is_double):
+        self.memory = Memory(size * (sizeof(double) if is_double else sizeof(float)))
+
+
+cdef class DensePlan:
+    """The weights of a dense layer with its activation, checked once; the kernel is packed when a
+    pass first needs it, so its contents must not change.
+
+    Parameters are those of `fastlstm.functional.dense_forward`.
+    """
+
+    cdef readonly object kernel, bias, dtype
+    cdef readonly Py_ssize_t features, units
+    cdef bint is_double
+    cdef int activation
+    cdef PackedKernel packed, transposed
+    cdef double rows_run
+
+    def __cinit__(self, kernel, bias, str activation not None):
+        cdef Located found
+        self.activation = activation_index(activation, "dense_forward: `activation`", False)
+        self.kernel = kernel
+        if not locate(kernel, False, 2, &found):
+            self.is_double = arguments.real_dtype_of(kernel, "dense_forward: `kernel`") == FLOAT64
+            self.kernel = located(kernel, self.is_double, 2, &found, "dense_forward: `kernel`",
+                                  "(F, U)")
+        self.dtype = FLOAT64 if self.is_double else FLOAT32
+        self.features, self.units = found.shape[0], found.shape[1]
+        if self.features == 0 or self.units == 0:
+            raise ValueError(
+                f"dense_forward: `kernel` must have shape (F, U) with F and U at least 1, "
+                f"got {self.kernel.shape}."
+            )
+        if bias is not None:
+            self.bias = located(bias, self.is_double, 1, &found, "dense_forward: `bias`", "(U,)")
+            if found.shape[0] != self.units:
+                raise ValueError(
+                    f"dense_forward: `bias` must have shape (U,) = {(self.units,)}, "
+                    f"got {self.bias.shape}."
+                )
+
+
+cdef int plain_weights(DensePlan plan, const void **plain) except -1:
+    """Where the kernel and the bias or NULL are; refuses what was resized in place since."""
+    cdef Located kernel, bias
+    cdef bint fits = (
+        locate(plan.kernel, plan.is_double, 2, &kernel)
+        and kernel.shape[0] == plan.features and kernel.shape[1] == plan.units
+    )
+    bias.data = NULL
+    if fits and plan.bias is not None:
+        fits = locate(plan.bias, plan.is_double, 1, &bias) and bias.shape[0] == plan.units
+    if not fits:
+        raise _resized("dense")
+    plain[0], plain[1] = kernel.data, bias.data
+    return 0
+
+
+def _resized(who):
+    return ValueError(f"{who}: the arrays of an earlier call have been resized since; start anew.")
+
+
+# A plan may run in several threads at once, which pack for each other: where there is no GIL, its
+# own lock guards what changes in it.
+
+cdef PackedKernel packed_for(DensePlan plan, const void *kernels, const void *kernel):
+    """The kernel packed for a forward pass."""
+    cdef const packing_functions *packing = packing_of(plan.is_double)
+    cdef PackedKernel packed
+    with cython.critical_section(plan):
+        packed = plan.packed
+        if packed is None or packed.kernels != kernels:
+            packed = PackedKernel(packing.size(kernels, plan.features, plan.units), plan.is_double)
+            packed.kernels = kernels
+            with nogil:
+                packing.groups(kernels, plan.features, 1, plan.units, kernel, packed.memory.data)
+            plan.packed = packed
+    return packed
+
+
+cdef PackedKernel transposed_for(DensePlan plan, const void *kernels, const void *kernel):
+    """The transposed kernel packed for a backward pass."""
+    cdef const packing_functions *packing = packing_of(plan.is_double)
+    cdef PackedKernel packed
+    with cython.critical_section(plan):
+        packed = plan.transposed
+        if packed is None or packed.kernels != kernels:
+            packed = PackedKernel(packing.size(kernels, plan.units, plan.features), plan.is_double)
+            packed.kernels = kernels
+            with nogil:
+                packing.transposed(kernels, plan.units, plan.features, kernel, packed.memory.data)
+            plan.transposed = packed
+    return packed
+
+
+cdef bint _wants_packing(DensePlan plan, Py_ssize_t rows):
+    """Whether the rows of a pass and of those before it are worth a packed kernel."""
+    cdef bint wanted
+    with cython.critical_section(plan):
+        plan.rows_run += rows
+        wanted = plan.rows_run >= ROWS_WORTH_PACKING or plan.packed is not None
+    return wanted
 
 
 cdef class DenseCache:
-    """What `backward` needs of one `forward`: the inputs and the pre-activations z."""
+    """What `backward` needs of one `forward`. Holds references to the caller's `x` and to `y`.
 
-    cdef readonly object x, kernel, z, has_bias
-    cdef Sizes size
-    cdef int activation
-    cdef bint linear, is_double
+    `path` names what the products read: a kernel that is ``packed``, the ``plain`` one, or that
+    one through ``BLAS``. It is empty where there was nothing to run.
+    """
 
-
-cdef void run_forward(Sizes size, const real *x, const real *kernel, const real *bias, real *z,
-                      real *y, int activation, bint linear) noexcept nogil:
-    """z (N, U) OUT x kernel + bias; y (N, U) OUT f(z), may be z unless f is softmax."""
-    cdef Py_ssize_t row
-    cdef fp_mode mode = flush_denormals()
-    if bias != NULL:
-        for row in range(size.rows):
-            memcpy(z + row * size.units, bias, size.units * sizeof(real))
-    gemm(False, False, size.rows, size.units, size.inputs, x, size.inputs, kernel, size.units,
-         <real>(0 if bias == NULL else 1), z, size.units)
-    if not linear:
-        activate(activation, size.rows, size.units, z, y)
-    restore_denormals(mode)
+    cdef readonly DensePlan plan
+    cdef readonly object x, z, y
+    cdef readonly str path
+    cdef Py_ssize_t rows
+    cdef const void *kernels
 
 
-cdef void run_backward(Sizes size, const real *x, const real *kernel, const real *dz, real *dx,
-                       real *dkernel, real *dbias) noexcept nogil:
-    """From dz (N, U): dx (N, F) = dz kernel', dkernel (F, U) = x' dz, dbias (U) = sum dz."""
-    cdef Py_ssize_t row, j
-    cdef fp_mode mode = flush_denormals()
-    if dx != NULL:
-        gemm(False, True, size.rows, size.inputs, size.units, dz, size.units, kernel, size.units,
-             <real>0, dx, size.inputs)
-    gemm(True, False, size.inputs, size.units, size.rows, x, size.inputs, dz, size.units,
-         <real>0, dkernel, size.units)
-    memset(dbias, 0, size.units * sizeof(real))
-    for row in range(size.rows):
-        for j in range(size.units):
-            dbias[j] += dz[row * size.units + j]
-    restore_denormals(mode)
+# ---- forward -------------------------------------------------------------------------------------
+
+cdef dense_pass prepared(DensePlan plan, Py_ssize_t rows):
+    """A pass with the fields that a plan knows."""
+    cdef dense_pass base
+    memset(&base, 0, sizeof(base))
+    base.kernels = packing_kernels(plan.is_double)
+    base.activation, base.members = plan.activation, 1
+    base.rows, base.features, base.units = rows, plan.features, plan.units
+    return base
 
 
-cdef void run_activation_backward(DenseCache cache, const real *z, const real *dy, real *dz,
-                                  real *scratch) noexcept nogil:
-    cdef fp_mode mode = flush_denormals()
-    activate_backward(cache.activation, cache.size.rows, cache.size.units, z, dy, dz, scratch)
-    restore_denormals(mode)
-
-
-def forward(x, kernel, bias, *, str activation, bint training):
-    """See `fastlstm.functional.dense_forward`."""
-    cdef DenseCache cache = DenseCache.__new__(DenseCache)
-    cdef Located at, kernel_at, bias_at
-    cdef Sizes size
+cdef Py_ssize_t rows_of(const Located *at):
+    """The product of all axes but the last."""
+    cdef Py_ssize_t rows = 1
     cdef int axis
-    cdef void *z_data
-    cdef void *y_data
-    cache.activation = activation_index(activation, "dense_forward: `activation`", False)
-    cache.linear = activation == "linear"
-    if not locate(kernel, False, 2, &kernel_at):
-        cache.is_double = arguments.real_dtype_of(kernel, "dense_forward: `kernel`") == FLOAT64
-        kernel = located(kernel, cache.is_double, 2, &kernel_at, "dense_forward: `kernel`",
-                         "(F, U)")
-    cdef bint is_double = cache.is_double, linear = cache.linear
-    cdef int index = cache.activation
-    dtype = FLOAT64 if is_double else FLOAT32
-    size.inputs, size.units = kernel_at.shape[0], kernel_at.shape[1]
-    if size.inputs == 0 or size.units == 0:
-        raise ValueError(
-            f"dense_forward: `kernel` must have shape (F, U) with F and U at least 1, "
-            f"got {kernel.shape}."
-        )
-    bias_at.data = NULL
-    if bias is not None:
-        bias = located(bias, is_double, 1, &bias_at, "dense_forward: `bias`", "(U,)")
-        if bias_at.shape[0] != size.units:
-            raise ValueError(
-                f"dense_forward: `bias` must have shape (U,) = {(size.units,)}, got {bias.shape}."
-            )
-    if not locate(x, is_double, -1, &at):
-        x = np.array(arguments.as_real_array(x, dtype, "dense_forward: `x`"), order="C")
-        locate(x, is_double, -1, &at)
-    if at.rank == 0 or at.shape[at.rank - 1] != size.inputs:
-        raise ValueError(
-            f"dense_forward: `x` must have shape (..., F) with F = {size.inputs} as in `kernel`, "
-            f"got {x.shape}."
-        )
-    size.rows = 1
     for axis in range(at.rank - 1):
-        size.rows *= at.shape[axis]
-    cache.size = size
-    y = empty((*x.shape[:at.rank - 1], size.units), dtype)
-    z = y if linear or not training else empty((size.rows, size.units), dtype)
-    z_data, y_data = data_of(z), data_of(y)
-    if size.rows > 0:
-        with nogil:
-            if is_double:
-                run_forward(size, <const double *>at.data, <const double *>kernel_at.data,
-                            <const double *>bias_at.data, <double *>z_data, <double *>y_data,
-                            index, linear)
-            else:
-                run_forward(size, <const float *>at.data, <const float *>kernel_at.data,
-                            <const float *>bias_at.data, <float *>z_data, <float *>y_data,
-                            index, linear)
+        rows *= at.shape[axis]
+    return rows
+
+
+def forward(DensePlan plan not None, x, bint training=False):
+    """Run a plan: y (..., U) and the cache, None unless `training`.
+
+    See `fastlstm.functional.dense_forward`.
+    """
+    cdef DenseCache cache
+    cdef dense_forward f
+    cdef Located at
+    cdef Py_ssize_t rows
+    if not locate(x, plan.is_double, -1, &at):
+        x = np.array(arguments.as_real_array(x, plan.dtype, "dense_forward: `x`"), order="C")
+        locate(x, plan.is_double, -1, &at)
+    if at.rank == 0 or at.shape[at.rank - 1] != plan.features:
+        raise ValueError(
+            f"dense_forward: `x` must have shape (..., F) with F = {plan.features} as in "
+            f"`kernel`, got {x.shape}."
+        )
+    rows = rows_of(&at)
+    memset(&f, 0, sizeof(f))
+    f.base = prepared(plan, rows)
+    f.base.x = at.data
+    y = empty((*x.shape[:at.rank - 1], plan.units), plan.dtype)
+    z = None
+    f.z = f.y = data_of(y)
+    if training and not has_gradient_from_output(plan.activation):
+        z = empty((rows, plan.units), plan.dtype)
+        f.z = data_of(z)
+    path = _run_forward(plan, &f) if rows > 0 else ""
     if not training:
         return y, None
-    cache.x, cache.kernel, cache.has_bias = x, kernel, bias is not None
-    cache.z = None if linear else z
+    cache = DenseCache.__new__(DenseCache)
+    cache.plan, cache.x, cache.z, cache.y, cache.rows = plan, x, z, y, rows
+    cache.path, cache.kernels = path, packing_kernels(plan.is_double)
     return y, cache
+
+
+cdef str _run_forward(DensePlan plan, dense_forward *f):
+    """Run `f`; returns what the products read, as `DenseCache.path` names it."""
+    cdef const dense_functions *functions = dense_functions_of(plan.is_double)
+    cdef bint is_double = plan.is_double
+    cdef PackedKernel packed
+    cdef const void *plain[2]
+    plain_weights(plan, plain)
+    f.kernel, f.bias = plain[0], plain[1]
+    if f.base.kernels == NULL:
+        f.base.kernels = <const void *>table_f64() if is_double else <const void *>table_f32()
+        with nogil:
+            dense_blas.run_forward(f, is_double)
+        return "BLAS"
+    if not _wants_packing(plan, f.base.rows):
+        with nogil:
+            functions.run_forward_plain(f)
+        return "plain"
+    packed = packed_for(plan, f.base.kernels, plain[0])
+    f.kernel = packed.memory.data
+    f.base.members = functions.members(&f.base, 1)
+    with nogil:
+        functions.run_forward(f)
+    return "packed"
+
+
+# ---- backward ------------------------------------------------------------------------------------
+
+cdef object _use_cache(DenseCache cache, dense_backward *g, object dy):
+    """Have `g` read what the forward pass left, and `dy`; returns `dy` as an array that fits.
+
+    Refuses arrays that were resized in place since, as `ndarray.resize` can.
+    """
+    cdef DensePlan plan = cache.plan
+    cdef Located x, y, z, found
+    cdef int axis
+    cdef bint fits = (
+        locate(cache.x, plan.is_double, -1, &x) and x.shape[x.rank - 1] == plan.features
+        and rows_of(&x) == cache.rows
+        and locate(cache.y, plan.is_double, -1, &y) and y.shape[y.rank - 1] == plan.units
+        and rows_of(&y) == cache.rows
+    )
+    z.data = NULL
+    if fits and cache.z is not None:
+        fits = (locate(cache.z, plan.is_double, 2, &z) and z.shape[0] == cache.rows
+                and z.shape[1] == plan.units)
+    if not fits:
+        raise _resized("dense_backward")
+    dy = located(dy, plan.is_double, x.rank, &found, "dense_backward: `dy`", "(..., U)")
+    fits = found.shape[x.rank - 1] == plan.units
+    for axis in range(x.rank - 1):
+        fits = fits and found.shape[axis] == x.shape[axis]
+    if not fits:
+        shape = (*cache.x.shape[:x.rank - 1], plan.units)
+        raise ValueError(
+            f"dense_backward: `dy` must have shape (..., U) = {shape}, got {dy.shape}.")
+    memset(g, 0, sizeof(dense_backward))
+    g.base = prepared(plan, cache.rows)
+    g.base.kernels = cache.kernels
+    g.base.x, g.y, g.z, g.dy = x.data, y.data, z.data, found.data
+    return dy
 
 
 def backward(DenseCache cache not None, dy, bint wants_dx=True):
     """See `fastlstm.functional.dense_backward`; dx is None unless `wants_dx`."""
-    cdef Located at, kernel_at, dy_at, z_at
-    cdef Sizes size = cache.size
-    cdef bint is_double = cache.is_double
-    cdef int axis
-    cdef bint fits
-    cdef Py_ssize_t rows = 1
-    if cache.x is None:
+    cdef DensePlan plan = cache.plan
+    cdef dense_backward g
+    if plan is None or cache.x is None:
         raise ValueError(
             "dense_backward: `cache` must come from dense_forward(..., training=True)."
         )
-    fits = locate(cache.x, is_double, -1, &at) and at.shape[at.rank - 1] == size.inputs
-    for axis in range(at.rank - 1):
-        rows *= at.shape[axis]
-    fits = fits and rows == size.rows and locate(cache.kernel, is_double, 2, &kernel_at)
-    fits = fits and kernel_at.shape[0] == size.inputs and kernel_at.shape[1] == size.units
-    if fits and cache.z is not None:
-        fits = (locate(cache.z, is_double, 2, &z_at) and z_at.shape[0] == size.rows
-                and z_at.shape[1] == size.units)
-    if not fits:
-        raise ValueError(
-            "dense_backward: the arrays that `cache` refers to have been resized since "
-            "dense_forward; run it again."
-        )
-    dtype = FLOAT64 if is_double else FLOAT32
-    dy = located(dy, is_double, at.rank, &dy_at, "dense_backward: `dy`", "(..., U)")
-    fits = dy_at.shape[at.rank - 1] == size.units
-    for axis in range(at.rank - 1):
-        fits = fits and dy_at.shape[axis] == at.shape[axis]
-    if not fits:
-        shape = (*cache.x.shape[:at.rank - 1], size.units)
-        raise ValueError(
-            f"dense_backward: `dy` must have shape (..., U) = {shape}, got {dy.shape}.")
-    dx = empty(cache.x.shape, dtype) if wants_dx else None
-    dkernel, dbias = empty((size.inputs, size.units), dtype), empty(size.units, dtype)
-    dz = dy if cache.z is None else empty((size.rows, size.units), dtype)
-    scratch = None if cache.z is None else empty(size.units, dtype)
-    cdef void *scratch_data = data_of(scratch)
-    cdef void *dz_data = dy_at.data if cache.z is None else data_of(dz)
-    cdef void *dx_data = data_of(dx)
-    cdef void *dkernel_data = data_of(dkernel)
-    cdef void *dbias_data = data_of(dbias)
-    cdef bint activated = cache.z is not None
-    if size.rows == 0:
+    dy = _use_cache(cache, &g, dy)
+    dx = empty(cache.x.shape, plan.dtype) if wants_dx else None
+    dkernel, dbias = empty((plan.features, plan.units), plan.dtype), empty(plan.units, plan.dtype)
+    g.dx, g.dkernel, g.dbias = data_of(dx), data_of(dkernel), data_of(dbias)
+    if cache.rows > 0:
+        _run_backward(plan, &g)
+    else:
         dkernel.fill(0)
         dbias.fill(0)
-    elif is_double:
-        with nogil:
-            if activated:
-                run_activation_backward(cache, <const double *>z_at.data,
-                                        <const double *>dy_at.data, <double *>dz_data,
-                                        <double *>scratch_data)
-            run_backward(size, <const double *>at.data, <const double *>kernel_at.data,
-                         <const double *>dz_data, <double *>dx_data, <double *>dkernel_data,
-                         <double *>dbias_data)
+    return dx, dkernel, dbias if plan.bias is not None else None
+
+
+cdef _run_backward(DensePlan plan, dense_backward *g):
+    cdef const dense_functions *functions = dense_functions_of(plan.is_double)
+    cdef bint is_double = plan.is_double, packed = g.base.kernels != NULL
+    cdef PackedKernel transposed
+    cdef Memory scratch
+    cdef const void *plain[2]
+    plain_weights(plan, plain)
+    g.kernel = plain[0]
+    if packed:
+        if g.dx != NULL:
+            transposed = transposed_for(plan, g.base.kernels, plain[0])
+            g.kernel = transposed.memory.data
+        g.base.members = functions.members(&g.base, 3)
+        scratch = Memory(functions.backward_scratch_bytes(g))
     else:
-        with nogil:
-            if activated:
-                run_activation_backward(cache, <const float *>z_at.data,
-                                        <const float *>dy_at.data, <float *>dz_data,
-                                        <float *>scratch_data)
-            run_backward(size, <const float *>at.data, <const float *>kernel_at.data,
-                         <const float *>dz_data, <float *>dx_data, <float *>dkernel_data,
-                         <float *>dbias_data)
-    return dx, dkernel, dbias if cache.has_bias else None
+        scratch = Memory(dense_blas.backward_scratch_bytes(g, is_double))
+    g.base.scratch = scratch.data
+    with nogil:
+        if packed:
+            functions.run_backward(g)
+        else:
+            dense_blas.run_backward(g, is_double)

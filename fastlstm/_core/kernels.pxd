@@ -7,6 +7,8 @@ cdef extern from "cpu.h" nogil:
 
 cdef extern from "kernels.h" nogil:
     const int ACTIVATION_COUNT
+    const int ACTIVATION_LINEAR
+    const int GATES
     const int GATE_SCRATCH_ROWS
 
     ctypedef struct gate_shape:
@@ -15,10 +17,14 @@ cdef extern from "kernels.h" nogil:
     ctypedef struct activation_f32:
         void (*forward)(Py_ssize_t n, const float *x, float *y) noexcept nogil
         void (*backward)(Py_ssize_t n, const float *x, const float *dy, float *dx) noexcept nogil
+        void (*backward_from_output)(Py_ssize_t n, const float *y, const float *dy,
+                                     float *dx) noexcept nogil
 
     ctypedef struct activation_f64:
         void (*forward)(Py_ssize_t n, const double *x, double *y) noexcept nogil
         void (*backward)(Py_ssize_t n, const double *x, const double *dy, double *dx) noexcept nogil
+        void (*backward_from_output)(Py_ssize_t n, const double *y, const double *dy,
+                                     double *dx) noexcept nogil
 
     ctypedef struct gates_f32:
         const char *name
@@ -78,8 +84,8 @@ cdef extern from "kernels.h" nogil:
         double (*squared_error)(Py_ssize_t n, const float *y_true, const float *y_pred,
                                 float factor, float *gradient) noexcept nogil
         void (*softmax_forward)(Py_ssize_t n, const float *x, float *y) noexcept nogil
-        void (*softmax_backward)(Py_ssize_t n, const float *x, const float *dy, float *dx,
-                                 float *scratch) noexcept nogil
+        void (*softmax_backward)(Py_ssize_t n, const float *y, const float *dy,
+                                 float *dx) noexcept nogil
 
     ctypedef struct kernels_f64:
         activation_f64 activations[13]
@@ -87,13 +93,13 @@ cdef extern from "kernels.h" nogil:
         double (*squared_error)(Py_ssize_t n, const double *y_true, const double *y_pred,
                                 double factor, double *gradient) noexcept nogil
         void (*softmax_forward)(Py_ssize_t n, const double *x, double *y) noexcept nogil
-        void (*softmax_backward)(Py_ssize_t n, const double *x, const double *dy, double *dx,
-                                 double *scratch) noexcept nogil
+        void (*softmax_backward)(Py_ssize_t n, const double *y, const double *dy,
+                                 double *dx) noexcept nogil
 
     gates_f32 select_gates_f32(const kernels_f32 *table, int activation, int recurrent_activation)
     gates_f64 select_gates_f64(const kernels_f64 *table, int activation, int recurrent_activation)
 
-from fastlstm._core.passes cimport lstm_functions
+from fastlstm._core.passes cimport dense_functions, lstm_functions, packing_functions
 
 ctypedef fused real:
     float
@@ -103,11 +109,15 @@ cdef const kernels_f32 *table_f32() noexcept nogil
 cdef const kernels_f64 *table_f64() noexcept nogil
 
 cdef const lstm_functions *lstm_functions_of(bint is_double) noexcept nogil
+cdef const dense_functions *dense_functions_of(bint is_double) noexcept nogil
+cdef const packing_functions *packing_of(bint is_double) noexcept nogil
 # NULL where products go to BLAS: the instruction set has none of its own.
 cdef const void *packing_kernels(bint is_double) noexcept nogil
 
+# Whether an activation's gradient is a function of its output.
+cdef bint has_gradient_from_output(int index) noexcept nogil
 cdef int activation_index(str name, str what, bint elementwise) except -1
 cdef void activate(int index, Py_ssize_t rows, Py_ssize_t width, const real *x,
                    real *y) noexcept nogil
-cdef void activate_backward(int index, Py_ssize_t rows, Py_ssize_t width, const real *x,
-                            const real *dy, real *dx, real *scratch) noexcept nogil
+cdef void activate_backward(int index, Py_ssize_t rows, Py_ssize_t width, const real *z,
+                            const real *y, const real *dy, real *dz) noexcept nogil

@@ -27,7 +27,10 @@ cdef extern from "team.h" nogil:
         void *most_threads
     void team_use_runtime(const team_runtime *runtime)
 
-from fastlstm._core.passes cimport lstm_functions, lstm_functions_f32, lstm_functions_f64
+from fastlstm._core.passes cimport (
+    dense_f32, dense_f64, dense_functions, lstm_functions, lstm_functions_f32, lstm_functions_f64,
+    packing_f32, packing_f64, packing_functions,
+)
 
 # From the plainest to the widest: the last available one is the default.
 _ISA_INDICES = {
@@ -99,6 +102,14 @@ cdef const lstm_functions *lstm_functions_of(bint is_double) noexcept nogil:
     return &lstm_functions_f64 if is_double else &lstm_functions_f32
 
 
+cdef const dense_functions *dense_functions_of(bint is_double) noexcept nogil:
+    return &dense_f64 if is_double else &dense_f32
+
+
+cdef const packing_functions *packing_of(bint is_double) noexcept nogil:
+    return &packing_f64 if is_double else &packing_f32
+
+
 cdef const void *packing_kernels(bint is_double) noexcept nogil:
     if chosen_f32 == find_kernels_f32(ISA_BASELINE):
         return NULL
@@ -143,6 +154,11 @@ cdef int activation_index(str name, str what, bint elementwise) except -1:
     return index
 
 
+cdef bint has_gradient_from_output(int index) noexcept nogil:
+    return (index == ACTIVATION_COUNT or index == ACTIVATION_LINEAR
+            or chosen_f32.activations[index].backward_from_output != NULL)
+
+
 cdef void activate(int index, Py_ssize_t rows, Py_ssize_t width, const real *x,
                    real *y) noexcept nogil:
     """y = f(x) for x, y (rows, width), which may be one array unless f is softmax."""
@@ -160,22 +176,27 @@ cdef void activate(int index, Py_ssize_t rows, Py_ssize_t width, const real *x,
             chosen_f64.softmax_forward(width, x + row * width, y + row * width)
 
 
-cdef void activate_backward(int index, Py_ssize_t rows, Py_ssize_t width, const real *x,
-                            const real *dy, real *dx, real *scratch) noexcept nogil:
-    """dx from dy and the activation's input x, all (rows, width); scratch (width)."""
+cdef void activate_backward(int index, Py_ssize_t rows, Py_ssize_t width, const real *z,
+                            const real *y, const real *dy, real *dz) noexcept nogil:
+    """dz from dy and y = f(z), all (rows, width); z is read only unless
+    `has_gradient_from_output`."""
     cdef Py_ssize_t row, start
-    if index < ACTIVATION_COUNT:
-        if real is float:
-            chosen_f32.activations[index].backward(rows * width, x, dy, dx)
+    if index == ACTIVATION_COUNT:
+        for row in range(rows):
+            start = row * width
+            if real is float:
+                chosen_f32.softmax_backward(width, y + start, dy + start, dz + start)
+            else:
+                chosen_f64.softmax_backward(width, y + start, dy + start, dz + start)
+    elif real is float:
+        if chosen_f32.activations[index].backward_from_output != NULL:
+            chosen_f32.activations[index].backward_from_output(rows * width, y, dy, dz)
         else:
-            chosen_f64.activations[index].backward(rows * width, x, dy, dx)
-        return
-    for row in range(rows):
-        start = row * width
-        if real is float:
-            chosen_f32.softmax_backward(width, x + start, dy + start, dx + start, scratch)
-        else:
-            chosen_f64.softmax_backward(width, x + start, dy + start, dx + start, scratch)
+            chosen_f32.activations[index].backward(rows * width, z, dy, dz)
+    elif chosen_f64.activations[index].backward_from_output != NULL:
+        chosen_f64.activations[index].backward_from_output(rows * width, y, dy, dz)
+    else:
+        chosen_f64.activations[index].backward(rows * width, z, dy, dz)
 
 
 cdef void _activate_array(const real[:, ::1] x, real[:, ::1] y, int index) noexcept nogil:
@@ -188,12 +209,13 @@ cdef void _activate_array(const real[:, ::1] x, real[:, ::1] y, int index) noexc
 
 
 cdef void _activate_array_backward(const real[:, ::1] x, const real[:, ::1] dy, real[:, ::1] dx,
-                                   real[::1] scratch, int index) noexcept nogil:
+                                   real[:, ::1] y, int index) noexcept nogil:
     cdef fp_mode mode
     if x.shape[0] == 0 or x.shape[1] == 0:
         return
     mode = flush_denormals()
-    activate_backward(index, x.shape[0], x.shape[1], &x[0, 0], &dy[0, 0], &dx[0, 0], &scratch[0])
+    activate(index, x.shape[0], x.shape[1], &x[0, 0], &y[0, 0])
+    activate_backward(index, x.shape[0], x.shape[1], &x[0, 0], &y[0, 0], &dy[0, 0], &dx[0, 0])
     restore_denormals(mode)
 
 
@@ -231,17 +253,17 @@ def activation_backward(x, dy, str activation):
     cdef const double[:, ::1] x_f64, dy_f64
     cdef float[:, ::1] dx_f32
     cdef double[:, ::1] dx_f64
-    cdef float[::1] scratch_f32
-    cdef double[::1] scratch_f64
+    cdef float[:, ::1] y_f32
+    cdef double[:, ::1] y_f64
     dx = np.empty_like(x)
     rows = _as_rows(x)
-    scratch = np.empty(max(1, rows.shape[1]), x.dtype)
+    y = np.empty_like(rows)
     if x.dtype == np.float32:
-        x_f32, dy_f32, dx_f32, scratch_f32 = rows, _as_rows(dy), _as_rows(dx), scratch
+        x_f32, dy_f32, dx_f32, y_f32 = rows, _as_rows(dy), _as_rows(dx), y
         with nogil:
-            _activate_array_backward(x_f32, dy_f32, dx_f32, scratch_f32, index)
+            _activate_array_backward(x_f32, dy_f32, dx_f32, y_f32, index)
     else:
-        x_f64, dy_f64, dx_f64, scratch_f64 = rows, _as_rows(dy), _as_rows(dx), scratch
+        x_f64, dy_f64, dx_f64, y_f64 = rows, _as_rows(dy), _as_rows(dx), y
         with nogil:
-            _activate_array_backward(x_f64, dy_f64, dx_f64, scratch_f64, index)
+            _activate_array_backward(x_f64, dy_f64, dx_f64, y_f64, index)
     return dx

@@ -13,11 +13,13 @@ import numpy as np
 from fastlstm._core cimport lstm_blas
 from fastlstm._core.arrays cimport Located, data_of, locate, located
 from fastlstm._core.kernels cimport (
-    activation_index, lstm_functions_of, packing_kernels, select_gates_f32, select_gates_f64,
-    table_f32, table_f64,
+    GATES, activation_index, lstm_functions_of, packing_kernels, packing_of, select_gates_f32,
+    select_gates_f64, table_f32, table_f64,
 )
 from fastlstm._core.memory cimport Memory
-from fastlstm._core.passes cimport lstm_backward, lstm_forward, lstm_functions, lstm_pass
+from fastlstm._core.passes cimport (
+    lstm_backward, lstm_forward, lstm_functions, lstm_pass, packing_functions,
+)
 from fastlstm._core import arguments
 from fastlstm._core.kernels import isa_name
 
@@ -172,22 +174,22 @@ cdef Panels panels_for(LSTMPlan plan, const void *kernels):
 
 
 cdef Panels _packed_panels(LSTMPlan plan, const void *kernels):
-    cdef const lstm_functions *functions = lstm_functions_of(plan.is_double)
+    cdef const packing_functions *packing = packing_of(plan.is_double)
     cdef Panels panels
     cdef Py_ssize_t kernel, recurrent, bias
     cdef const void *plain[3]
     plain_weights(plan, plain)
-    kernel = functions.gate_panels_size(kernels, plan.features, plan.units)
-    recurrent = functions.gate_panels_size(kernels, plan.units, plan.units)
-    bias = 0 if plan.bias is None else functions.gate_panels_size(kernels, 1, plan.units)
+    kernel = packing.size(kernels, plan.features, GATES * plan.units)
+    recurrent = packing.size(kernels, plan.units, GATES * plan.units)
+    bias = 0 if plan.bias is None else packing.size(kernels, 1, GATES * plan.units)
     panels = Panels(kernel, recurrent, bias, plan.is_double)
     panels.kernels = kernels
     with nogil:
-        functions.pack_gates(kernels, plan.features, plan.units, plain[0], panels.kernel)
-        functions.pack_gates(kernels, plan.units, plan.units, plain[1],
-                             panels.recurrent_kernel)
+        packing.groups(kernels, plan.features, GATES, plan.units, plain[0], panels.kernel)
+        packing.groups(kernels, plan.units, GATES, plan.units, plain[1],
+                       panels.recurrent_kernel)
         if plain[2] != NULL:
-            functions.pack_gates(kernels, 1, plan.units, plain[2], panels.bias)
+            packing.groups(kernels, 1, GATES, plan.units, plain[2], panels.bias)
     return panels
 
 
@@ -206,18 +208,18 @@ cdef Panels columns_for(LSTMPlan plan, const void *kernels, const void **plain, 
 
 cdef Panels _packed_columns(LSTMPlan plan, const void *kernels, const void **plain,
                             bint wants_dx):
-    cdef const lstm_functions *functions = lstm_functions_of(plan.is_double)
+    cdef const packing_functions *packing = packing_of(plan.is_double)
     cdef Panels columns
     cdef Py_ssize_t depth = 4 * plan.units, kernel_size = 0
     if wants_dx:
-        kernel_size = functions.column_panels_size(kernels, depth, plan.features)
-    columns = Panels(kernel_size, functions.column_panels_size(kernels, depth, plan.units), 0,
+        kernel_size = packing.size(kernels, depth, plan.features)
+    columns = Panels(kernel_size, packing.size(kernels, depth, plan.units), 0,
                      plan.is_double)
     columns.kernels, columns.has_kernel = kernels, wants_dx
     with nogil:
         if wants_dx:
-            functions.pack_columns(kernels, depth, plan.features, plain[0], columns.kernel)
-        functions.pack_columns(kernels, depth, plan.units, plain[1], columns.recurrent_kernel)
+            packing.transposed(kernels, depth, plan.features, plain[0], columns.kernel)
+        packing.transposed(kernels, depth, plan.units, plain[1], columns.recurrent_kernel)
     return columns
 
 

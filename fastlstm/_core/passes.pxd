@@ -45,14 +45,6 @@ cdef extern from "lstm.h" nogil:
         void *dbias
 
     ctypedef struct lstm_functions:
-        Py_ssize_t (*gate_panels_size)(const void *kernels, Py_ssize_t depth,
-                                       Py_ssize_t units) noexcept nogil
-        Py_ssize_t (*column_panels_size)(const void *kernels, Py_ssize_t depth,
-                                         Py_ssize_t columns) noexcept nogil
-        void (*pack_gates)(const void *kernels, Py_ssize_t depth, Py_ssize_t units,
-                           const void *weights, void *panels) noexcept nogil
-        void (*pack_columns)(const void *kernels, Py_ssize_t depth, Py_ssize_t columns,
-                             const void *weights, void *panels) noexcept nogil
         int (*forward_members)(const lstm_pass *self) noexcept nogil
         int (*backward_members)(const lstm_pass *self) noexcept nogil
         size_t (*forward_scratch_bytes)(const lstm_forward *self) noexcept nogil
@@ -64,3 +56,48 @@ cdef extern from "lstm.h" nogil:
         void (*run_forward_pair)(lstm_forward **passes) noexcept nogil
 
     const lstm_functions lstm_functions_f32, lstm_functions_f64
+
+cdef extern from "pack.h" nogil:
+    ctypedef struct packing_functions:
+        Py_ssize_t (*size)(const void *kernels, Py_ssize_t depth, Py_ssize_t columns) noexcept nogil
+        void (*groups)(const void *kernels, Py_ssize_t depth, int groups, Py_ssize_t count,
+                       const void *weights, void *packed) noexcept nogil
+        void (*transposed)(const void *kernels, Py_ssize_t depth, Py_ssize_t columns,
+                           const void *weights, void *packed) noexcept nogil
+
+    const packing_functions packing_f32, packing_f64
+
+cdef extern from "dense.h" nogil:
+    ctypedef struct dense_pass:
+        const void *kernels
+        int activation, members
+        Py_ssize_t rows, features, units
+        const void *x
+        void *scratch
+        team_meeting meeting
+
+    ctypedef struct dense_forward:
+        dense_pass base "pass"
+        const void *kernel
+        const void *bias
+        void *z
+        void *y
+
+    ctypedef struct dense_backward:
+        dense_pass base "pass"
+        const void *kernel
+        const void *z
+        const void *y
+        const void *dy
+        void *dx
+        void *dkernel
+        void *dbias
+
+    ctypedef struct dense_functions:
+        int (*members)(const dense_pass *self, int products) noexcept nogil
+        void (*run_forward)(dense_forward *self) noexcept nogil
+        void (*run_forward_plain)(dense_forward *self) noexcept nogil
+        size_t (*backward_scratch_bytes)(const dense_backward *self) noexcept nogil
+        void (*run_backward)(dense_backward *self) noexcept nogil
+
+    const dense_functions dense_f32, dense_f64

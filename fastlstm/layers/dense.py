@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from fastlstm import activations, constraints, functional, initializers, regularizers
+from fastlstm import activations, constraints, initializers, regularizers
+from fastlstm._core import dense
 from fastlstm.errors import check_positive_int
 from fastlstm.layers.base import Layer
 from fastlstm.layers.checks import check_features, check_rank
@@ -82,6 +83,7 @@ class Dense(Layer):
         self.bias_regularizer = regularizers.get(bias_regularizer)
         self.kernel_constraint = constraints.get(kernel_constraint)
         self.bias_constraint = constraints.get(bias_constraint)
+        self._plan: tuple[Any, dense.DensePlan] | None = None
         self.kernel: Weight
         self.bias: Weight | None = None
 
@@ -110,20 +112,14 @@ class Dense(Layer):
 
     def call(self, inputs: np.ndarray, context: Context | None = None) -> np.ndarray:
         """The outputs (B, ..., units)."""
-        y, cache = functional.dense_forward(
-            inputs,
-            self.kernel.value,
-            None if self.bias is None else self.bias.value,
-            activation=self.activation,
-            training=context is not None,
-        )
+        y, cache = dense.forward(self._current_plan(), inputs, context is not None)
         if context is not None:
             context.cache = cache
         return y
 
     def backward(self, context: Context, dy: np.ndarray) -> np.ndarray:
         """The gradient of the inputs (B, ..., F)."""
-        dx, dkernel, dbias = functional.dense_backward(context.cache, dy)
+        dx, dkernel, dbias = dense.backward(context.cache, dy, context.wants_input_gradient)
         context.add_gradient(self.kernel, dkernel)
         if self.bias is not None:
             context.add_gradient(self.bias, dbias)
@@ -133,7 +129,22 @@ class Dense(Layer):
         """For training, unless the outputs are regularized."""
         if self.activity_regularizer is not None:
             return None
-        return DenseStage(self.kernel, self.bias, self.activation)
+        return DenseStage(self._current_plan, self.kernel, self.bias)
+
+    def _current_plan(self) -> dense.DensePlan:
+        """The weights as they are now: packed once for each of their versions."""
+        bias = self.bias
+        versions = (self.kernel.version, None if bias is None else bias.version, self.activation)
+        known = self._plan
+        if known is None or known[0] != versions:
+            plan = dense.DensePlan(
+                self.kernel.value, None if bias is None else bias.value, self.activation
+            )
+            self._plan = known = (versions, plan)
+        return known[1]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_plan": None}
 
     def compute_output_shape(self, input_shape: Any) -> Shape:
         """(B, ..., units)."""

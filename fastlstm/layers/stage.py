@@ -75,19 +75,18 @@ class DenseStage(Stage):
 
     Parameters
     ----------
+    plan : function that returns the current plan
     kernel, bias : Weight, Weight or None
-    activation : str
     """
 
-    def __init__(self, kernel: Weight, bias: Weight | None, activation: str) -> None:
-        self._kernel, self._bias, self._activation = kernel, bias, activation
+    def __init__(
+        self, plan: Callable[[], dense.DensePlan], kernel: Weight, bias: Weight | None
+    ) -> None:
+        self._plan, self._kernel, self._bias = plan, kernel, bias
         self._cache: Any = None
 
     def forward(self, x: np.ndarray) -> np.ndarray:
-        bias = None if self._bias is None else self._bias.value
-        y, self._cache = dense.forward(
-            x, self._kernel.value, bias, activation=self._activation, training=True
-        )
+        y, self._cache = dense.forward(self._plan(), x, True)
         return y
 
     def backward(self, dy: np.ndarray, wants_dx: bool, gradients: Gradients) -> Any:

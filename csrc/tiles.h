@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: MIT
+ * What all layers are made of: ranges and who has which part, rows, tiles, memory.
+ */
+#ifndef FASTLSTM_TILES_H
+#define FASTLSTM_TILES_H
+
+#include <string.h>
+
+#include "blocks.h"
+#include "kernels.h"
+#include "real.h"
+#include "team.h"
+
+/* The widest vector, and the highest and the widest tile, of any instruction set. */
+enum { MOST_WIDTH = 16, MOST_MR = 6, MOST_NR = 4 * MOST_WIDTH };
+
+typedef const real *const_row;
+typedef real *row;
+
+static inline ptrdiff_t at_most(ptrdiff_t a, ptrdiff_t b) { return a < b ? a : b; }
+static inline ptrdiff_t at_least(ptrdiff_t a, ptrdiff_t b) { return a > b ? a : b; }
+static inline ptrdiff_t divide_up(ptrdiff_t a, ptrdiff_t b) { return (a + b - 1) / b; }
+
+typedef struct {
+    ptrdiff_t begin, end;
+} range;
+
+static inline range share(ptrdiff_t count, int member, int members)
+{
+    return (range){share_start(count, member, members), share_start(count, member + 1, members)};
+}
+
+static inline ptrdiff_t width_of(const void *kernels)
+{
+    return ((const TYPED(kernels) *)kernels)->width;
+}
+
+/* ---- tiles ---------------------------------------------------------------------------------- */
+
+/* How many tiles `rows` rows make, of equal height or nearly so. */
+static inline int tiles_of(const TYPED(kernels) * kernels, ptrdiff_t rows)
+{
+    return (int)divide_up(rows, kernels->mr);
+}
+
+/* So much of the depth at a time that what a few tiles read of it stays in first-level cache. */
+enum { DEPTH_AT_ONCE = 512 };
+
+/* out[i] = start[i] + a[i] * panels for any number of rows, tile by tile, each micro-panel for all
+ * rows before the next; `start` may be NULL for zero. */
+static inline void gemm_rows(const TYPED(kernels) * kernels, ptrdiff_t rows, ptrdiff_t depth,
+                             const const_row *a, const real *panels, const const_row *start,
+                             const row *out, column_run columns)
+{
+    const int tiles = tiles_of(kernels, rows);
+    /* A single tile reads all that there is once. */
+    const ptrdiff_t nr = tiles > 1 ? kernels->nr : at_least(1, columns.count);
+    const ptrdiff_t piece = tiles > 1 ? DEPTH_AT_ONCE : at_least(1, depth);
+    for (ptrdiff_t k = 0; k < at_least(1, depth); k += piece)
+        for (ptrdiff_t first = 0; first < columns.count; first += nr) {
+            const column_run run = {columns.first + first, at_most(nr, columns.count - first)};
+            const ptrdiff_t stride = divide_up(run.count, kernels->width) * kernels->width;
+            for (int tile = 0; tile < tiles; tile++) {
+                const range r = share(rows, tile, tiles);
+                const_row part[MOST_MR];
+                for (ptrdiff_t i = r.begin; i < r.end; i++)
+                    part[i - r.begin] = a[i] + k;
+                const TYPED(gemm_term)
+                    term = {at_most(piece, depth - k), part, panels + first * depth + k * stride};
+                const const_row *const so_far = k ? (const const_row *)out : start;
+                kernels->gemm(r.end - r.begin, 1, &term, so_far ? so_far + r.begin : 0,
+                              out + r.begin, run);
+            }
+        }
+}
+
+/* Columns `mine` (in tiles) of `rows` rows for gemm_at_rows: a tile after the other, in each its
+ * few columns row by row. Every micro-panel reads them, and rows far apart would share few places
+ * in the cache. Some rows at a time, since neighbouring tiles are in the same cache lines. */
+static inline void pack_tiles(const TYPED(kernels) * kernels, ptrdiff_t columns, range mine,
+                              ptrdiff_t rows, const const_row *a, real *packed)
+{
+    enum { ROWS_AT_ONCE = 64 };
+    const int tiles = tiles_of(kernels, columns);
+    for (ptrdiff_t first = 0; first < rows; first += ROWS_AT_ONCE) {
+        const range few = {first, at_most(rows, first + ROWS_AT_ONCE)};
+        for (ptrdiff_t tile = mine.begin; tile < mine.end; tile++) {
+            const range f = share(columns, (int)tile, tiles);
+            const ptrdiff_t count = f.end - f.begin;
+            real *to = packed + f.begin * rows + first * count;
+            for (ptrdiff_t i = few.begin; i < few.end; i++, to += count)
+                for (ptrdiff_t j = 0; j < count; j++)
+                    to[j] = a[i][f.begin + j];
+        }
+    }
+}
+
+/* sums (columns, nr) += a' panel for the tiles `mine` of pack_tiles, or = where `fresh`. */
+static inline void gemm_at_rows(const TYPED(kernels) * kernels, ptrdiff_t columns, range mine,
+                                ptrdiff_t rows, const real *packed, const real *panel, int fresh,
+                                real *sums)
+{
+    const int tiles = tiles_of(kernels, columns);
+    for (ptrdiff_t tile = mine.begin; tile < mine.end; tile++) {
+        const range f = share(columns, (int)tile, tiles);
+        kernels->gemm_at(f.end - f.begin, rows, packed + f.begin * rows, panel, fresh,
+                         sums + f.begin * kernels->nr);
+    }
+}
+
+/* A micro-panel (rows, nr) of `count` columns from `first` on, filled up with zeros; total[j] OUT
+ * is the sum of each. */
+static inline void copy_panel(const TYPED(kernels) * kernels, ptrdiff_t rows, const const_row *from,
+                              ptrdiff_t first, ptrdiff_t count, real *panel, real *total)
+{
+    const ptrdiff_t nr = kernels->nr;
+    memset(total, 0, nr * sizeof(real));
+    for (ptrdiff_t i = 0; i < rows; i++) {
+        real *const to = panel + i * nr;
+        memcpy(to, from[i] + first, count * sizeof(real));
+        memset(to + count, 0, (nr - count) * sizeof(real));
+        for (ptrdiff_t j = 0; j < nr; j++)
+            total[j] += to[j];
+    }
+}
+
+/* ---- memory --------------------------------------------------------------------------------- */
+
+/* Memory handed out piece by piece, each aligned to a cache line. With a NULL base it only counts.
+ */
+typedef struct {
+    char *base;
+    size_t used;
+} arena;
+
+static inline void *take(arena *from, size_t count, size_t size)
+{
+    void *const piece = from->base ? from->base + from->used : 0;
+    from->used += in_lines(count * size);
+    return piece;
+}
+
+#endif

@@ -1,0 +1,7 @@
+"""The passes of csrc/dense.h over BLAS."""
+
+from fastlstm._core.passes cimport dense_backward, dense_forward
+
+cdef void run_forward(dense_forward *f, bint is_double) noexcept nogil
+cdef size_t backward_scratch_bytes(const dense_backward *g, bint is_double) noexcept nogil
+cdef void run_backward(dense_backward *g, bint is_double) noexcept nogil

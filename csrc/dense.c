@@ -11,7 +11,15 @@
 #include "dense.h"
 
 #include "cpu.h"
+#include "pack.h"
 #include "tiles.h"
+
+/* Kernels of so few columns would leave most of a micro-panel empty: each output is a product of
+ * two rows instead, of x and of the transposed kernel. */
+enum { NARROW = 4 };
+
+/* Packing takes about as long as so many rows take to compute. */
+enum { ROWS_WORTH_PACKING = 8 };
 
 /* Rows of a forward block, which share what they read of the weights. */
 enum { FORWARD_ROWS = 96 };
@@ -63,21 +71,59 @@ static column_run share_columns(ptrdiff_t units, ptrdiff_t nr, int member, int m
     return (column_run){panels.begin * nr, at_most(units, panels.end * nr) - panels.begin * nr};
 }
 
+/* ---- the kernel ----------------------------------------------------------------------------- */
+
+static int is_narrow(ptrdiff_t units) { return units <= NARROW; }
+
+static ptrdiff_t packed_size(const void *kernels, ptrdiff_t features, ptrdiff_t units)
+{
+    return is_narrow(units) ? features * units : TYPED(packing).size(kernels, features, units);
+}
+
+static void pack(const void *kernels, ptrdiff_t features, ptrdiff_t units, const void *kernel,
+                 void *packed)
+{
+    if (!is_narrow(units)) {
+        TYPED(packing).groups(kernels, features, 1, units, kernel, packed);
+        return;
+    }
+    for (ptrdiff_t f = 0; f < features; f++)
+        for (ptrdiff_t u = 0; u < units; u++)
+            ((real *)packed)[u * features + f] = ((const real *)kernel)[f * units + u];
+}
+
+static int wants_packed(const void *kernels, ptrdiff_t units, double rows)
+{
+    (void)kernels;
+    return is_narrow(units) || rows >= ROWS_WORTH_PACKING;
+}
+
+/* By this call's rows alone: the two sums differ in their order. */
+static int wants_transposed(const dense_pass *pass)
+{
+    return is_narrow(pass->units) || pass->rows >= ROWS_WORTH_PACKING;
+}
+
 /* ---- forward -------------------------------------------------------------------------------- */
 
 static void multiply(const dense_forward *f, range rows, column_run columns)
 {
     const dense_pass *const pass = &f->pass;
+    const TYPED(kernels) *const kernels = pass->kernels;
+    const ptrdiff_t count = rows.end - rows.begin;
     const_row x[FORWARD_ROWS], bias[FORWARD_ROWS];
     row z[FORWARD_ROWS];
-    for (ptrdiff_t r = rows.begin; r < rows.end; r++) {
-        x[r - rows.begin] = (const real *)pass->x + r * pass->features;
-        bias[r - rows.begin] = f->bias;
-        z[r - rows.begin] = (real *)f->z + r * pass->units;
+    for (ptrdiff_t i = 0; i < count; i++) {
+        x[i] = (const real *)pass->x + (rows.begin + i) * pass->features;
+        bias[i] = f->bias;
+        z[i] = (real *)f->z + (rows.begin + i) * pass->units;
     }
-    gemm_rows(pass->kernels, rows.end - rows.begin, pass->features, x,
-              (const real *)f->kernel + columns.first * pass->features, f->bias ? bias : 0, z,
-              columns);
+    if (is_narrow(pass->units))
+        gemm_bt_rows(kernels, count, columns.count, pass->features, x, f->kernel, f->bias, z);
+    else
+        gemm_rows(kernels, count, pass->features, x,
+                  (const real *)f->kernel + columns.first * pass->features, f->bias ? bias : 0, z,
+                  columns);
 }
 
 static void activate(const dense_forward *f, range rows, column_run columns)
@@ -149,13 +195,33 @@ static void run_forward_plain(dense_forward *f)
 
 /* ---- backward ------------------------------------------------------------------------------- */
 
+/* A block's weight gradient is a product of two matrices of so many columns: one is packed in tiles
+ * of its columns, the other in micro-panels. */
+typedef struct {
+    ptrdiff_t tiled, panelled;
+} gradient_shape;
+
 typedef struct {
     ptrdiff_t block; /* rows */
-    real *dz;        /* (block, U), or NULL where dy is dz */
-    real *inputs;    /* x of a block as pack_tiles leaves it */
-    real *sums;      /* (micro-panels of dz, F + 1, NR): dkernel, dbias */
-    real **panels;   /* for each member (block, NR) of dz */
+    int swapped;     /* dkernel' = dz' x, dz in tiles, instead of dkernel = x' dz, x in tiles */
+    gradient_shape shape; /* F, U or, swapped, U, F */
+    real *dz;             /* (block, U), or NULL where dy is dz */
+    real *tiles;          /* one factor of a block's weight gradient, as pack_tiles leaves it */
+    real **panels;        /* for each member a micro-panel (block, NR) of the other */
+    real *transposed;     /* dkernel' (U, F) if swapped */
 } backward_workspace;
+
+static gradient_shape shape_of(const dense_pass *pass, int swapped)
+{
+    return swapped ? (gradient_shape){pass->units, pass->features}
+                   : (gradient_shape){pass->features, pass->units};
+}
+
+/* Elements of the weight gradient with what fills its last micro-panel up. */
+static ptrdiff_t padded_size(gradient_shape shape, ptrdiff_t nr)
+{
+    return divide_up(shape.panelled, nr) * nr * shape.tiled;
+}
 
 static size_t plan_backward(const dense_backward *g, backward_workspace *space)
 {
@@ -163,15 +229,17 @@ static size_t plan_backward(const dense_backward *g, backward_workspace *space)
     const ptrdiff_t nr = ((const TYPED(kernels) *)pass->kernels)->nr;
     const ptrdiff_t row_bytes = (pass->features + pass->units) * (ptrdiff_t)sizeof(real);
     arena memory = {pass->scratch, 0};
-    space->block = at_most(
-        pass->rows, at_least(LEAST_BACKWARD_ROWS,
-                             at_most(MOST_BACKWARD_ROWS, BLOCK_BYTES / at_least(1, row_bytes))));
+    space->block =
+        at_most(pass->rows, at_least(LEAST_BACKWARD_ROWS,
+                                     at_most(MOST_BACKWARD_ROWS, BLOCK_BYTES / row_bytes)));
+    space->swapped = padded_size(shape_of(pass, 1), nr) < padded_size(shape_of(pass, 0), nr);
+    space->shape = shape_of(pass, space->swapped);
     space->dz = pass->activation == ACTIVATION_LINEAR
                     ? 0
                     : take(&memory, space->block * pass->units, sizeof(real));
-    space->inputs = take(&memory, space->block * pass->features, sizeof(real));
-    space->sums =
-        take(&memory, divide_up(pass->units, nr) * (pass->features + 1) * nr, sizeof(real));
+    space->tiles = take(&memory, space->block * space->shape.tiled, sizeof(real));
+    space->transposed =
+        take(&memory, space->swapped ? pass->units * pass->features : 0, sizeof(real));
     space->panels = take(&memory, pass->members, sizeof(real *));
     for (int member = 0; member < pass->members; member++) {
         real *const panel = take(&memory, space->block * nr, sizeof(real));
@@ -200,19 +268,19 @@ typedef struct {
     const TYPED(kernels) * kernels;
     real *panel;
     int member, members;
-    range panels, tiles; /* of the weight gradients: micro-panels of dz, tiles of features */
+    range panels, tiles;                                     /* of the weight gradient */
     const_row x[MOST_BACKWARD_ROWS], dz[MOST_BACKWARD_ROWS]; /* of a block */
     row dx[MOST_BACKWARD_ROWS];
 } backward_share;
 
-/* dz of this member's part of a block. */
+/* dz for some rows of the block that begins with row `first`. */
 static void activation_gradient(const backward_share *my, ptrdiff_t first, range rows)
 {
     const dense_backward *const g = my->g;
     const ptrdiff_t units = g->pass.units, at = (first + rows.begin) * units;
     const real *const dy = (const real *)g->dy + at, *const y = (const real *)g->y + at;
     real *const dz = my->space->dz + rows.begin * units;
-    if (!my->space->dz)
+    if (g->pass.activation == ACTIVATION_LINEAR)
         return;
     if (g->pass.activation == ACTIVATION_COUNT) {
         for (ptrdiff_t r = 0; r < rows.end - rows.begin; r++)
@@ -238,80 +306,90 @@ static void list_block(backward_share *my, range block)
     }
 }
 
-static real *sums_of(const backward_share *my, ptrdiff_t panel)
+/* dx = dz kernel' for this member's part of a block. */
+static void input_gradient(const backward_share *my, ptrdiff_t rows)
 {
-    return my->space->sums + panel * (my->g->pass.features + 1) * my->kernels->nr;
+    const dense_pass *const pass = &my->g->pass;
+    const ptrdiff_t features = pass->features, units = pass->units;
+    const range mine = share(rows, my->member, my->members);
+    const ptrdiff_t count = mine.end - mine.begin;
+    if (wants_transposed(pass))
+        gemm_rows(my->kernels, count, units, my->dz + mine.begin, my->g->kernel, 0,
+                  my->dx + mine.begin, (column_run){0, features});
+    else
+        gemm_bt_rows(my->kernels, count, features, units, my->dz + mine.begin, my->g->kernel, 0,
+                     my->dx + mine.begin);
 }
 
-/* This member's part of the weight gradients of a block. */
-static void add_weight_gradients(const backward_share *my, ptrdiff_t rows, int fresh)
+/* This member's part of the weight gradient of a block. */
+static void add_weight_gradient(const backward_share *my, ptrdiff_t rows, int fresh)
 {
-    const ptrdiff_t nr = my->kernels->nr, features = my->g->pass.features;
-    for (ptrdiff_t panel = my->panels.begin; panel < my->panels.end; panel++) {
-        real *const sums = sums_of(my, panel), *const dbias = sums + features * nr;
-        const ptrdiff_t first = panel * nr, count = at_most(nr, my->g->pass.units - first);
-        real of_block[MOST_NR];
-        copy_panel(my->kernels, rows, my->dz, first, count, my->panel, of_block);
-        gemm_at_rows(my->kernels, features, my->tiles, rows, my->space->inputs, my->panel, fresh,
-                     sums);
-        for (ptrdiff_t j = 0; j < nr && my->tiles.begin == 0; j++)
-            dbias[j] = fresh ? of_block[j] : dbias[j] + of_block[j];
-    }
-}
-
-static void hand_out_weight_gradients(const backward_share *my)
-{
+    const backward_workspace *const space = my->space;
     const dense_backward *const g = my->g;
-    const ptrdiff_t nr = my->kernels->nr, features = g->pass.features, units = g->pass.units;
-    const int tiles = tiles_of(my->kernels, features);
-    const range mine = {share_start(features, (int)my->tiles.begin, tiles),
-                        share_start(features, (int)my->tiles.end, tiles)};
+    const ptrdiff_t nr = my->kernels->nr, panelled = space->shape.panelled;
+    real *const c = space->swapped ? space->transposed : g->dkernel;
     for (ptrdiff_t panel = my->panels.begin; panel < my->panels.end; panel++) {
-        const real *const sums = sums_of(my, panel);
-        const ptrdiff_t first = panel * nr;
-        const size_t bytes = at_most(nr, units - first) * sizeof(real);
-        for (ptrdiff_t f = mine.begin; f < mine.end; f++)
-            memcpy((real *)g->dkernel + f * units + first, sums + f * nr, bytes);
-        if (mine.begin == 0)
-            memcpy((real *)g->dbias + first, sums + features * nr, bytes);
+        const ptrdiff_t first = panel * nr, count = at_most(nr, panelled - first);
+        copy_panel(my->kernels, rows, space->swapped ? my->x : my->dz, first, count, my->panel);
+        gemm_at_rows(my->kernels, space->shape.tiled, my->tiles, rows, space->tiles, count,
+                     my->panel, fresh, c + first, panelled);
+        if (!space->swapped && my->tiles.begin == 0)
+            add_panel_rows(my->kernels, rows, count, my->panel, fresh, (real *)g->dbias + first);
     }
+    if (space->swapped && my->member == 0)
+        for (ptrdiff_t first = 0; first < g->pass.units; first += nr) {
+            const ptrdiff_t count = at_most(nr, g->pass.units - first);
+            copy_panel(my->kernels, rows, my->dz, first, count, my->panel);
+            add_panel_rows(my->kernels, rows, count, my->panel, fresh, (real *)g->dbias + first);
+        }
+}
+
+static void transpose_back(const backward_share *my)
+{
+    const ptrdiff_t features = my->g->pass.features, units = my->g->pass.units;
+    const range mine = share(features, my->member, my->members);
+    for (ptrdiff_t f = mine.begin; f < mine.end; f++)
+        for (ptrdiff_t u = 0; u < units; u++)
+            ((real *)my->g->dkernel)[f * units + u] = my->space->transposed[u * features + f];
 }
 
 static void backward_member(void *argument, int member, int members)
 {
     const backward_task *const task = argument;
     dense_backward *const g = task->g;
-    dense_pass *const pass = &g->pass;
+    const backward_workspace *const space = task->space;
     backward_share my = {.g = g,
-                         .space = task->space,
-                         .kernels = pass->kernels,
-                         .panel = task->space->panels[member],
+                         .space = space,
+                         .kernels = g->pass.kernels,
+                         .panel = space->panels[member],
                          .member = member,
                          .members = members};
-    const ptrdiff_t panels = divide_up(pass->units, my.kernels->nr);
-    const int tiles = tiles_of(my.kernels, pass->features);
-    /* Few units: members share the features instead. */
-    my.panels = panels >= members ? share(panels, member, members) : (range){0, panels};
-    my.tiles = panels >= members ? (range){0, tiles} : share(tiles, member, members);
+    const ptrdiff_t panels = divide_up(space->shape.panelled, my.kernels->nr);
+    const int tiles = tiles_of(my.kernels, space->shape.tiled);
     const range my_tiles = share(tiles, member, members);
+    /* Few micro-panels: members share the tiles instead. */
+    my.panels = panels >= members ? share(panels, member, members) : (range){0, panels};
+    my.tiles = panels >= members ? (range){0, tiles} : my_tiles;
     const fp_mode mode = flush_denormals();
-    for (ptrdiff_t first = 0; first < pass->rows; first += my.space->block) {
-        const range block = {first, at_most(pass->rows, first + my.space->block)};
+    for (ptrdiff_t first = 0; first < g->pass.rows; first += space->block) {
+        const range block = {first, at_most(g->pass.rows, first + space->block)};
         const ptrdiff_t rows = block.end - block.begin;
-        const range mine = share(rows, member, members);
         list_block(&my, block);
-        activation_gradient(&my, first, mine);
-        pack_tiles(my.kernels, pass->features, my_tiles, rows, my.x, my.space->inputs);
+        activation_gradient(&my, first, share(rows, member, members));
         if (g->dx)
-            gemm_rows(my.kernels, mine.end - mine.begin, pass->units, my.dz + mine.begin, g->kernel,
-                      0, my.dx + mine.begin, (column_run){0, pass->features});
+            input_gradient(&my, rows);
         if (members > 1)
-            team_meet(&pass->meeting, members);
-        add_weight_gradients(&my, rows, first == 0);
+            team_meet(&g->pass.meeting, members);
+        pack_tiles(my.kernels, space->shape.tiled, my_tiles, rows, space->swapped ? my.dz : my.x,
+                   space->tiles);
         if (members > 1)
-            team_meet(&pass->meeting, members);
+            team_meet(&g->pass.meeting, members);
+        add_weight_gradient(&my, rows, first == 0);
+        if (members > 1)
+            team_meet(&g->pass.meeting, members);
     }
-    hand_out_weight_gradients(&my);
+    if (space->swapped)
+        transpose_back(&my);
     restore_denormals(mode);
 }
 
@@ -324,6 +402,10 @@ static void run_backward(dense_backward *g)
 }
 
 const dense_functions TYPED(dense) = {
+    .packed_size = packed_size,
+    .pack = pack,
+    .wants_packed = wants_packed,
+    .wants_transposed = wants_transposed,
     .members = members_for,
     .run_forward = run_forward,
     .run_forward_plain = run_forward_plain,

@@ -26,7 +26,7 @@ typedef struct {
 
 typedef struct {
     dense_pass pass;
-    const void *kernel; /* packed (F, U) */
+    const void *kernel; /* as dense_functions.pack leaves it */
     const void *bias;   /* (U) or NULL */
     void *z;            /* (R, U) OUT x kernel + bias; y where the backward pass does not want it */
     void *y;            /* (R, U) OUT */
@@ -34,7 +34,7 @@ typedef struct {
 
 typedef struct {
     dense_pass pass;
-    const void *kernel; /* packed (U, F), its transpose; NULL without dx */
+    const void *kernel; /* transposed and packed where wants_transposed, else plain (F, U) */
     const void *z, *y;  /* (R, U) as the forward pass left them */
     const void *dy;     /* (R, U) */
     void *dx;           /* (R, F) OUT or NULL */
@@ -43,6 +43,14 @@ typedef struct {
 } dense_backward;
 
 typedef struct {
+    /* The kernel (F, U) for the forward pass, and how many elements it then has. */
+    ptrdiff_t (*packed_size)(const void *kernels, ptrdiff_t features, ptrdiff_t units);
+    void (*pack)(const void *kernels, ptrdiff_t features, ptrdiff_t units, const void *kernel,
+                 void *packed);
+    /* Whether a forward pass is worth packing for, if the kernel has served `rows` rows so far. */
+    int (*wants_packed)(const void *kernels, ptrdiff_t units, double rows);
+    /* Whether a backward pass reads the transposed and packed kernel, or the plain one. */
+    int (*wants_transposed)(const dense_pass *pass);
     /* How many threads suit a pass that does so many products (forward 1, backward 3 of R F U). */
     int (*members)(const dense_pass *pass, int products);
     void (*run_forward)(dense_forward *pass);

@@ -116,29 +116,98 @@ static void gemm(ptrdiff_t rows, int count, const TYPED(gemm_term) * terms,
     }
 }
 
-ALWAYS_INLINE void gemm_at_tile(const int rows, ptrdiff_t depth, const real *a, const real *panel,
-                                int fresh, real *c)
+ALWAYS_INLINE void gemm_at_tile(const int rows, const int vectors, ptrdiff_t depth, const real *a,
+                                const real *panel, int fresh, real *c, ptrdiff_t stride,
+                                ptrdiff_t last)
 {
     tile_sums sums;
     const real *row[MR];
     UNROLL for (int r = 0; r < rows; r++) row[r] = a + r;
-    UNROLL for (int r = 0; r < rows; r++) UNROLL for (int v = 0; v < NR_VECTORS; v++) sums[r][v] =
-        fresh ? vec_set1(0) : vec_load(c + r * NR + v * VEC_WIDTH);
-    add_products(rows, NR_VECTORS, rows, depth, row, panel, sums);
-    UNROLL for (int r = 0; r < rows; r++) UNROLL for (int v = 0; v < NR_VECTORS; v++)
-        vec_store(c + r * NR + v * VEC_WIDTH, sums[r][v]);
+    UNROLL for (int r = 0; r < rows; r++) UNROLL for (int v = 0; v < vectors; v++) sums[r][v] =
+        vec_set1(0);
+    add_products(rows, vectors, rows, depth, row, panel, sums);
+    UNROLL for (int r = 0; r < rows; r++) UNROLL for (int v = 0; v < vectors; v++)
+    {
+        real *const to = c + r * stride + v * VEC_WIDTH;
+        const ptrdiff_t n = v == vectors - 1 ? last : VEC_WIDTH;
+        store(to, n, fresh ? sums[r][v] : vec_add(load(to, n), sums[r][v]));
+    }
 }
 
-static void gemm_at(ptrdiff_t rows, ptrdiff_t depth, const real *a, const real *panel, int fresh,
-                    real *c)
+static void gemm_at(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t depth, const real *a,
+                    const real *panel, int fresh, real *c, ptrdiff_t stride)
 {
-    switch (rows) {
-#define CASE(n)                                     \
-    case n:                                         \
-        gemm_at_tile(n, depth, a, panel, fresh, c); \
+    enum { CASES = 8 };
+    const ptrdiff_t vectors = (columns + VEC_WIDTH - 1) / VEC_WIDTH;
+    const ptrdiff_t last = columns - (vectors - 1) * VEC_WIDTH;
+    switch (CASES * rows + vectors) {
+#define TILE(n, v)                                                       \
+    case CASES *n + v:                                                   \
+        if (v <= NR_VECTORS)                                             \
+            gemm_at_tile(n, v, depth, a, panel, fresh, c, stride, last); \
         break;
-        FOR_EACH_ROW_COUNT(CASE)
-#undef CASE
+#define ROWS(n) TILE(n, 1) TILE(n, 2) TILE(n, 3) TILE(n, 4)
+        FOR_EACH_ROW_COUNT(ROWS)
+#undef ROWS
+#undef TILE
+    }
+}
+
+/* Columns of a tile of gemm_bt: enough for sums that are independent of each other. */
+#define BT_COLUMNS(rows) ((rows) == 1 ? 8 : (rows) <= 3 ? 4 : 2)
+
+typedef vec bt_sums[MR][8];
+
+/* sums += the vector at k of every row of a and b, or the `n` elements of it that there are. */
+ALWAYS_INLINE void gemm_bt_step(const int rows, const int columns, ptrdiff_t n, ptrdiff_t depth,
+                                ptrdiff_t k, const real *const *a, const real *b, bt_sums sums)
+{
+    vec value[MR];
+    UNROLL for (int r = 0; r < rows; r++) value[r] = load(a[r] + k, n);
+    UNROLL for (int j = 0; j < columns; j++)
+    {
+        const vec weights = load(b + j * depth + k, n);
+        UNROLL for (int r = 0; r < rows; r++) sums[r][j] = vec_fma(value[r], weights, sums[r][j]);
+    }
+}
+
+ALWAYS_INLINE void gemm_bt_tile(const int rows, const int columns, ptrdiff_t depth,
+                                const real *const *a, const real *b, const real *start,
+                                real *const *out, ptrdiff_t first)
+{
+    bt_sums sums;
+    const real *const from = b + first * depth;
+    ptrdiff_t k = 0;
+    UNROLL for (int r = 0; r < rows; r++) UNROLL for (int j = 0; j < columns; j++) sums[r][j] =
+        vec_set1(0);
+    for (; k + VEC_WIDTH <= depth; k += VEC_WIDTH)
+        gemm_bt_step(rows, columns, VEC_WIDTH, depth, k, a, from, sums);
+    if (k < depth)
+        gemm_bt_step(rows, columns, depth - k, depth, k, a, from, sums);
+    UNROLL for (int r = 0; r < rows; r++) UNROLL for (int j = 0; j < columns; j++)
+        out[r][first + j] = (start ? start[first + j] : 0) + vec_sum(sums[r][j]);
+}
+
+static void gemm_bt(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t depth, const real *const *a,
+                    const real *b, const real *start, real *const *out)
+{
+    enum { CASES = 16 };
+    for (ptrdiff_t first = 0; first < columns;) {
+        ptrdiff_t wide = BT_COLUMNS(rows);
+        while (wide > columns - first)
+            wide /= 2;
+        switch (CASES * rows + wide) {
+#define TILE(n, c)                                              \
+    case CASES *n + c:                                          \
+        if (c <= BT_COLUMNS(n))                                 \
+            gemm_bt_tile(n, c, depth, a, b, start, out, first); \
+        break;
+#define ROWS(n) TILE(n, 1) TILE(n, 2) TILE(n, 4) TILE(n, 8)
+            FOR_EACH_ROW_COUNT(ROWS)
+#undef ROWS
+#undef TILE
+        }
+        first += wide;
     }
 }
 

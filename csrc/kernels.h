@@ -65,12 +65,15 @@ typedef struct {
  * gemm     out[r] = start[r] + sum over k < depth of a[r][k] * panels[k] + the next term...
  *   for up to `mr` rows r in a run of columns; the terms are added up in their order; start may be
  *   NULL for zero, or out
- * gemm_at  c[f] += sum over k < depth of a[k * rows + f] * panel[k]     f < rows <= mr
- *   rows of c and of the one micro-panel are `nr` elements; with `fresh` c starts from zero
- * gemv     y[j] += sum over k < depth of a[k] * b[k][j]     j < width
- *   one row times a matrix that is not packed, read once from its first element to its last
- * Each sum is taken in the order of k, whatever the number of rows: a result depends neither on
- * the tile that it is part of, nor on where a long sum is cut in two.
+ * gemm_at  c[f * stride + j] += sum over k < depth of a[k * rows + f] * panel[k][j]
+ *   f < rows <= mr, j < columns <= nr; what is added is summed from zero, and with `fresh` takes
+ * the place of what was there gemm_bt  out[r][j] = start[j] + sum over k < depth of a[r][k] * b[j *
+ * depth + k]     j < columns for up to `mr` rows; both factors are read along k: for few columns,
+ * and for plain weights gemv     y[j] += sum over k < depth of a[k] * b[k][j]     j < width one row
+ * times a matrix that is not packed, read once from its first element to its last Each sum is taken
+ * in the order of k, whatever the number of rows (of gemm_bt in each lane, then over the lanes): a
+ * result depends neither on the tile that it is part of, nor, but in gemm_at, on where a long sum
+ * is cut in two.
  */
 #define DECLARE_KERNELS(real, type)                                                                \
     typedef struct {                                                                               \
@@ -121,8 +124,10 @@ typedef struct {
         ptrdiff_t width, mr, nr, wide_rows; /* width: elements of a vector */                      \
         void (*gemm)(ptrdiff_t rows, int count, const gemm_term_##type *terms,                     \
                      const real *const *start, real *const *out, column_run columns);              \
-        void (*gemm_at)(ptrdiff_t rows, ptrdiff_t depth, const real *a, const real *panel,         \
-                        int fresh, real *c);                                                       \
+        void (*gemm_at)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t depth, const real *a,         \
+                        const real *panel, int fresh, real *c, ptrdiff_t stride);                  \
+        void (*gemm_bt)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t depth, const real *const *a,  \
+                        const real *b, const real *start, real *const *out);                       \
         void (*gemv)(ptrdiff_t depth, ptrdiff_t width, const real *a, const real *b, real *y);     \
         updates_##type updates;                                                                    \
         double (*squared_error)(ptrdiff_t n, const real *y_true, const real *y_pred, real factor,  \

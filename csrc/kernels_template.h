@@ -334,29 +334,19 @@ static void gates_general_backward(const TYPED(gates) * self, gate_shape shape,
 
 /* ---- softmax -------------------------------------------------------------------------------- */
 
-/* The lanes of a vector added up in their order. */
-ALWAYS_INLINE real sum_of_lanes(vec a)
-{
-    real lanes[VEC_WIDTH], sum = 0;
-    vec_store(lanes, a);
-    for (int i = 0; i < VEC_WIDTH; i++)
-        sum += lanes[i];
-    return sum;
-}
-
 static real largest_of(ptrdiff_t n, const real *x)
 {
-    vec largest = vec_set1(x[0]);
+    real largest = x[0];
     ptrdiff_t p = 0;
-    for (; p + VEC_WIDTH <= n; p += VEC_WIDTH)
-        largest = vec_max(largest, vec_load(x + p));
-    real lanes[VEC_WIDTH], found = x[0];
-    vec_store(lanes, largest);
-    for (int i = 0; i < VEC_WIDTH; i++)
-        found = lanes[i] > found ? lanes[i] : found;
+    if (n >= VEC_WIDTH) {
+        vec lanes = vec_load(x);
+        for (p = VEC_WIDTH; p + VEC_WIDTH <= n; p += VEC_WIDTH)
+            lanes = vec_max(lanes, vec_load(x + p));
+        largest = vec_largest(lanes);
+    }
     for (; p < n; p++)
-        found = x[p] > found ? x[p] : found;
-    return found;
+        largest = x[p] > largest ? x[p] : largest;
+    return largest;
 }
 
 /* One row: y = e^(x - max x) / sum; y may be x. The largest term is 1, so the sum is at least 1. */
@@ -369,7 +359,7 @@ static void softmax_forward(ptrdiff_t n, const real *x, real *y)
         store(y + p, count, vec_exp_minus(vec_sub(largest, load(x + p, count))));
         sums = vec_add(sums, load(y + p, count));
     }
-    const vec sum = vec_set1(sum_of_lanes(sums));
+    const vec sum = vec_set1(vec_sum(sums));
     for (ptrdiff_t p = 0; p < n; p += VEC_WIDTH) {
         const ptrdiff_t count = n - p < VEC_WIDTH ? n - p : VEC_WIDTH;
         store(y + p, count, vec_div(load(y + p, count), sum));
@@ -384,7 +374,7 @@ static void softmax_backward(ptrdiff_t n, const real *y, const real *dy, real *d
         const ptrdiff_t count = n - p < VEC_WIDTH ? n - p : VEC_WIDTH;
         sums = vec_fma(load(y + p, count), load(dy + p, count), sums);
     }
-    const vec dot = vec_set1(sum_of_lanes(sums));
+    const vec dot = vec_set1(vec_sum(sums));
     for (ptrdiff_t p = 0; p < n; p += VEC_WIDTH) {
         const ptrdiff_t count = n - p < VEC_WIDTH ? n - p : VEC_WIDTH;
         store(dx + p, count, vec_mul(load(y + p, count), vec_sub(load(dy + p, count), dot)));
@@ -426,6 +416,7 @@ const TYPED(kernels) NAMED(kernels) = {
     .wide_rows = WIDE_ROWS,
     .gemm = gemm,
     .gemm_at = gemm_at,
+    .gemm_bt = gemm_bt,
     .gemv = gemv,
     .updates = {.sgd = update_sgd,
                 .rmsprop = update_rmsprop,

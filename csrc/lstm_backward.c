@@ -27,8 +27,7 @@ typedef struct {
 
 typedef struct {
     ptrdiff_t block;
-    real *dz;   /* (B, block, 4H) */
-    real *sums; /* (columns of dz in panels, F + H + 1, panel width): dkernel, drecurrent, dbias */
+    real *dz;      /* (B, block, 4H) */
     real *inputs;  /* x and h of a block's rows, as pack_rows leaves them */
     real **panels; /* for each member (rows of a block, panel width) of dz */
     real **gate_scratch;
@@ -47,9 +46,6 @@ static size_t plan_backward(const lstm_backward *g, backward_scratch *scratch)
     scratch->block = at_least(1, at_most(pass->steps, block_rows / at_least(1, rows)));
     const size_t longest = rows * scratch->block;
     scratch->dz = take(&memory, longest * width, sizeof(real));
-    scratch->sums = take(
-        &memory, divide_up(width, panel_width) * (pass->features + pass->units + 1) * panel_width,
-        sizeof(real));
     scratch->inputs = take(&memory, longest * (pass->features + pass->units), sizeof(real));
     scratch->panels = take(&memory, pass->members, sizeof(real *));
     scratch->gate_scratch = take(&memory, pass->members, sizeof(real *));
@@ -220,50 +216,23 @@ static void pack_inputs(const backward_share *my, ptrdiff_t rows)
     }
 }
 
-static real *sums_of(const backward_share *my, ptrdiff_t column)
-{
-    const lstm_pass *const pass = &my->g->pass;
-    return my->scratch->sums + column * (pass->features + pass->units + 1) * my->kernels->nr;
-}
-
 /* The weight gradients of a block's rows in this member's columns. */
 static void add_weight_gradients(const backward_share *my, ptrdiff_t rows, int fresh)
 {
-    const lstm_pass *const pass = &my->g->pass;
-    const ptrdiff_t panel_width = my->kernels->nr;
-    const ptrdiff_t total = GATES * pass->units;
-    for (ptrdiff_t column = my->columns.begin; column < my->columns.end; column++) {
-        real *const dkernel = sums_of(my, column);
-        real *const drecurrent = dkernel + pass->features * panel_width;
-        real *const dbias = drecurrent + pass->units * panel_width;
-        const ptrdiff_t first = column * panel_width, count = at_most(panel_width, total - first);
-        real of_block[MOST_NR];
-        copy_panel(my->kernels, rows, my->lists.dz, first, count, my->panel, of_block);
-        for (ptrdiff_t j = 0; j < panel_width; j++)
-            dbias[j] = fresh ? of_block[j] : dbias[j] + of_block[j];
-        const real *const x = my->scratch->inputs, *const h = x + pass->features * rows;
-        const range of_x = {0, tiles_of(my->kernels, pass->features)};
-        const range of_h = {0, tiles_of(my->kernels, pass->units)};
-        gemm_at_rows(my->kernels, pass->features, of_x, rows, x, my->panel, fresh, dkernel);
-        gemm_at_rows(my->kernels, pass->units, of_h, rows, h, my->panel, fresh, drecurrent);
-    }
-}
-
-static void hand_out_weight_gradients(const backward_share *my)
-{
     const lstm_backward *const g = my->g;
     const lstm_pass *const pass = &g->pass;
-    const ptrdiff_t panel_width = my->kernels->nr;
-    const ptrdiff_t total = GATES * pass->units;
+    const ptrdiff_t nr = my->kernels->nr, total = GATES * pass->units;
+    const real *const x = my->scratch->inputs, *const h = x + pass->features * rows;
+    const range of_x = {0, tiles_of(my->kernels, pass->features)};
+    const range of_h = {0, tiles_of(my->kernels, pass->units)};
     for (ptrdiff_t column = my->columns.begin; column < my->columns.end; column++) {
-        const real *from = sums_of(my, column);
-        const ptrdiff_t first = column * panel_width;
-        const size_t bytes = at_most(panel_width, total - first) * sizeof(real);
-        for (ptrdiff_t f = 0; f < pass->features; f++, from += panel_width)
-            memcpy((real *)g->dkernel + f * total + first, from, bytes);
-        for (ptrdiff_t j = 0; j < pass->units; j++, from += panel_width)
-            memcpy((real *)g->drecurrent_kernel + j * total + first, from, bytes);
-        memcpy((real *)g->dbias + first, from, bytes);
+        const ptrdiff_t first = column * nr, count = at_most(nr, total - first);
+        copy_panel(my->kernels, rows, my->lists.dz, first, count, my->panel);
+        gemm_at_rows(my->kernels, pass->features, of_x, rows, x, count, my->panel, fresh,
+                     (real *)g->dkernel + first, total);
+        gemm_at_rows(my->kernels, pass->units, of_h, rows, h, count, my->panel, fresh,
+                     (real *)g->drecurrent_kernel + first, total);
+        add_panel_rows(my->kernels, rows, count, my->panel, fresh, (real *)g->dbias + first);
     }
 }
 
@@ -309,7 +278,6 @@ static void backward_member(void *argument, int member, int members)
         if (members > 1)
             team_meet(&pass->meeting, members);
     }
-    hand_out_weight_gradients(&my);
     restore_denormals(mode);
 }
 

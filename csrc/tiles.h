@@ -74,6 +74,18 @@ static inline void gemm_rows(const TYPED(kernels) * kernels, ptrdiff_t rows, ptr
         }
 }
 
+/* out[i] = start + a[i] * b' for any number of rows; b (columns, depth). */
+static inline void gemm_bt_rows(const TYPED(kernels) * kernels, ptrdiff_t rows, ptrdiff_t columns,
+                                ptrdiff_t depth, const const_row *a, const real *b,
+                                const real *start, const row *out)
+{
+    const int tiles = tiles_of(kernels, rows);
+    for (int tile = 0; tile < tiles; tile++) {
+        const range r = share(rows, tile, tiles);
+        kernels->gemm_bt(r.end - r.begin, columns, depth, a + r.begin, b, start, out + r.begin);
+    }
+}
+
 /* Columns `mine` (in tiles) of `rows` rows for gemm_at_rows: a tile after the other, in each its
  * few columns row by row. Every micro-panel reads them, and rows far apart would share few places
  * in the cache. Some rows at a time, since neighbouring tiles are in the same cache lines. */
@@ -95,32 +107,52 @@ static inline void pack_tiles(const TYPED(kernels) * kernels, ptrdiff_t columns,
     }
 }
 
-/* sums (columns, nr) += a' panel for the tiles `mine` of pack_tiles, or = where `fresh`. */
-static inline void gemm_at_rows(const TYPED(kernels) * kernels, ptrdiff_t columns, range mine,
-                                ptrdiff_t rows, const real *packed, const real *panel, int fresh,
-                                real *sums)
+/* Rows of one sum in a weight gradient: longer ones lose what is small beside them. */
+enum { STRETCH = 256 };
+
+/* c (tiled, panelled) += a' b, or = where `fresh`, for the tiles `mine` of pack_tiles and a panel
+ * of copy_panel; c points to the first of the panel's columns. */
+static inline void gemm_at_rows(const TYPED(kernels) * kernels, ptrdiff_t tiled, range mine,
+                                ptrdiff_t rows, const real *packed, ptrdiff_t columns,
+                                const real *panel, int fresh, real *c, ptrdiff_t stride)
 {
-    const int tiles = tiles_of(kernels, columns);
+    const int tiles = tiles_of(kernels, tiled);
+    const ptrdiff_t nr = divide_up(columns, kernels->width) * kernels->width;
     for (ptrdiff_t tile = mine.begin; tile < mine.end; tile++) {
-        const range f = share(columns, (int)tile, tiles);
-        kernels->gemm_at(f.end - f.begin, rows, packed + f.begin * rows, panel, fresh,
-                         sums + f.begin * kernels->nr);
+        const range f = share(tiled, (int)tile, tiles);
+        const ptrdiff_t count = f.end - f.begin;
+        const real *const a = packed + f.begin * rows;
+        for (ptrdiff_t first = 0; first < at_least(1, rows); first += STRETCH)
+            kernels->gemm_at(count, columns, at_most(STRETCH, rows - first), a + first * count,
+                             panel + first * nr, fresh && first == 0, c + f.begin * stride, stride);
     }
 }
 
-/* A micro-panel (rows, nr) of `count` columns from `first` on, filled up with zeros; total[j] OUT
- * is the sum of each. */
+/* A micro-panel of `count` columns from `first` on, filled up to whole vectors with zeros. */
 static inline void copy_panel(const TYPED(kernels) * kernels, ptrdiff_t rows, const const_row *from,
-                              ptrdiff_t first, ptrdiff_t count, real *panel, real *total)
+                              ptrdiff_t first, ptrdiff_t count, real *panel)
 {
-    const ptrdiff_t nr = kernels->nr;
-    memset(total, 0, nr * sizeof(real));
+    const ptrdiff_t nr = divide_up(count, kernels->width) * kernels->width;
     for (ptrdiff_t i = 0; i < rows; i++) {
-        real *const to = panel + i * nr;
-        memcpy(to, from[i] + first, count * sizeof(real));
-        memset(to + count, 0, (nr - count) * sizeof(real));
-        for (ptrdiff_t j = 0; j < nr; j++)
-            total[j] += to[j];
+        memcpy(panel + i * nr, from[i] + first, count * sizeof(real));
+        memset(panel + i * nr + count, 0, (nr - count) * sizeof(real));
+    }
+}
+
+/* total (count) += the rows of such a panel, each stretch summed by itself, or = where `fresh`. */
+static inline void add_panel_rows(const TYPED(kernels) * kernels, ptrdiff_t rows, ptrdiff_t count,
+                                  const real *panel, int fresh, real *total)
+{
+    const ptrdiff_t nr = divide_up(count, kernels->width) * kernels->width;
+    if (fresh)
+        memset(total, 0, count * sizeof(real));
+    for (ptrdiff_t first = 0; first < rows; first += STRETCH) {
+        real sums[MOST_NR] = {0};
+        for (ptrdiff_t i = first; i < at_most(rows, first + STRETCH); i++)
+            for (ptrdiff_t j = 0; j < nr; j++)
+                sums[j] += panel[i * nr + j];
+        for (ptrdiff_t j = 0; j < count; j++)
+            total[j] += sums[j];
     }
 }
 

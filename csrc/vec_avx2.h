@@ -14,6 +14,10 @@
 #if FASTLSTM_DOUBLE
 enum { VEC_WIDTH = 4 };
 typedef __m256d vec;
+/* join (add or max) over the lanes: halves, then neighbours. */
+#define JOIN_LANES(a, join)                                                                       \
+    const __m128d half = _mm_##join##_pd(_mm256_castpd256_pd128(a), _mm256_extractf128_pd(a, 1)); \
+    return _mm_cvtsd_f64(_mm_##join##_sd(half, _mm_unpackhi_pd(half, half)))
 #define OP(name) _mm256_##name##_pd
 #define TAIL_MASK(n) _mm256_cmpgt_epi64(_mm256_set1_epi64x(n), _mm256_setr_epi64x(0, 1, 2, 3))
 static inline vec vec_shift_bits_left(vec a, int count)
@@ -23,6 +27,10 @@ static inline vec vec_shift_bits_left(vec a, int count)
 #else
 enum { VEC_WIDTH = 8 };
 typedef __m256 vec;
+#define JOIN_LANES(a, join)                                                                      \
+    const __m128 half = _mm_##join##_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1)); \
+    const __m128 quarter = _mm_##join##_ps(half, _mm_movehl_ps(half, half));                     \
+    return _mm_cvtss_f32(_mm_##join##_ss(quarter, _mm_movehdup_ps(quarter)))
 #define OP(name) _mm256_##name##_ps
 #define TAIL_MASK(n) \
     _mm256_cmpgt_epi32(_mm256_set1_epi32((int)(n)), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7))
@@ -57,6 +65,8 @@ static inline vec vec_fma(vec a, vec b, vec c) { return OP(fmadd)(a, b, c); }
 static inline vec vec_fnma(vec a, vec b, vec c) { return OP(fnmadd)(a, b, c); }
 static inline vec vec_max(vec a, vec b) { return OP(max)(a, b); }
 static inline vec vec_min(vec a, vec b) { return OP(min)(a, b); }
+static inline real vec_sum(vec a) { JOIN_LANES(a, add); }
+static inline real vec_largest(vec a) { JOIN_LANES(a, max); }
 static inline vec vec_reciprocal(vec a) { return OP(div)(OP(set1)(1), a); }
 static inline vec_mask vec_less(vec a, vec b) { return OP(cmp)(a, b, _CMP_LT_OQ); }
 static inline vec vec_select(vec_mask m, vec yes, vec no) { return OP(blendv)(no, yes, m); }

@@ -57,6 +57,8 @@ static inline vec vec_fma(vec a, vec b, vec c) { return OP(fmadd)(a, b, c); }
 static inline vec vec_fnma(vec a, vec b, vec c) { return OP(fnmadd)(a, b, c); }
 static inline vec vec_max(vec a, vec b) { return OP(max)(a, b); }
 static inline vec vec_min(vec a, vec b) { return OP(min)(a, b); }
+static inline real vec_sum(vec a) { return OP(reduce_add)(a); }
+static inline real vec_largest(vec a) { return OP(reduce_max)(a); }
 /* 14 bits from the CPU's table, doubled by each step of Newton's. */
 static inline vec vec_reciprocal(vec a)
 {

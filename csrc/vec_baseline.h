@@ -2,9 +2,9 @@
  * The vector vocabulary in plain C: a vector of one element, on any CPU.
  *
  * Every vec_*.h defines the same words. max(a, b) and min(a, b) are b when either
- * is NaN; reciprocal errs by at most one ULP. load_tail and
- * store_tail touch only the first n elements, 0 < n < VEC_WIDTH. in_register(a) is a, once and
- * for all loaded, so that no operation that uses it loads it again. MR, NR_VECTORS and
+ * is NaN; reciprocal errs by at most one ULP; sum and largest are taken over the lanes of a vector.
+ * load_tail and store_tail touch only the first n elements, 0 < n < VEC_WIDTH. in_register(a) is a,
+ * once and for all loaded, so that no operation that uses it loads it again. MR, NR_VECTORS and
  * WIDE_ROWS are the shape of the micro-kernel (gemm_template.h) as VEC_REGISTERS registers allow;
  * GATE_ROWS rows of gates are computed side by side.
  */
@@ -45,6 +45,8 @@ static inline vec vec_fma(vec a, vec b, vec c) { return a * b + c; }
 static inline vec vec_fnma(vec a, vec b, vec c) { return c - a * b; }
 static inline vec vec_max(vec a, vec b) { return a > b ? a : b; }
 static inline vec vec_min(vec a, vec b) { return a < b ? a : b; }
+static inline real vec_sum(vec a) { return a; }
+static inline real vec_largest(vec a) { return a; }
 /* Denormal results are zero, as everywhere; a compiler that divides constants does not know. */
 static inline vec vec_reciprocal(vec a)
 {

@@ -71,5 +71,7 @@ static inline vec_mask vec_less(vec a, vec b) { return OP(vclt)(a, b); }
 static inline vec vec_select(vec_mask m, vec yes, vec no) { return OP(vbsl)(m, yes, no); }
 static inline vec vec_max(vec a, vec b) { return vec_select(OP(vcgt)(a, b), a, b); }
 static inline vec vec_min(vec a, vec b) { return vec_select(OP(vclt)(a, b), a, b); }
+static inline real vec_sum(vec a) { return OP(vaddv)(a); }
+static inline real vec_largest(vec a) { return OP(vmaxv)(a); }
 static inline vec vec_reciprocal(vec a) { return OP(vdiv)(vec_set1(1), a); }
 static inline vec vec_abs(vec a) { return OP(vabs)(a); }

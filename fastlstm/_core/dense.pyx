@@ -24,11 +24,6 @@ from fastlstm._core import arguments
 cdef object empty = np.empty
 cdef object FLOAT32 = arguments.FLOAT32, FLOAT64 = arguments.FLOAT64
 
-# Packing takes about as long as so many rows take to compute.
-cdef enum:
-    ROWS_WORTH_PACKING = 8
-
-
 # ---- what stays from call to call ----------------------------------------------------------------
 
 cdef class PackedKernel:
@@ -104,15 +99,16 @@ def _resized(who):
 
 cdef PackedKernel packed_for(DensePlan plan, const void *kernels, const void *kernel):
     """The kernel packed for a forward pass."""
-    cdef const packing_functions *packing = packing_of(plan.is_double)
+    cdef const dense_functions *functions = dense_functions_of(plan.is_double)
     cdef PackedKernel packed
     with cython.critical_section(plan):
         packed = plan.packed
         if packed is None or packed.kernels != kernels:
-            packed = PackedKernel(packing.size(kernels, plan.features, plan.units), plan.is_double)
+            packed = PackedKernel(
+                functions.packed_size(kernels, plan.features, plan.units), plan.is_double)
             packed.kernels = kernels
             with nogil:
-                packing.groups(kernels, plan.features, 1, plan.units, kernel, packed.memory.data)
+                functions.pack(kernels, plan.features, plan.units, kernel, packed.memory.data)
             plan.packed = packed
     return packed
 
@@ -134,10 +130,12 @@ cdef PackedKernel transposed_for(DensePlan plan, const void *kernels, const void
 
 cdef bint _wants_packing(DensePlan plan, Py_ssize_t rows):
     """Whether the rows of a pass and of those before it are worth a packed kernel."""
+    cdef const dense_functions *functions = dense_functions_of(plan.is_double)
     cdef bint wanted
     with cython.critical_section(plan):
         plan.rows_run += rows
-        wanted = plan.rows_run >= ROWS_WORTH_PACKING or plan.packed is not None
+        wanted = plan.packed is not None or functions.wants_packed(
+            packing_kernels(plan.is_double), plan.units, plan.rows_run)
     return wanted
 
 
@@ -303,7 +301,7 @@ cdef _run_backward(DensePlan plan, dense_backward *g):
     plain_weights(plan, plain)
     g.kernel = plain[0]
     if packed:
-        if g.dx != NULL:
+        if g.dx != NULL and functions.wants_transposed(&g.base):
             transposed = transposed_for(plan, g.base.kernels, plain[0])
             g.kernel = transposed.memory.data
         g.base.members = functions.members(&g.base, 3)

@@ -94,6 +94,12 @@ cdef extern from "dense.h" nogil:
         void *dbias
 
     ctypedef struct dense_functions:
+        Py_ssize_t (*packed_size)(const void *kernels, Py_ssize_t features,
+                                  Py_ssize_t units) noexcept nogil
+        void (*pack)(const void *kernels, Py_ssize_t features, Py_ssize_t units,
+                     const void *kernel, void *packed) noexcept nogil
+        int (*wants_packed)(const void *kernels, Py_ssize_t units, double rows) noexcept nogil
+        int (*wants_transposed)(const dense_pass *self) noexcept nogil
         int (*members)(const dense_pass *self, int products) noexcept nogil
         void (*run_forward)(dense_forward *self) noexcept nogil
         void (*run_forward_plain)(dense_forward *self) noexcept nogil

@@ -11,6 +11,7 @@ from golden_files import GOLDEN, load_golden
 from layer_checks import as_list, check_layer_gradients, check_round_trip, randomize
 
 from fastlstm.layers import LSTM, Context, Input
+from fastlstm.layers.weight import changing
 
 CASES = sorted(GOLDEN.glob("lstm_*.npz"))
 WEIGHTS = ("kernel", "recurrent_kernel", "bias")
@@ -479,6 +480,29 @@ def test_one_layer_serves_many_threads():
         np.testing.assert_array_equal(dx, expected[1])
         for a, b in zip(gradients, expected[2], strict=True):
             np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("ends", [True, False], ids=["ends", "interrupted"])
+def test_nothing_computed_while_weights_change_is_kept(ends):
+    layer, x = LSTM(4), normal(3, 6, 2).astype(np.float32)
+    layer(x)
+    buffers = [np.empty(w.shape, np.float32) for w in layer.weights]
+    for weight, buffer in zip(layer.weights, buffers, strict=True):
+        buffer[...] = weight.value
+        weight.rebind(buffer)
+    change = changing(layer.weights)
+    change.__enter__()
+    for buffer in buffers:
+        # What another thread computes now has seen some of the change.
+        layer(x)
+        buffer += 0.5
+    if ends:
+        change.__exit__(None, None, None)
+    fresh = LSTM(4)
+    fresh.build(x.shape)
+    fresh.set_weights(layer.get_weights())
+    for _ in range(2):
+        np.testing.assert_array_equal(layer(x), fresh(x))
 
 
 # ---- errors --------------------------------------------------------------------------------------

@@ -373,6 +373,26 @@ def test_training_goes_on_where_it_stopped():
         np.testing.assert_array_equal(one, two)
 
 
+def test_a_layer_frozen_for_a_while_keeps_what_the_optimizer_remembers(tmp_path):
+    model = Sequential([LSTM(3, input_shape=(4, 2)), Dense(1)])
+    model.compile("rmsprop", "mse")
+    model.fit(X, Y, epochs=2, verbose=0)
+    iterations, _, *squares = model.optimizer.get_state()
+    model.layers[0].trainable = False
+    model.save(tmp_path / "model.safetensors", include_optimizer=True)
+    model.fit(X, Y, verbose=0)
+    model.layers[0].trainable = True
+    model.predict(X)
+    model.save(tmp_path / "model.safetensors", include_optimizer=True)
+    later, _, *squares_later = model.optimizer.get_state()
+    assert later == iterations + 1
+    for square, now in zip(squares[:3], squares_later[:3], strict=True):
+        assert square.any()
+        np.testing.assert_array_equal(now, square)
+    for square, now in zip(squares[3:], squares_later[3:], strict=True):
+        assert (now != square).all()
+
+
 # ---- what is printed ---------------------------------------------------------------------------
 
 

@@ -29,6 +29,8 @@ from fastlstm.layers.weight import Weight
 __all__ = ["LSTM"]
 
 STATE_NAMES = ("h", "c")
+# In place of the version of a bias that there is not.
+UNUSED = -1
 
 
 class _Call(NamedTuple):
@@ -382,21 +384,23 @@ class LSTM(Layer):
         versions = (
             self.kernel.version,
             self.recurrent_kernel.version,
-            None if bias is None else bias.version,
+            UNUSED if bias is None else bias.version,
         )
         known = self._plan
-        if known is None or known[0] != versions:
-            plan = lstm.LSTMPlan(
-                self.kernel.value,
-                self.recurrent_kernel.value,
-                None if bias is None else bias.value,
-                self.activation,
-                self.recurrent_activation,
-                self.go_backwards,
-                self.zero_output_for_mask,
-            )
-            self._plan = known = (versions, plan)
-        return known[1]
+        if known is not None and known[0] == versions:
+            return known[1]
+        plan = lstm.LSTMPlan(
+            self.kernel.value,
+            self.recurrent_kernel.value,
+            None if bias is None else bias.value,
+            self.activation,
+            self.recurrent_activation,
+            self.go_backwards,
+            self.zero_output_for_mask,
+        )
+        if None not in versions:
+            self._plan = (versions, plan)
+        return plan
 
     def stage(self) -> LSTMStage | None:
         """For training without masks, where nothing is dropped, kept or given out besides."""

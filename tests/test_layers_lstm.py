@@ -358,6 +358,27 @@ def test_stateful_batch_size_comes_from_the_graph():
     assert layer(normal(3, 4, 1)).shape == (3, 2)
 
 
+@pytest.mark.parametrize("become", ["from the start", "later"])
+def test_states_are_kept_where_the_batch_size_came_with_the_data(become):
+    x = normal(3, 6, 2).astype(np.float32)
+    layer = LSTM(4, stateful=become != "later", return_sequences=True)
+    layer(Input(shape=(None, 2)))
+    whole = LSTM(4, return_sequences=True)
+    whole.build(x.shape)
+    whole.set_weights(layer.get_weights())
+    if become == "later":
+        layer(x)
+        layer.stateful = True
+    assert layer.states is None
+    halves = [layer(x[:, :2]), layer(x[:, 2:])]
+    np.testing.assert_allclose(np.concatenate(halves, axis=1), whole(x), rtol=1e-5, atol=1e-6)
+    with pytest.raises(ValueError, match="stateful with a batch size of 3"):
+        layer(x[:2])
+    layer.stateful = False
+    np.testing.assert_array_equal(layer(x[:2]), whole(x[:2]))
+    np.testing.assert_array_equal(layer(x), whole(x))
+
+
 # ---- shapes, configuration -----------------------------------------------------------------------
 
 
@@ -456,6 +477,73 @@ def test_frozen_layer_passes_the_gradient_on():
     assert layer.trainable_weights == []
     layer.trainable = True
     assert len(layer.trainable_weights) == 3
+
+
+# ---- settings that change ------------------------------------------------------------------------
+
+CHANGES = {
+    "activation": "softsign",
+    "recurrent_activation": "hard_sigmoid",
+    "go_backwards": True,
+    "zero_output_for_mask": True,
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+@pytest.mark.parametrize("how", ["array", "mask", "recurrent dropout"])
+def test_a_setting_that_is_assigned_counts_from_the_next_call_on(name, how):
+    x, mask = normal(3, 5, 2), MASK if how != "array" or name.startswith("zero") else None
+    rates = {"recurrent_dropout": 0.5} if how == "recurrent dropout" else {}
+    call = {"mask": mask, "training": bool(rates)}
+    options = {"return_sequences": True, "dtype": "float64", **rates}
+    layer, fresh = LSTM(4, seed=3, **options), LSTM(4, seed=3, **options, **{name: CHANGES[name]})
+    before = layer(x, **call)
+    fresh.build(x.shape)
+    if rates:
+        fresh(x, **call)
+    fresh.set_weights(layer.get_weights())
+    setattr(layer, name, CHANGES[name])
+    after = layer(x, **call)
+    np.testing.assert_array_equal(after, fresh(x, **call))
+    assert np.abs(after - before).max() > 1e-3
+    assert layer.get_config()[name] == CHANGES[name]
+
+
+def test_a_setting_that_is_assigned_is_checked():
+    layer, x = LSTM(4, name="known"), normal(3, 5, 2)
+    before, config = layer(x), layer.get_config()
+    bad = [
+        ("activation", "nonsense", ValueError, '"known": `activation` must be one of'),
+        ("recurrent_activation", "softmax", ValueError, "`recurrent_activation` must be one of"),
+        ("dropout", 2, ValueError, "`dropout` must be from 0 to 1"),
+        ("recurrent_dropout", "x", TypeError, "`recurrent_dropout` must be a number"),
+        ("units", 5, AttributeError, '"known": `units` must stay 4.*got 5; make a new layer'),
+        ("units", 0, ValueError, "`units` must be a positive integer"),
+        ("use_bias", False, AttributeError, "`use_bias` must stay True"),
+    ]
+    for name, value, error, message in bad:
+        with pytest.raises(error, match=message):
+            setattr(layer, name, value)
+    layer.units, layer.use_bias = 4, True
+    assert layer.get_config() == config
+    np.testing.assert_array_equal(layer(x), before)
+    unbuilt = LSTM(4)
+    unbuilt.units, unbuilt.use_bias = 3, False
+    assert unbuilt(x).shape == (3, 3)
+    assert len(unbuilt.weights) == 2
+
+
+@pytest.mark.parametrize("name", ["dropout", "recurrent_dropout"])
+def test_dropout_may_begin_later(name):
+    layer, x = LSTM(4, seed=3), normal(3, 5, 2)
+    before = layer(x, training=True)
+    setattr(layer, name, 0.5)
+    assert layer.stage() is None
+    dropped = layer(x, training=True)
+    assert np.abs(dropped - before).max() > 1e-3
+    np.testing.assert_array_equal(layer(x), before)
+    setattr(layer, name, 0)
+    np.testing.assert_array_equal(layer(x, training=True), before)
 
 
 # ---- threads -------------------------------------------------------------------------------------

@@ -632,6 +632,39 @@ def test_regularizers_and_constraints_reach_the_weights():
     assert isinstance(layer.kernel, Weight)
 
 
+def test_arguments_that_are_assigned_later_are_checked_and_count():
+    x = normal(2, 3)
+    dense = Dense(4, activation="tanh")
+    before = dense(x)
+    dense.activation = "relu"
+    twin = Dense(4, activation="relu")
+    twin.build(x.shape)
+    twin.set_weights(dense.get_weights())
+    np.testing.assert_array_equal(dense(x), twin(x))
+    assert np.abs(dense(x) - before).max() > 1e-3
+    activation, dropout = layers.Activation("tanh"), Dropout(0.0, seed=3)
+    activation.activation = "relu"
+    np.testing.assert_array_equal(activation(x), np.maximum(x, 0).astype(np.float32))
+    ones = np.ones((20, 20), np.float32)
+    np.testing.assert_array_equal(dropout(ones, training=True), ones)
+    dropout.rate = 0.5
+    assert set(np.unique(dropout(ones, training=True))) == {0, 2}
+    projected = layers.ProjectedLSTM(4, 2)
+    projected(normal(2, 3, 3))
+    for layer, name, value, error, message in [
+        (dense, "activation", "nonsense", ValueError, "`activation` must be one of"),
+        (dense, "units", 5, AttributeError, "`units` must stay 4"),
+        (dense, "use_bias", False, AttributeError, "`use_bias` must stay True"),
+        (activation, "activation", "nonsense", ValueError, "`activation` must be one of"),
+        (dropout, "rate", 1.5, ValueError, "`rate` must be from 0 to 1"),
+        (projected, "projection_units", 3, AttributeError, "`projection_units` must stay 2"),
+    ]:
+        config = layer.get_config()
+        with pytest.raises(error, match=message):
+            setattr(layer, name, value)
+        assert layer.get_config() == config
+
+
 def test_every_public_layer_is_listed():
     defined = {
         cls.__name__

@@ -383,3 +383,49 @@ def test_nothing_is_lost_between_wrappers():
     assert (dy[MASK] != 0).all()
     assert not dy[~MASK].any()
     assert len(contexts[0].gradients) == 8
+
+
+@pytest.mark.parametrize("become", ["from the start", "later"])
+def test_bidirectional_keeps_states_where_the_batch_size_came_with_the_data(become):
+    x = normal(3, 5, 2)
+    layer = Bidirectional(LSTM(4, stateful=become != "later", return_state=True), dtype="float64")
+    layer(Input(shape=(None, 2)))
+    if become == "later":
+        layer(x)
+        layer.stateful = True
+        assert layer.forward_layer.stateful
+        assert layer.backward_layer.stateful
+    states = layer(x)[1:]
+    stateless = Bidirectional(LSTM(4, return_state=True), dtype="float64")
+    stateless.build(x.shape)
+    stateless.set_weights(layer.get_weights())
+    second = layer(x)
+    for found, want in zip(second, stateless(x, initial_state=states), strict=True):
+        np.testing.assert_allclose(found, want, rtol=1e-6, atol=1e-7)
+    assert np.abs(second[0] - stateless(x)[0]).max() > 1e-3
+
+
+def test_layers_that_were_called_before_become_a_bidirectional():
+    x, mask = normal(2, 5, 3), np.array([[0, 1, 1, 0, 1], [1, 0, 1, 1, 0]], bool)
+    forward = LSTM(4, return_sequences=True)
+    backward = LSTM(4, return_sequences=True, go_backwards=True)
+    forward(x, mask=mask), backward(x, mask=mask)
+    layer = Bidirectional(forward, backward_layer=backward)
+    layer.build(x.shape)
+    fresh = Bidirectional(
+        LSTM(4, return_sequences=True),
+        backward_layer=LSTM(4, return_sequences=True, go_backwards=True),
+    )
+    fresh.build(x.shape)
+    fresh.set_weights(layer.get_weights())
+    np.testing.assert_array_equal(layer(x, mask=mask), fresh(x, mask=mask))
+
+
+def test_another_merge_mode_is_checked():
+    layer, x = Bidirectional(LSTM(4)), normal(2, 5, 3)
+    halves = np.split(layer(x), 2, axis=-1)
+    layer.merge_mode = "sum"
+    np.testing.assert_array_equal(layer(x), halves[0] + halves[1])
+    with pytest.raises(ValueError, match="`merge_mode` must be one of"):
+        layer.merge_mode = "max"
+    assert layer.merge_mode == "sum"

@@ -3,9 +3,18 @@
 import numpy as np
 import pytest
 
-from fastlstm import gradcheck
+from fastlstm import gradcheck, load_model
 from fastlstm.callbacks import Callback, CallbackList, EarlyStopping, LambdaCallback
-from fastlstm.layers import LSTM, Dense, Dropout, Embedding, Input, Reshape, TimeDistributed
+from fastlstm.layers import (
+    LSTM,
+    Bidirectional,
+    Dense,
+    Dropout,
+    Embedding,
+    Input,
+    Reshape,
+    TimeDistributed,
+)
 from fastlstm.models import Model, Sequential
 from fastlstm.utils import set_random_seed
 
@@ -340,6 +349,56 @@ def test_stateful_layers_carry_over_batches():
     np.testing.assert_allclose(stateful.predict(x[:, :3]), want[:, :3], rtol=1e-5, atol=1e-6)
     with pytest.raises(ValueError, match="stateful with a batch size of 2"):
         stateful.predict(x[:1, :3])
+
+
+@pytest.mark.parametrize("loaded", [False, True])
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_states_are_kept_from_batch_to_batch_of_unknown_size(loaded, wrapped, tmp_path):
+    layer = LSTM(3, stateful=True)
+    model = Sequential([Input((4, 2)), Bidirectional(layer) if wrapped else layer, Dense(1)])
+    if loaded:
+        model.save(tmp_path / "model.safetensors")
+        model = load_model(tmp_path / "model.safetensors")
+    model.compile("sgd", "mse")
+    stateful = model.layers[0]
+    together = model.predict(X, batch_size=5)
+    assert stateful.states[0].shape == (5, 3)
+    model.reset_states()
+    parts = [model(X[:5]), model(X[5:])]
+    np.testing.assert_array_equal(together, np.concatenate(parts))
+    model.reset_states()
+    assert np.abs(together[5:] - model.predict(X[5:])).max() > 1e-3
+    model.reset_states()
+    loss = model.evaluate(X, Y, batch_size=5, verbose=0)
+    assert loss == pytest.approx(np.square(together - Y).mean(), rel=1e-5)
+    # As before when training came in between.
+    model.fit(X[:5], Y[:5], verbose=0)
+    model.reset_states()
+    first = model.predict(X[:5])
+    assert np.abs(model.predict(X[:5]) - first).max() > 1e-3
+    with pytest.raises(ValueError, match="stateful with a batch size of 5, got"):
+        model.predict(X[:8], batch_size=5)
+
+
+def test_an_activation_that_a_callback_changes_counts_at_once():
+    def change(epoch, logs):
+        if epoch == 0:
+            model.layers[0].activation = model.layers[1].activation = "softsign"
+
+    results = []
+    for swap in (False, True):
+        set_random_seed(3)
+        model = small_model()
+        if swap:
+            hook = LambdaCallback(on_epoch_end=change)
+            model.fit(X, Y, epochs=2, verbose=0, shuffle=False, callbacks=hook)
+        else:
+            model.fit(X, Y, verbose=0, shuffle=False)
+            change(0, {})
+            model.fit(X, Y, verbose=0, shuffle=False)
+        results.append(model.get_weights())
+    for one, two in zip(*results, strict=True):
+        np.testing.assert_array_equal(one, two)
 
 
 def test_callbacks_get_the_model_and_can_stop():

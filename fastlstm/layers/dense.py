@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from fastlstm import activations, constraints, functional, initializers, regularizers
+from fastlstm import constraints, functional, initializers, regularizers
 from fastlstm.errors import check_positive_int
 from fastlstm.layers.base import Layer
 from fastlstm.layers.checks import check_features, check_rank
 from fastlstm.layers.context import Context
 from fastlstm.layers.serialization import object_config
+from fastlstm.layers.setting import Setting, activation_name, truth
 from fastlstm.layers.stage import DenseStage
 from fastlstm.layers.structure import Shape
 from fastlstm.layers.weight import Weight
@@ -57,6 +58,9 @@ class Dense(Layer):
     """
 
     supports_masking = True
+    units: Any = Setting(check_positive_int, fixed=True)
+    activation: Any = Setting(activation_name)
+    use_bias: Any = Setting(truth, fixed=True)
 
     def __init__(
         self,
@@ -73,9 +77,9 @@ class Dense(Layer):
         **keywords: Any,
     ) -> None:
         super().__init__(activity_regularizer=activity_regularizer, **keywords)
-        self.units = check_positive_int(f"{self.label}: `units`", units)
-        self.activation = activations.get(activation, what=f"{self.label}: `activation`")
-        self.use_bias = bool(use_bias)
+        self.units = units
+        self.activation = activation
+        self.use_bias = use_bias
         self.kernel_initializer = initializers.get(kernel_initializer)
         self.bias_initializer = initializers.get(bias_initializer)
         self.kernel_regularizer = regularizers.get(kernel_regularizer)
@@ -133,7 +137,7 @@ class Dense(Layer):
         """For training, unless the outputs are regularized."""
         if self.activity_regularizer is not None:
             return None
-        return DenseStage(self.kernel, self.bias, self.activation)
+        return DenseStage(self)
 
     def compute_output_shape(self, input_shape: Any) -> Shape:
         """(B, ..., units)."""

@@ -9,12 +9,15 @@ it belongs to one loop, so that the layer itself stays free for others.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastlstm._core import dense, lstm
 from fastlstm.layers.weight import Weight
+
+if TYPE_CHECKING:
+    from fastlstm.layers.dense import Dense
 
 __all__ = ["DenseStage", "LSTMStage", "RepeatVectorStage", "Stage"]
 
@@ -71,22 +74,16 @@ class LSTMStage(Stage):
 
 
 class DenseStage(Stage):
-    """Of a dense layer, over one step or all.
+    """Of a dense layer, over one step or all."""
 
-    Parameters
-    ----------
-    kernel, bias : Weight, Weight or None
-    activation : str
-    """
-
-    def __init__(self, kernel: Weight, bias: Weight | None, activation: str) -> None:
-        self._kernel, self._bias, self._activation = kernel, bias, activation
+    def __init__(self, layer: Dense) -> None:
+        self._layer, self._kernel, self._bias = layer, layer.kernel, layer.bias
         self._cache: Any = None
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         bias = None if self._bias is None else self._bias.value
         y, self._cache = dense.forward(
-            x, self._kernel.value, bias, activation=self._activation, training=True
+            x, self._kernel.value, bias, activation=self._layer.activation, training=True
         )
         return y
 

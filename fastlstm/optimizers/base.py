@@ -162,9 +162,11 @@ class Optimizer:
     def learning_rate(self) -> float:
         """The learning rate of the next update. Can be set unless it comes from a schedule."""
         rate = self._learning_rate
+        if isinstance(rate, float):
+            return rate
         if isinstance(rate, schedules.LearningRateSchedule):
             return float(rate(self.iterations))
-        return float(rate()) if callable(rate) else rate
+        return float(rate())
 
     @learning_rate.setter
     def learning_rate(self, value: LearningRate) -> None:
@@ -271,7 +273,7 @@ class Optimizer:
         if not self.built:
             self.build(list(gradients))
         missing = [buffer.gather(gradients) for buffer in self._buffers]
-        if len(gradients) + sum(map(len, missing)) != len(self._weights):
+        if any(missing) or len(gradients) != len(self._weights):
             self._refuse_strangers(gradients)
         self._clip()
         learning_rate = self.learning_rate
@@ -280,7 +282,8 @@ class Optimizer:
             buffer.bind()
         with changing(self._weights):
             for buffer, absent in zip(self._buffers, missing, strict=True):
-                self._decay(buffer, absent, learning_rate)
+                if self.weight_decay is not None:
+                    self._decay(buffer, absent, 1.0 - self.weight_decay * learning_rate)
                 if not absent:
                     kernel(buffer.parameters, buffer.gradients, *buffer.slots.values(), *numbers)
                 else:
@@ -317,15 +320,13 @@ class Optimizer:
                 for buffer in self._buffers:
                     buffer.gradients *= scale
 
-    def _decay(self, buffer: FlatBuffer, absent: list[int], learning_rate: float) -> None:
-        if self.weight_decay is None:
-            return
+    def _decay(self, buffer: FlatBuffer, absent: list[int], factor: float) -> None:
         chosen = [
             index not in absent and self._is_decayed(weight)
             for index, weight in enumerate(buffer.weights)
         ]
         for run in buffer.runs(chosen):
-            buffer.parameters[run] *= 1.0 - self.weight_decay * learning_rate
+            buffer.parameters[run] *= factor
 
     def _is_decayed(self, weight: Weight) -> bool:
         return weight not in self._undecayed and not any(

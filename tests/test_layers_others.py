@@ -1,5 +1,6 @@
 """The other layers: values, gradients, masks, shapes, configuration, errors."""
 
+import copy
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -620,6 +621,20 @@ def test_weights_set_by_hand():
     layer.kernel.rebind(view)
     layer.kernel.assign(np.ones((3, 2)))
     assert buffer[:6].all()
+
+
+def test_what_is_read_of_weights_is_a_copy():
+    layer = LSTM(3)
+    x = normal(2, 4, 5)
+    before, values = layer(x), layer.get_weights()
+    twin = copy.copy(layer.kernel)
+    for array in (*layer.get_weights(), layer.kernel.numpy(), np.array(layer.kernel)):
+        array += 1
+    twin.assign(twin.numpy() + 1)
+    np.testing.assert_array_equal(layer(x), before)
+    for weight, value in zip(layer.weights, values, strict=True):
+        np.testing.assert_array_equal(weight.value, value)
+        assert not weight.value.flags.writeable
 
 
 def test_regularizers_and_constraints_reach_the_weights():

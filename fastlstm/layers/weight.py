@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -119,6 +120,10 @@ class Weight:
             # In one step, which no interrupt divides: what is read is what `restore` writes.
             # CPython takes interrupts after calls and at jumps: not between these two.
             self._array, self.value = array, view
+
+    def __copy__(self) -> Weight:
+        # Two weights on one array would not hear of each other's changes.
+        return copy.deepcopy(self)
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()

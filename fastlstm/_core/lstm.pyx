@@ -248,6 +248,7 @@ cdef class LSTMCache:
 
     cdef readonly LSTMPlan plan
     cdef readonly object x
+    cdef Py_ssize_t batch, steps    # as they were
     cdef Memory memory              # holds these:
     cdef void *h0                   # (B, H)
     cdef void *c0                   # (B, H)
@@ -255,8 +256,8 @@ cdef class LSTMCache:
     cdef void *c                    # (B, T, H) states after each step, in step order
     cdef void *h                    # the same; NULL where they are the outputs
     cdef readonly object y
-    cdef readonly object valid      # (B, T) uint8 in step order, or None: steps that count
-    cdef readonly object shown      # (B, T) uint8 in step order, or None: outputs that are states
+    cdef object valid               # (B, T) uint8 in step order, or None: steps that count
+    cdef object shown               # (B, T) uint8 in step order, or None: outputs that are states
     cdef readonly str path
     # What the gates hold depends on the kernels that computed them.
     cdef const void *kernels
@@ -349,6 +350,7 @@ cdef _keep_for_backward(LSTMCache cache, lstm_forward *f):
     cdef size_t of_gates = in_lines(4 * size * f.base.steps)
     # With a mask the outputs are not the states.
     cdef bint keeps_h = cache.valid is not None
+    cache.batch, cache.steps = f.base.batch, f.base.steps
     cache.kernels, cache.path = f.base.kernels, ""
     cache.memory = Memory(2 * of_states + of_gates + (1 + keeps_h) * of_sequence)
     cache.h0 = cache.memory.data
@@ -408,6 +410,16 @@ cdef str _run_forward(LSTMPlan plan, lstm_forward *f):
 
 # ---- backward ------------------------------------------------------------------------------------
 
+cdef bint _has_shape(object sequence, LSTMCache cache, Py_ssize_t width, Located *found) except -1:
+    """Whether it still is (B, T, width), as when `cache` was made, and where it is."""
+    return (
+        locate(sequence, cache.plan.is_double, 3, found)
+        and found.shape[0] == cache.batch
+        and found.shape[1] == cache.steps
+        and found.shape[2] == width
+    )
+
+
 cdef int _use_cache(LSTMCache cache, lstm_backward *g) except -1:
     """Have `g` read what the forward pass left, and what it got.
 
@@ -416,17 +428,13 @@ cdef int _use_cache(LSTMCache cache, lstm_backward *g) except -1:
     cdef LSTMPlan plan = cache.plan
     cdef Located x, y
     cdef bint fits = (
-        locate(cache.x, plan.is_double, 3, &x)
-        and x.shape[2] == plan.features
-        and locate(cache.y, plan.is_double, 3, &y)
-        and y.shape[0] == x.shape[0] and y.shape[1] == x.shape[1] and y.shape[2] == plan.units
+        _has_shape(cache.x, cache, plan.features, &x)
+        and _has_shape(cache.y, cache, plan.units, &y)
     )
-    if fits and cache.valid is not None:
-        fits = cache.valid.shape == cache.shown.shape == (x.shape[0], x.shape[1])
     if not fits:
         raise _resized("lstm_backward")
     memset(g, 0, sizeof(lstm_backward))
-    g.base = prepared(plan, x.shape[0], x.shape[1])
+    g.base = prepared(plan, cache.batch, cache.steps)
     g.base.kernels = cache.kernels
     g.base.x = x.data
     g.base.valid = <const unsigned char *>data_of(cache.valid)

@@ -175,14 +175,40 @@ cdef void step_back(lstm_backward *g, Py_ssize_t s, const real *recurrent_kernel
          width, <real>1, <real *>g.dh, units)
 
 
+cdef void copy_if_valid(const lstm_pass *p, Py_ssize_t b, Py_ssize_t step, Py_ssize_t width,
+                        const real *row, real *rows) noexcept nogil:
+    """rows (B, T, width), in the order of x, at (b, step) OUT `row`, or zeros if it does not count:
+    there dz is zero, but zero times NaN would not be.
+    """
+    cdef real *to = rows + (b * p.steps + place_of(p, step)) * width
+    if is_set(p.valid, p, b, step):
+        memcpy(to, row, width * sizeof(real))
+    else:
+        memset(to, 0, width * sizeof(real))
+
+
 cdef void gather_previous_states(const lstm_backward *g, real *h_prev) noexcept nogil:
-    """h_prev (B, T, H) OUT the state before each step, in the order of x."""
+    """h_prev (B, T, H) OUT the state before each step that counts, in the order of x."""
     cdef const lstm_pass *p = &g.base
     cdef Py_ssize_t b, s
     for b in range(p.batch):
         for s in range(p.steps):
-            memcpy(h_prev + (b * p.steps + place_of(p, s)) * p.units,
-                   state_row(p, <const real *>g.saved_h, g.h0, b, s - 1), p.units * sizeof(real))
+            copy_if_valid(p, b, s, p.units, state_row(p, <const real *>g.saved_h, g.h0, b, s - 1),
+                          h_prev)
+
+
+cdef const real *valid_inputs(const lstm_pass *p, real *copies) noexcept nogil:
+    """x (B, T, F) with zeros in the steps that do not count; `copies` has room where there are any.
+    """
+    cdef const real *x = <const real *>p.x
+    cdef Py_ssize_t b, s
+    if p.valid == NULL:
+        return x
+    for b in range(p.batch):
+        for s in range(p.steps):
+            copy_if_valid(p, b, s, p.features, x + (b * p.steps + place_of(p, s)) * p.features,
+                          copies)
+    return copies
 
 
 cdef void sum_rows(const lstm_pass *p, const real *dz, real *total, real *scratch) noexcept nogil:
@@ -211,8 +237,8 @@ cdef void _backward(lstm_backward *g, const real *kernel) noexcept nogil:
     if g.dx != NULL:
         gemm(False, True, rows, features, width, dz, width, kernel, width, <real>0,
              <real *>g.dx, features)
-    gemm(True, False, features, width, rows, <const real *>p.x, features, dz, width, <real>0,
-         <real *>g.dkernel, width)
+    gemm(True, False, features, width, rows, valid_inputs(p, h_prev + rows * p.units), features,
+         dz, width, <real>0, <real *>g.dkernel, width)
     gemm(True, False, p.units, width, rows, h_prev, p.units, dz, width, <real>0,
          <real *>g.drecurrent_kernel, width)
     sum_rows(p, dz, <real *>g.dbias, scratch)
@@ -226,7 +252,8 @@ cdef size_t forward_scratch_bytes(const lstm_forward *f, bint is_double) noexcep
 
 cdef size_t backward_scratch_bytes(const lstm_backward *g, bint is_double) noexcept nogil:
     cdef Py_ssize_t rows = g.base.batch * g.base.steps
-    return ((5 * rows + GATE_SCRATCH_ROWS) * g.base.units
+    cdef Py_ssize_t inputs = 0 if g.base.valid == NULL else rows * g.base.features
+    return (((5 * rows + GATE_SCRATCH_ROWS) * g.base.units + inputs)
             * (sizeof(double) if is_double else sizeof(float)))
 
 

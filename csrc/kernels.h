@@ -66,9 +66,10 @@ typedef struct {
  * products.stream      sums[j] += sum over k < depth of a[k] * weights[k][j]     j < width
  *   one row times a plain matrix, which is read once from its first element to its last
  * products.accumulate  sums[f] += sum over k < depth of a[k * count + f] * panel[k]     f < count
- *   sums and panel are rows of PANEL_VECTORS * width elements; with `fresh` sums starts from zero
+ *   sums and panel are rows of PANEL_VECTORS * width elements; what is added is summed from zero,
+ *   and with `fresh` takes the place of what was there
  * Each sum is taken in the order of k, whatever the number of rows: a result depends neither on
- * the tile that it is part of, nor on where a long sum is cut in two.
+ * the tile that it is part of, nor, but in accumulate, on where a long sum is cut in two.
  */
 #define DECLARE_KERNELS(real, type)                                                                \
     typedef struct {                                                                               \

@@ -7,7 +7,8 @@
  * from the last step to the first, and after each block of steps, while it is in cache,
  *     dx = dz kernel'      dkernel += x' dz      drecurrent_kernel += h[s-1]' dz      dbias += dz
  * Each weight gradient is summed by one member, from the last step to the first and in each step
- * by row, so that the sums do not depend on the number of members.
+ * by row, so that the sums do not depend on the number of members; in stretches of rows, each from
+ * zero, since one long running sum loses what is small beside it.
  */
 #include "cpu.h"
 #include "lstm_common.h"
@@ -15,6 +16,9 @@
 /* Rows of a block: few enough that dz stays in second-level cache. Weight gradients that do not,
  * and are loaded and stored once a block, weigh more. */
 enum { BLOCK_ROWS = 256, BLOCK_ROWS_OF_MANY_WEIGHTS = 1024, MANY_WEIGHTS = 1 << 20 };
+
+/* Rows of a stretch. */
+enum { STRETCH = 256 };
 
 /* Columns from panel `number` on of a row of `columns` elements. */
 static panel_columns plain_columns(ptrdiff_t width, ptrdiff_t columns, ptrdiff_t number)
@@ -101,11 +105,11 @@ typedef struct {
     TYPED(gates) gates;
     backward_lists lists;
     real *panel, *gate_scratch;
-    int member, members;
-    range rows;    /* of the batch, in the loop over time */
-    range strips;  /* of dh, in panels */
-    range units;   /* of the same strips */
-    range columns; /* of dz, in panels, for the weight gradients */
+    int member, members; /* member 0 is the calling thread */
+    range rows;          /* of the batch, in the loop over time */
+    range strips;        /* of dh, in panels */
+    range units;         /* of the same strips */
+    range columns;       /* of dz, in panels, for the weight gradients */
 } backward_share;
 
 static real *dz_row(const backward_share *my, ptrdiff_t b, ptrdiff_t first, ptrdiff_t step)
@@ -172,8 +176,9 @@ static void step_back(const backward_share *my, ptrdiff_t first, ptrdiff_t step,
         add_output_gradient(my, step);
     const ptrdiff_t count = list_step(my, first, step);
     const gate_shape shape = {count, my->units.end - my->units.begin, units, units};
-    my->gates.backward(&my->gates, shape, lists->gates, lists->c_before, lists->c_after, lists->dh,
-                       lists->dc, lists->dz_out, my->gate_scratch);
+    if (!is_stopped(my->g->pass.watch))
+        my->gates.backward(&my->gates, shape, lists->gates, lists->c_before, lists->c_after,
+                           lists->dh, lists->dc, lists->dz_out, my->gate_scratch);
     if (members)
         team_meet(meeting, members);
     const ptrdiff_t depth = PANEL_VECTORS * units;
@@ -182,6 +187,9 @@ static void step_back(const backward_share *my, ptrdiff_t first, ptrdiff_t step,
         const ptrdiff_t panel_size = depth * PANEL_VECTORS * width;
         const real *const panel = (const real *)my->g->recurrent_kernel + strip * panel_size;
         multiply_rows(my->kernels, count, depth, lists->dz, panel, lists->dh_out, &columns);
+        const ptrdiff_t work = columns.count * (depth + WORK_OF_A_UNIT);
+        if (member_stops(&my->g->pass, my->member == 0, WORK_OF_A_STEP + count * work))
+            return;
     }
 }
 
@@ -217,6 +225,8 @@ static void input_gradient(const backward_share *my, range rows)
         const real *const panel = (const real *)my->g->kernel + strip * panel_size;
         multiply_rows(my->kernels, rows.end - rows.begin, depth, my->lists.dz + rows.begin, panel,
                       my->lists.dx + rows.begin, &columns);
+        if (member_stops(pass, my->member == 0, (rows.end - rows.begin) * depth * columns.count))
+            return;
     }
 }
 
@@ -255,11 +265,43 @@ static void pack_inputs(const backward_share *my, ptrdiff_t rows)
 static void accumulate_rows(const TYPED(kernels) * kernels, ptrdiff_t columns, ptrdiff_t rows,
                             const real *packed, const real *panel, int fresh, real *sums)
 {
+    const ptrdiff_t panel_width = PANEL_VECTORS * kernels->products.width;
     const int tiles = tiles_of(kernels, columns);
     for (int tile = 0; tile < tiles; tile++) {
         const range f = share(columns, tile, tiles);
-        kernels->products.accumulate(f.end - f.begin, rows, packed + f.begin * rows, panel, fresh,
-                                     sums + f.begin * PANEL_VECTORS * kernels->products.width);
+        const ptrdiff_t count = f.end - f.begin;
+        const real *const a = packed + f.begin * rows;
+        for (ptrdiff_t first = 0; first < rows || (fresh && first == 0); first += STRETCH)
+            kernels->products.accumulate(count, at_most(STRETCH, rows - first), a + first * count,
+                                         panel + first * panel_width, fresh && first == 0,
+                                         sums + f.begin * panel_width);
+    }
+}
+
+/* The rows of a block in some columns of dz, as a panel. */
+static void pack_dz(const backward_share *my, ptrdiff_t rows, panel_columns columns)
+{
+    const ptrdiff_t panel_width = PANEL_VECTORS * my->kernels->products.width;
+    for (ptrdiff_t i = 0; i < rows; i++) {
+        real *const to = my->panel + i * panel_width;
+        memcpy(to, my->lists.dz[i] + columns.first, columns.count * sizeof(real));
+        memset(to + columns.count, 0, (panel_width - columns.count) * sizeof(real));
+    }
+}
+
+/* sums (panel width) += the rows of a panel. */
+static void add_rows(ptrdiff_t rows, ptrdiff_t panel_width, const real *panel, int fresh,
+                     real *sums)
+{
+    if (fresh)
+        memset(sums, 0, panel_width * sizeof(real));
+    for (ptrdiff_t first = 0; first < rows; first += STRETCH) {
+        real stretch[PANEL_VECTORS * MOST_WIDTH] = {0};
+        for (ptrdiff_t i = first; i < at_most(rows, first + STRETCH); i++)
+            for (ptrdiff_t j = 0; j < panel_width; j++)
+                stretch[j] += panel[i * panel_width + j];
+        for (ptrdiff_t j = 0; j < panel_width; j++)
+            sums[j] += stretch[j];
     }
 }
 
@@ -275,24 +317,19 @@ static void add_weight_gradients(const backward_share *my, ptrdiff_t rows, int f
 {
     const lstm_pass *const pass = &my->g->pass;
     const ptrdiff_t panel_width = PANEL_VECTORS * my->kernels->products.width;
-    const ptrdiff_t total = PANEL_VECTORS * pass->units;
+    const ptrdiff_t work = rows * panel_width * (pass->features + pass->units);
     for (ptrdiff_t column = my->columns.begin; column < my->columns.end; column++) {
         real *const dkernel = sums_of(my, column);
         real *const drecurrent = dkernel + pass->features * panel_width;
         real *const dbias = drecurrent + pass->units * panel_width;
-        const ptrdiff_t first = column * panel_width, count = at_most(panel_width, total - first);
-        if (fresh)
-            memset(dbias, 0, panel_width * sizeof(real));
-        for (ptrdiff_t i = 0; i < rows; i++) {
-            real *const to = my->panel + i * panel_width;
-            memcpy(to, my->lists.dz[i] + first, count * sizeof(real));
-            memset(to + count, 0, (panel_width - count) * sizeof(real));
-            for (ptrdiff_t j = 0; j < panel_width; j++)
-                dbias[j] += to[j];
-        }
+        pack_dz(my, rows,
+                plain_columns(my->kernels->products.width, PANEL_VECTORS * pass->units, column));
+        add_rows(rows, panel_width, my->panel, fresh, dbias);
         const real *const x = my->scratch->inputs, *const h = x + pass->features * rows;
         accumulate_rows(my->kernels, pass->features, rows, x, my->panel, fresh, dkernel);
         accumulate_rows(my->kernels, pass->units, rows, h, my->panel, fresh, drecurrent);
+        if (member_stops(pass, my->member == 0, work))
+            return;
     }
 }
 
@@ -343,7 +380,7 @@ static void backward_member(void *argument, int member, int members)
         const range steps = {first, at_most(pass->steps, first + task->scratch->block)};
         for (ptrdiff_t step = steps.end - 1; step >= steps.begin; step--)
             step_back(&my, first, step, &pass->meeting, meeting);
-        const ptrdiff_t rows = list_block(&my, steps);
+        const ptrdiff_t rows = is_stopped(pass->watch) ? 0 : list_block(&my, steps);
         pack_inputs(&my, rows);
         if (members > 1)
             team_meet(&pass->meeting, members);
@@ -353,8 +390,8 @@ static void backward_member(void *argument, int member, int members)
             add_weight_gradients(&my, rows, fresh);
             fresh = 0;
         }
-        if (members > 1)
-            team_meet(&pass->meeting, members);
+        if (leaves(pass, member == 0, members > 1, members, block))
+            break;
     }
     hand_out_weight_gradients(&my);
     restore_denormals(mode);

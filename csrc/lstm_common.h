@@ -123,6 +123,26 @@ static inline const real *input_row(const lstm_pass *pass, ptrdiff_t b, ptrdiff_
     return (const real *)pass->x + (b * pass->steps + place_of(pass, step)) * pass->features;
 }
 
+/* ---- stopping ------------------------------------------------------------------------------- */
+
+/* Whether the pass is stopped; the member that is the calling thread has done so much work. */
+static inline int member_stops(const lstm_pass *pass, int is_caller, ptrdiff_t work)
+{
+    return is_caller ? stops(pass->watch, work) : is_stopped(pass->watch);
+}
+
+/* The end of a part of the pass, a step or a block, where members meet if they have to: whether
+ * this one leaves there. */
+static inline int leaves(lstm_pass *pass, int is_caller, int meets, int members, ptrdiff_t part)
+{
+    if (!meets)
+        return is_stopped(pass->watch);
+    if (is_caller)
+        propose_to_leave(pass->watch, part);
+    team_meet(&pass->meeting, members);
+    return leaves_after(pass->watch, part);
+}
+
 /* ---- tiles ---------------------------------------------------------------------------------- */
 
 /* How many tiles `rows` rows make, of equal height or nearly so. */

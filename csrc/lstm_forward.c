@@ -95,6 +95,7 @@ typedef struct {
     TYPED(gates) gates;
     row_lists lists;
     range rows, strips, units;
+    int is_caller;
 } forward_share;
 
 /* ---- products ------------------------------------------------------------------------------- */
@@ -154,6 +155,8 @@ static void project(const forward_share *my, range steps)
         }
         for (ptrdiff_t i = 0; i < count; i++)
             lists->projected[i] += panel_width;
+        if (member_stops(my->pass, my->is_caller, count * depth * panel_width))
+            return;
     }
 }
 
@@ -239,6 +242,8 @@ static void advance(const forward_share *my, ptrdiff_t step, ptrdiff_t count)
 {
     const int tiles = tiles_of(my->kernels, count);
     const ptrdiff_t strips = my->strips.end - my->strips.begin;
+    const ptrdiff_t depth = my->pass->units + (my->plan->block ? 0 : my->pass->features);
+    const ptrdiff_t work = my->kernels->products.width * (PANEL_VECTORS * depth + WORK_OF_A_UNIT);
     z_tile tile;
     for (ptrdiff_t i = 0; i < strips; i++) {
         tile.strip = step % 2 ? my->strips.end - 1 - i : my->strips.begin + i;
@@ -247,6 +252,8 @@ static void advance(const forward_share *my, ptrdiff_t step, ptrdiff_t count)
             multiply_tile(my, &tile);
             activate_tile(my, &tile);
         }
+        if (member_stops(my->pass, my->is_caller, WORK_OF_A_STEP + count * work))
+            return;
     }
 }
 
@@ -284,13 +291,14 @@ static void copy_states(const forward_share *my, real *states, int into_states)
     }
 }
 
-static forward_share share_of(const forward_task *task, int member, int members)
+static forward_share share_of(const forward_task *task, int member, int members, int is_caller)
 {
     const lstm_pass *const pass = &task->f->pass;
     const TYPED(kernels) *const kernels = pass->kernels;
     const ptrdiff_t width = kernels->products.width, strips = divide_up(pass->units, width);
     const int by_rows = shares_rows(pass, members);
-    forward_share my = {.f = task->f, .pass = pass, .plan = task->plan, .kernels = kernels};
+    forward_share my = {
+        .f = task->f, .pass = pass, .plan = task->plan, .kernels = kernels, .is_caller = is_caller};
     my.gates = TYPED(select_gates)(kernels, pass->activation, pass->recurrent_activation);
     my.lists = task->plan->lists[member];
     my.rows = by_rows ? share(pass->batch, member, members) : (range){0, pass->batch};
@@ -300,10 +308,9 @@ static forward_share share_of(const forward_task *task, int member, int members)
     return my;
 }
 
-static void forward_member(void *argument, int member, int members)
+static void run_share(const forward_task *task, int member, int members, int is_caller)
 {
-    const forward_task *const task = argument;
-    const forward_share my = share_of(task, member, members);
+    const forward_share my = share_of(task, member, members, is_caller);
     const int meets = members > 1 && !shares_rows(my.pass, members);
     const fp_mode mode = flush_denormals();
     real *before = my.plan->states[0], *after = my.plan->states[1];
@@ -319,11 +326,16 @@ static void forward_member(void *argument, int member, int members)
         hand_out(&my, step, before, after);
         real *const swap = before;
         before = after, after = swap;
-        if (meets)
-            team_meet(&task->f->pass.meeting, members);
+        if (leaves(&task->f->pass, is_caller, meets, members, step))
+            break;
     }
     copy_states(&my, before, 0);
     restore_denormals(mode);
+}
+
+static void forward_member(void *argument, int member, int members)
+{
+    run_share(argument, member, members, member == 0);
 }
 
 void TYPED(lstm_run_forward)(lstm_forward *f)
@@ -338,7 +350,7 @@ static void pair_member(void *argument, int member, int members)
 {
     forward_task *const tasks = argument;
     for (int i = member; i < 2; i += members)
-        forward_member(&tasks[i], 0, 1);
+        run_share(&tasks[i], 0, 1, member == 0);
 }
 
 void TYPED(lstm_run_forward_pair)(lstm_forward *const *passes)
@@ -385,9 +397,10 @@ void TYPED(lstm_run_forward_plain)(lstm_forward *f)
     const TYPED(gates) gates =
         TYPED(select_gates)(pass->kernels, pass->activation, pass->recurrent_activation);
     const size_t bytes = pass->units * sizeof(real);
+    const ptrdiff_t work = PANEL_VECTORS * pass->units * (pass->features + pass->units);
     const fp_mode mode = flush_denormals();
     for (ptrdiff_t b = 0; b < pass->batch; b++)
-        for (ptrdiff_t step = 0; step < pass->steps; step++) {
+        for (ptrdiff_t step = 0; step < pass->steps && !stops(pass->watch, work); step++) {
             const ptrdiff_t state = b * pass->units, out = (b * pass->steps + step) * pass->units;
             if (is_set(pass->valid, pass, b, step))
                 advance_plain(f, &gates, b, step);

@@ -70,10 +70,13 @@ ALWAYS_INLINE void accumulate_tile(const int rows, ptrdiff_t depth, const real *
     const real *row[TILE_ROWS];
     UNROLL for (int r = 0; r < rows; r++) row[r] = a + r;
     UNROLL for (int r = 0; r < rows; r++) UNROLL for (int v = 0; v < PANEL_VECTORS; v++)
-        sums[r][v] = fresh ? vec_set1(0) : vec_load(sums_out + r * PANEL_WIDTH + v * VEC_WIDTH);
+        sums[r][v] = vec_set1(0);
     add_products(rows, PANEL_VECTORS, rows, depth, row, panel, sums);
     UNROLL for (int r = 0; r < rows; r++) UNROLL for (int v = 0; v < PANEL_VECTORS; v++)
-        vec_store(sums_out + r * PANEL_WIDTH + v * VEC_WIDTH, sums[r][v]);
+    {
+        real *const out = sums_out + r * PANEL_WIDTH + v * VEC_WIDTH;
+        vec_store(out, fresh ? sums[r][v] : vec_add(vec_load(out), sums[r][v]));
+    }
 }
 
 /* The numbers of rows and vectors must be constants for the sums to stay in registers. */

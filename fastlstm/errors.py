@@ -34,15 +34,17 @@ def one_of(what: str, value: Any, known: Iterable[str]) -> ValueError:
 
 
 def as_real_array(value: Any, dtype: Any, what: str) -> np.ndarray:
-    """`value` as a C-contiguous array of the real type `dtype`, copied only where needed.
+    """`value` as a C-contiguous, aligned array of the real type `dtype`, copied only where needed.
 
     Floats are cast. Booleans and integers are converted only when every value is exact in
     `dtype`. Raises ``TypeError`` for objects, strings and complex numbers, ``ValueError`` for
     ragged sequences and inexact integers.
     """
     dtype = np.dtype(dtype)
-    if isinstance(value, np.ndarray) and value.dtype == dtype and value.flags.c_contiguous:
-        return value
+    if isinstance(value, np.ndarray) and value.dtype == dtype:
+        flags = value.flags
+        if flags.c_contiguous and flags.aligned:
+            return value
     try:
         array = np.asarray(value)
     except ValueError as error:
@@ -59,7 +61,6 @@ def as_real_array(value: Any, dtype: Any, what: str) -> np.ndarray:
                     f"{what} holds integers that {dtype} cannot represent exactly; "
                     f"scale them or convert them to floats yourself."
                 )
-            return np.ascontiguousarray(converted).reshape(array.shape)
+            return np.require(converted, dtype, ["C", "A"])
     with np.errstate(over="ignore"):
-        # ascontiguousarray makes a 0-d array 1-d.
-        return np.ascontiguousarray(array, dtype=dtype).reshape(array.shape)
+        return np.require(array, dtype, ["C", "A"])

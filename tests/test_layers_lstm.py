@@ -549,6 +549,41 @@ def test_dropout_may_begin_later(name):
 # ---- threads -------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("recurrent_dropout", [0.0, 0.4])
+@pytest.mark.parametrize("zero_output_for_mask", [False, True])
+@pytest.mark.parametrize("return_sequences", [False, True])
+@pytest.mark.parametrize("go_backwards", [False, True])
+def test_a_mask_may_be_changed_after_the_call(
+    recurrent_dropout, zero_output_for_mask, return_sequences, go_backwards
+):
+    x, dy = normal(3, 4, 2), normal(3, 4, 5)
+    layers = [
+        LSTM(
+            5,
+            dtype="float64",
+            recurrent_dropout=recurrent_dropout,
+            zero_output_for_mask=zero_output_for_mask,
+            return_sequences=return_sequences,
+            go_backwards=go_backwards,
+            seed=3,
+        )
+        for _ in range(2)
+    ]
+    found = []
+    for layer, changes in zip(layers, (False, True), strict=True):
+        layer.build(x.shape)
+        randomize(layer)
+        mask = np.array([[1, 0, 1, 1], [0, 1, 1, 0], [1, 0, 0, 0]], bool)
+        context = Context()
+        layer(x, mask=mask, training=True, context=context)
+        if changes:
+            mask[:] = ~mask
+        dx = layer.backward(context, dy if return_sequences else dy[:, 0])
+        found.append([dx, *(context.gradients[w] for w in layer.weights)])
+    for got, want in zip(*found, strict=True):
+        np.testing.assert_array_equal(got, want)
+
+
 def test_one_layer_serves_many_threads():
     layer = LSTM(5, return_sequences=True)
     inputs = [normal(3, 20, 2, seed=k) for k in range(24)]

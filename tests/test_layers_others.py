@@ -357,6 +357,22 @@ def test_multiply_counts_masked_inputs_as_one():
     check_layer_gradients(layer, [a, b], mask=[one, None])
 
 
+def test_the_mask_of_a_product_may_be_changed_after_the_call():
+    rng = np.random.default_rng(0)
+    inputs, dy = list(rng.normal(size=(2, 3, 4, 2))), rng.normal(size=(3, 4, 2))
+    masks = list(rng.random((2, 3, 4)) < 0.5)
+    layer, found = Multiply(dtype="float64"), []
+    for changes in (False, True):
+        context = Context()
+        layer(inputs, mask=masks, context=context)
+        if changes:
+            for mask in masks:
+                mask[:] = ~mask
+        found.append(layer.backward(context, dy))
+    for got, want in zip(*found, strict=True):
+        np.testing.assert_array_equal(got, want)
+
+
 @pytest.mark.parametrize(
     ("layer", "shapes", "message"),
     [

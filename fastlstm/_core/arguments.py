@@ -45,7 +45,7 @@ def array_of_rank(value: Any, dtype: np.dtype, rank: int, what: str, symbols: st
 def mask_in_step_order(
     mask: Any, shape: tuple[int, int], go_backwards: bool, what: str
 ) -> np.ndarray:
-    """`mask` (B, T) as bytes of 0 and 1, in the order in which the steps are done."""
+    """A copy of `mask` (B, T) as bytes, zero or not, in the order in which the steps are done."""
     array = np.asarray(mask)
     if array.shape != shape:
         raise ValueError(f"{what} must have shape (B, T) = {shape}, got {array.shape}.")
@@ -57,7 +57,7 @@ def mask_in_step_order(
         array = array != 0
     if go_backwards:
         array = array[:, ::-1]
-    return np.ascontiguousarray(array).view(np.uint8)
+    return np.array(array, order="C").view(np.uint8)
 
 
 def check_strides(batch: int, steps: int, width: int, what: str) -> None:

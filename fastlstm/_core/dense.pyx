@@ -1,14 +1,17 @@
 """The dense layer over the last axis: one product for all rows, then the activation."""
 
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy
 
 import numpy as np
 
 from fastlstm._core.arrays cimport Located, data_of, locate, located
-from fastlstm._core.blas cimport gemm
+from fastlstm._core.blas cimport gemm, rows_of_a_piece, sum_rows
 from fastlstm._core.kernels cimport (
     activate, activate_backward, activation_index, flush_denormals, fp_mode, real,
     restore_denormals,
+)
+from fastlstm._core.watch cimport (
+    WORK_OF_A_UNIT, begin_watch, end_watch, is_stopped, pass_watch, stops,
 )
 from fastlstm._core import arguments
 
@@ -30,42 +33,54 @@ cdef class DenseCache:
 
 
 cdef void run_forward(Sizes size, const real *x, const real *kernel, const real *bias, real *z,
-                      real *y, int activation, bint linear) noexcept nogil:
+                      real *y, int activation, bint linear, pass_watch *watch) noexcept nogil:
     """z (N, U) OUT x kernel + bias; y (N, U) OUT f(z), may be z unless f is softmax."""
-    cdef Py_ssize_t row
+    cdef Py_ssize_t row, rows, first = 0, units = size.units, piece
     cdef fp_mode mode = flush_denormals()
-    if bias != NULL:
-        for row in range(size.rows):
-            memcpy(z + row * size.units, bias, size.units * sizeof(real))
-    gemm(False, False, size.rows, size.units, size.inputs, x, size.inputs, kernel, size.units,
-         <real>(0 if bias == NULL else 1), z, size.units)
-    if not linear:
-        activate(activation, size.rows, size.units, z, y)
+    piece = rows_of_a_piece(units, size.inputs)
+    while first < size.rows and not is_stopped(watch):
+        rows = min(piece, size.rows - first)
+        if bias != NULL:
+            for row in range(first, first + rows):
+                memcpy(z + row * units, bias, units * sizeof(real))
+        gemm(False, False, rows, units, size.inputs, x + first * size.inputs, size.inputs, kernel,
+             units, <real>(0 if bias == NULL else 1), z + first * units, units, watch)
+        if not linear and not stops(watch, rows * units * WORK_OF_A_UNIT):
+            activate(activation, rows, units, z + first * units, y + first * units)
+        first += rows
     restore_denormals(mode)
 
 
 cdef void run_backward(Sizes size, const real *x, const real *kernel, const real *dz, real *dx,
-                       real *dkernel, real *dbias) noexcept nogil:
+                       real *dkernel, real *dbias, pass_watch *watch) noexcept nogil:
     """From dz (N, U): dx (N, F) = dz kernel', dkernel (F, U) = x' dz, dbias (U) = sum dz."""
-    cdef Py_ssize_t row, j
     cdef fp_mode mode = flush_denormals()
     if dx != NULL:
         gemm(False, True, size.rows, size.inputs, size.units, dz, size.units, kernel, size.units,
-             <real>0, dx, size.inputs)
+             <real>0, dx, size.inputs, watch)
     gemm(True, False, size.inputs, size.units, size.rows, x, size.inputs, dz, size.units,
-         <real>0, dkernel, size.units)
-    memset(dbias, 0, size.units * sizeof(real))
-    for row in range(size.rows):
-        for j in range(size.units):
-            dbias[j] += dz[row * size.units + j]
+         <real>0, dkernel, size.units, watch)
+    sum_rows(size.rows, size.units, dz, dbias, watch)
     restore_denormals(mode)
 
 
 cdef void run_activation_backward(DenseCache cache, const real *z, const real *dy, real *dz,
-                                  real *scratch) noexcept nogil:
+                                  real *scratch, pass_watch *watch) noexcept nogil:
+    cdef Py_ssize_t units = cache.size.units, first = 0, rows, piece
     cdef fp_mode mode = flush_denormals()
-    activate_backward(cache.activation, cache.size.rows, cache.size.units, z, dy, dz, scratch)
+    piece = rows_of_a_piece(units, 0)
+    while first < cache.size.rows and not is_stopped(watch):
+        rows = min(piece, cache.size.rows - first)
+        activate_backward(cache.activation, rows, units, z + first * units, dy + first * units,
+                          dz + first * units, scratch)
+        first += rows
+        stops(watch, rows * units * WORK_OF_A_UNIT)
     restore_denormals(mode)
+
+
+cdef double work_of(Sizes size) noexcept nogil:
+    """About how many multiplications take as long as a forward pass."""
+    return <double>size.rows * size.units * (size.inputs + WORK_OF_A_UNIT)
 
 
 def forward(x, kernel, bias, *, str activation, bint training):
@@ -113,16 +128,19 @@ def forward(x, kernel, bias, *, str activation, bint training):
     y = empty((*x.shape[:at.rank - 1], size.units), dtype)
     z = y if linear or not training else empty((size.rows, size.units), dtype)
     z_data, y_data = data_of(z), data_of(y)
+    cdef pass_watch memory
+    cdef pass_watch *watch = begin_watch(&memory, work_of(size))
     if size.rows > 0:
         with nogil:
             if is_double:
                 run_forward(size, <const double *>at.data, <const double *>kernel_at.data,
                             <const double *>bias_at.data, <double *>z_data, <double *>y_data,
-                            index, linear)
+                            index, linear, watch)
             else:
                 run_forward(size, <const float *>at.data, <const float *>kernel_at.data,
                             <const float *>bias_at.data, <float *>z_data, <float *>y_data,
-                            index, linear)
+                            index, linear, watch)
+    end_watch(watch)
     if not training:
         return y, None
     cache.x, cache.kernel, cache.has_bias = x, kernel, bias is not None
@@ -174,6 +192,8 @@ def backward(DenseCache cache not None, dy, bint wants_dx=True):
     cdef void *dkernel_data = data_of(dkernel)
     cdef void *dbias_data = data_of(dbias)
     cdef bint activated = cache.z is not None
+    cdef pass_watch memory
+    cdef pass_watch *watch = begin_watch(&memory, 2 * work_of(size))
     if size.rows == 0:
         dkernel.fill(0)
         dbias.fill(0)
@@ -182,17 +202,18 @@ def backward(DenseCache cache not None, dy, bint wants_dx=True):
             if activated:
                 run_activation_backward(cache, <const double *>z_at.data,
                                         <const double *>dy_at.data, <double *>dz_data,
-                                        <double *>scratch_data)
+                                        <double *>scratch_data, watch)
             run_backward(size, <const double *>at.data, <const double *>kernel_at.data,
                          <const double *>dz_data, <double *>dx_data, <double *>dkernel_data,
-                         <double *>dbias_data)
+                         <double *>dbias_data, watch)
     else:
         with nogil:
             if activated:
                 run_activation_backward(cache, <const float *>z_at.data,
                                         <const float *>dy_at.data, <float *>dz_data,
-                                        <float *>scratch_data)
+                                        <float *>scratch_data, watch)
             run_backward(size, <const float *>at.data, <const float *>kernel_at.data,
                          <const float *>dz_data, <float *>dx_data, <float *>dkernel_data,
-                         <float *>dbias_data)
+                         <float *>dbias_data, watch)
+    end_watch(watch)
     return dx, dkernel, dbias if cache.has_bias else None

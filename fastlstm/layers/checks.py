@@ -57,7 +57,7 @@ def check_features(label: str, shape: Shape, expected: int | None = None) -> Non
 
 
 def check_mask(label: str, mask: Any, shape: tuple[int, ...]) -> np.ndarray | None:
-    """`mask` as a bool array of `shape`, or None.
+    """A copy of `mask` as a bool array of `shape`, or None.
 
     Raises ``ValueError`` for another shape, ``TypeError`` for floats: a mask holds truth values.
     """
@@ -71,7 +71,7 @@ def check_mask(label: str, mask: Any, shape: tuple[int, ...]) -> np.ndarray | No
         )
     if array.shape != shape:
         raise ValueError(f"{label}: `mask` must have shape (B, T) = {shape}, got {array.shape}.")
-    return np.ascontiguousarray(array, dtype=bool).reshape(shape)
+    return np.array(array, dtype=bool, order="C")
 
 
 def check_rate(what: str, rate: Any) -> float:

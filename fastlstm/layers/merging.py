@@ -159,7 +159,7 @@ class Multiply(_Elementwise):
     ) -> np.ndarray:
         """The product."""
         masks = [
-            None if m is None else np.asarray(m, bool)[..., None]
+            None if m is None else np.array(m, bool)[..., None]
             for m in self._masks(mask, len(inputs))
         ]
         factors = _align(

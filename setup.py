@@ -32,11 +32,14 @@ C_FILES = sorted(str(path) for path in CSRC.glob("*.[ch]"))
 # limited API.
 LIMITED_API = ("Py_LIMITED_API", "0x030B0000")
 HAS_LIMITED_API = not sysconfig.get_config_var("Py_GIL_DISABLED")
+# FASTLSTM_DEBUG asks for bounds checks in every typed loop, and for the assertions of the C code.
+DEBUG = bool(os.environ.get("FASTLSTM_DEBUG"))
 # Without contraction the text of a formula decides how it is rounded, on every compiler. A square
 # root that had to report its errors one by one would not be computed for several numbers at once.
 C_FLAGS = [
     *("-std=gnu11", "-O3", "-g0", "-pthread"),
     *("-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden", "-Wall", "-Wextra"),
+    "-UNDEBUG" if DEBUG else "-DNDEBUG",
 ]
 CYTHON_FLAGS = ["-O3", "-g0", "-ffp-contract=off", "-Wno-discarded-qualifiers"]
 X86_FLAGS = {
@@ -63,11 +66,6 @@ elif sys.platform == "darwin":
     OPENBLAS_LINK_FLAGS.append("-Wl,-rpath,@loader_path/../_openblas")
 else:
     OPENBLAS_LINK_FLAGS.append("-Wl,-rpath,$ORIGIN/../_openblas")
-
-
-def debug_build() -> bool:
-    """Whether FASTLSTM_DEBUG asks for bounds checks in every typed loop."""
-    return bool(os.environ.get("FASTLSTM_DEBUG"))
 
 
 def extension(name: str) -> Extension:
@@ -157,10 +155,10 @@ class BuildExtensions(build_ext):
 setup(
     ext_modules=cythonize(
         [extension(path.stem) for path in sorted(Path("fastlstm/_core").glob("*.pyx"))],
-        build_dir="build/cython",
+        build_dir="build/cython-debug" if DEBUG else "build/cython",
         compiler_directives={
             "language_level": "3str",
-            "boundscheck": debug_build(),
+            "boundscheck": DEBUG,
             "wraparound": False,
             "initializedcheck": False,
             "cdivision": True,

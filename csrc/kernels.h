@@ -32,6 +32,9 @@ enum activation_index {
  * narrower. */
 enum { PANEL_VECTORS = 4 };
 
+/* The widest vector and the highest tile of any instruction set. */
+enum { MOST_WIDTH = 16, MOST_TILE_ROWS = 6 };
+
 /* The general gate kernels need this many times `count` of scratch. */
 enum { GATE_SCRATCH_ROWS = 6 };
 

@@ -7,10 +7,14 @@
 #include "kernels.h"
 #include "vec_math.h"
 
+#include <assert.h>
 #include <math.h>
 #include <string.h>
 
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
+
+_Static_assert((int)VEC_WIDTH <= (int)MOST_WIDTH && TILE_ROWS <= MOST_TILE_ROWS,
+               "the passes have room for so much");
 
 typedef vec (*vec_function)(vec);
 
@@ -203,6 +207,8 @@ ALWAYS_INLINE void gates_forward_all(const int is_tanh, gate_shape shape, const 
         break;
                 FOR_EACH_ROW_COUNT(CASE)
 #undef CASE
+            default:
+                assert(!"rows of a tile");
             }
         for (ptrdiff_t r = r0; r < r0 + strips && first < shape.count; r++)
             gates_forward_strips(is_tanh, 1, shape.count - first, first, r, rows);

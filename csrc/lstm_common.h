@@ -15,9 +15,6 @@
 #include "lstm.h"
 #include "real.h"
 
-/* The widest vector and the highest tile of any instruction set. */
-enum { MOST_WIDTH = 16, MOST_TILE_ROWS = 6 };
-
 /* With so many rows for each, members take rows rather than units: enough for a tile that reads its
  * weights from second-level cache, or for two that read them from further away. */
 enum { ROWS_OF_A_TILE = 4, ROWS_OF_TWO_TILES = 8, SECOND_LEVEL_BYTES = 1 << 20 };

@@ -80,17 +80,22 @@ ALWAYS_INLINE void accumulate_tile(const int rows, ptrdiff_t depth, const real *
 }
 
 /* The numbers of rows and vectors must be constants for the sums to stay in registers. */
-#if TILE_ROWS == 6
-#define FOR_EACH_ROW_COUNT(x) x(1) x(2) x(3) x(4) x(5) x(6)
-#else
-#define FOR_EACH_ROW_COUNT(x) x(1) x(2) x(3)
-#endif
+#define ROWS_1(x) x(1)
+#define ROWS_2(x) ROWS_1(x) x(2)
+#define ROWS_3(x) ROWS_2(x) x(3)
+#define ROWS_4(x) ROWS_3(x) x(4)
+#define ROWS_5(x) ROWS_4(x) x(5)
+#define ROWS_6(x) ROWS_5(x) x(6)
+#define FOR_EACH_ROW_COUNT PASTE2(ROWS, TILE_ROWS)
+_Static_assert(1 <= TILE_ROWS && TILE_ROWS <= 6, "ROWS_n for every tile height");
+_Static_assert(PANEL_VECTORS == 4, "multiply has a case for every number of vectors");
 
 static void multiply(ptrdiff_t rows, int count, const TYPED(product) * products,
                      const real *const *start, real *const *out, const panel_columns *columns)
 {
     const ptrdiff_t vectors = (columns->count + VEC_WIDTH - 1) / VEC_WIDTH;
     const ptrdiff_t first = columns->first, last = columns->count - (vectors - 1) * VEC_WIDTH;
+    assert(1 <= vectors && vectors <= PANEL_VECTORS); /* or another case would be meant */
     switch (PANEL_VECTORS * rows + vectors) {
 #define TILE(n, v)                                                     \
     case PANEL_VECTORS *n + v:                                         \
@@ -100,6 +105,8 @@ static void multiply(ptrdiff_t rows, int count, const TYPED(product) * products,
         FOR_EACH_ROW_COUNT(CASE)
 #undef CASE
 #undef TILE
+    default:
+        assert(!"rows of a tile");
     }
 }
 
@@ -113,6 +120,8 @@ static void accumulate(ptrdiff_t count, ptrdiff_t depth, const real *a, const re
         break;
         FOR_EACH_ROW_COUNT(CASE)
 #undef CASE
+    default:
+        assert(!"rows of a tile");
     }
 }
 

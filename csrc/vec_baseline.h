@@ -12,7 +12,9 @@
 #include <stdint.h>
 #include <string.h>
 
+#ifndef TILE_ROWS /* tools/check_csrc.sh tries every height */
 #define TILE_ROWS 3
+#endif
 #define VEC_REGISTERS 16
 enum { VEC_WIDTH = 1 };
 typedef real vec;

@@ -258,6 +258,22 @@ def test_gradients_with_dropout(options, rates, masked):
     check_layer_gradients(with_fixed_dropout(layer), x, states=states, training=True, mask=mask)
 
 
+@pytest.mark.parametrize("from_state", [False, True])
+def test_each_gate_has_factors_of_its_own(from_state):
+    # Every gate is its factor, 0 or 2, times 1: c = f + i g is 0 or 6 where the three are the same.
+    layer = LSTM(
+        1, activation="linear", recurrent_activation="linear", unit_forget_bias=False, seed=5,
+        dropout=0.5, recurrent_dropout=0.5, return_state=True, kernel_initializer="zeros",
+        recurrent_initializer="zeros",
+    )  # fmt: skip
+    layer.build((200, 1, 1))
+    (layer.recurrent_kernel if from_state else layer.kernel).assign(np.ones((1, 4)))
+    ones = np.ones((200, 1), np.float32)
+    _, h, c = layer(ones[:, None], initial_state=[ones, ones], training=True)
+    assert set(np.unique(c)) == {0, 2, 4, 6}
+    assert set(np.unique(h[c == 2])) == {0, 4}
+
+
 def test_recurrent_dropout_at_rate_zero_is_the_plain_layer():
     x = normal(3, 5, 2)
     dropped = LSTM(3, dtype="float64", recurrent_dropout=0.5, return_sequences=True)

@@ -59,6 +59,27 @@ def test_epoch_loss_is_the_mean_over_samples():
     assert model.metrics_names == ["loss", "mae"]
 
 
+def test_metrics_begin_anew_with_every_epoch_and_every_evaluation():
+    model = small_model(metrics=["mae"])
+    others, targets = normal(7, 4, 2, seed=1), normal(7, 1, seed=2)
+    before = []
+    predicting = LambdaCallback(
+        on_epoch_begin=lambda epoch, logs: before.append(np.mean(np.abs(model.predict(X) - Y)))
+    )
+    history = model.fit(
+        X, Y, batch_size=10, epochs=3, validation_data=(others, targets), verbose=0,
+        callbacks=[predicting],
+    ).history  # fmt: skip
+    np.testing.assert_allclose(history["mae"], before, rtol=1e-12)
+    error = np.mean(np.abs(model.predict(others) - targets))
+    assert history["val_mae"][-1] == pytest.approx(error, rel=1e-12)
+    for x, y in ((X, Y), (others, targets)):
+        error = np.mean(np.abs(model.predict(x) - y))
+        assert model.evaluate(x, y, verbose=0)[1] == pytest.approx(error, rel=1e-12)
+        assert model.test_on_batch(x, y)[1] == pytest.approx(error, rel=1e-12)
+        assert model.train_on_batch(x, y)[1] == pytest.approx(error, rel=1e-12)
+
+
 def test_sample_weight_and_class_weight():
     model = small_model()
     weights = np.arange(1.0, 11.0)

@@ -193,6 +193,20 @@ def test_a_weight_without_a_gradient_is_left_alone():
     np.testing.assert_array_equal(middle.value, twin.value)
 
 
+def test_weights_decay_by_the_learning_rate_of_their_step():
+    weights = as_weights(starting_weights())
+    rates = schedules.PiecewiseConstantDecay([1], [0.5, 0.1])
+    optimizer = optimizers.SGD(rates, weight_decay=0.3)
+    nothing = {w: np.zeros(w.shape) for w in weights}
+    expected = 1.0
+    for step in range(4):
+        optimizer.apply(nothing)
+        expected *= 1 - 0.3 * float(rates(step))
+    assert expected < (1 - 0.3 * 0.1) ** 4
+    for weight, start in zip(weights, starting_weights(), strict=True):
+        np.testing.assert_allclose(weight.value, start * expected, rtol=1e-12)
+
+
 def test_decay_can_spare_weights():
     weights = as_weights(starting_weights())
     optimizer = optimizers.SGD(0.1, weight_decay=0.5)

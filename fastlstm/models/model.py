@@ -53,6 +53,7 @@ class Model(Trainer, Layer):
 
     supports_masking = True
     casts_inputs = False
+    _bookkeeping = (*Layer._bookkeeping, "_regularized", "_stack", "_chain", "_input")
 
     def __call__(self, inputs: Any, **call: Any) -> Any:
         """Compute on arrays; on symbolic tensors become a layer of another model's graph."""
@@ -215,10 +216,10 @@ class Model(Trainer, Layer):
         saving.load_weights(self, path)
 
     def reset_states(self) -> None:
-        """Set the states of every stateful layer to zero."""
-        for layer in self._layers:
+        """Set the states of every stateful layer to zero, of those inside other layers too."""
+        for layer in self._flattened():
             reset = getattr(layer, "reset_states", None)
-            if reset is not None:
+            if reset is not None and not isinstance(layer, Model):
                 reset()
 
     # ---- computing as a layer ----------------------------------------------------------------

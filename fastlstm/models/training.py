@@ -270,15 +270,12 @@ class Trainer:
         if objective.names != names:
             assert self._compile_arguments is not None
             self._objective = objective = Objective(names, **self._compile_arguments)
-        self._regularized = [
-            w
-            for w in self.weights  # type: ignore[attr-defined]
-            if w.regularizer is not None and w.trainable
-        ]
+        trainable = self.trainable_weights  # type: ignore[attr-defined]
+        self._regularized = [w for w in trainable if w.regularizer is not None]
         self._has_activity_penalty = self.has_activity_penalty()  # type: ignore[attr-defined]
         if training:
             assert self.optimizer is not None
-            self.optimizer.build(self.trainable_weights)  # type: ignore[attr-defined]
+            self.optimizer.build(trainable)
             self._training_chain = chain_of(self.graph)
         return objective
 

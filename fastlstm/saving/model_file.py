@@ -28,7 +28,7 @@ from fastlstm import losses, metrics, optimizers
 from fastlstm._version import __version__
 from fastlstm.layers.base import Layer
 from fastlstm.layers.serialization import deserialize, serialize
-from fastlstm.layers.weight import Weight, weights_to_load
+from fastlstm.layers.weight import weights_to_load
 from fastlstm.saving.safetensors import read_tensors, write_tensors
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def _optimizer_state(model: Model) -> dict[str, np.ndarray]:
 
 
 def _write(path: Path, model: Model, state: dict[str, np.ndarray], texts: dict[str, str]) -> None:
-    weights = {name: weight.value for name, weight in _named_weights(model).items()}
+    weights = {path: weight.value for path, weight in model.weights_by_path().items()}
     metadata = {
         "format": "pt",
         "format_version": str(FORMAT_VERSION),
@@ -108,17 +108,6 @@ def require_suffix(who: str, path: Path) -> None:
         if os.fspath(path).endswith((".keras", ".h5", ".hdf5")):
             hint = " For a file of Keras use `fastlstm.convert.to_keras`."
         raise ValueError(f"{who}: `path` must end in {SUFFIX!r}, got {os.fspath(path)!r}.{hint}")
-
-
-def _named_weights(model: Layer) -> dict[str, Weight]:
-    """The weights by path; a number follows where several have one."""
-    found: dict[str, Weight] = {}
-    for weight in model.weights:
-        name, number = weight.path, 1
-        while name in found:
-            name, number = f"{weight.path}:{number}", number + 1
-        found[name] = weight
-    return found
 
 
 def _json(what: str, value: Any) -> str:
@@ -320,7 +309,7 @@ def _load_into(model: Layer, arrays: Mapping[str, np.ndarray]) -> None:
     They belong to the weights of the same names. Where the names are others, as those of layers
     that were numbered on, they belong to the weights of the same shapes in the same order.
     """
-    own = _named_weights(model)
+    own = model.weights_by_path()
     if own.keys() != arrays.keys():
         if [w.shape for w in own.values()] != [a.shape for a in arrays.values()]:
             raise ValueError(_difference(model, own, arrays))
@@ -336,7 +325,7 @@ def _load_into(model: Layer, arrays: Mapping[str, np.ndarray]) -> None:
         weight.restore(arrays[name])
 
 
-def _difference(model: Layer, own: Mapping[str, Weight], arrays: Mapping[str, np.ndarray]) -> str:
+def _difference(model: Layer, own: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> str:
     parts = [
         f"{what} {_few(names)}"
         for what, names in (
@@ -392,16 +381,8 @@ def _custom(name: str, custom_objects: Mapping[str, Any]) -> Any:
 # ---- random numbers ------------------------------------------------------------------------------
 
 
-def _all_layers(layer: Layer) -> list[Layer]:
-    """The layer and everything in it, in a fixed order, each once."""
-    found: dict[Layer, None] = {layer: None}
-    for inner in layer._layers:
-        found.update(dict.fromkeys(_all_layers(inner)))
-    return list(found)
-
-
 def _generators(model: Model) -> Sequence[np.random.Generator]:
-    own = [getattr(layer, "_generator", None) for layer in _all_layers(model)]
+    own = [getattr(layer, "_generator", None) for layer in model._flattened()]
     return [generator for generator in [*own, model._shuffler] if generator is not None]
 
 

@@ -199,7 +199,7 @@ def test_files_call_weights_after_attributes_whatever_order_layers_were_made_in(
     randomize(model)
     model.save(path)
     reset_names()
-    again = fastlstm.load_model(path)
+    again = fastlstm.load_model(path, custom_objects={"Inner": Inner})
     np.testing.assert_array_equal(again.predict(x), model.predict(x))
     assert list(model.weights_by_path()) == [
         "first/dense/kernel",
@@ -382,7 +382,7 @@ def test_states_and_random_generators_inside_are_found(tmp_path):
     path = tmp_path / "model.safetensors"
     model.save(path, include_optimizer=True)
     model.reset_states()
-    again = fastlstm.load_model(path)
+    again = fastlstm.load_model(path, custom_objects={"Inside": Inside})
     np.testing.assert_array_equal(again.train_on_batch(x, y), model.train_on_batch(x, y))
     np.testing.assert_array_equal(again.train_on_batch(x, y), model.train_on_batch(x, y))
 

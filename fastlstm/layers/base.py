@@ -14,13 +14,14 @@ import itertools
 import re
 import threading
 from collections import Counter
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from fastlstm import config, constraints, initializers, regularizers
-from fastlstm.errors import as_real_array
+from fastlstm._registry import PACKAGE, described, home_of, is_from_package, not_known
+from fastlstm.errors import as_real_array, one_of
 from fastlstm.layers.context import Context
 from fastlstm.layers.stage import Stage
 from fastlstm.layers.structure import (
@@ -34,11 +35,11 @@ from fastlstm.layers.symbolic import Node, SymbolicTensor
 from fastlstm.layers.tracking import held
 from fastlstm.layers.weight import Weight, starting_value
 
-__all__ = ["Layer", "automatic_name", "layer_classes", "reset_names"]
+__all__ = ["Layer", "automatic_name", "class_described", "reset_names"]
 
 _name_counts: Counter[str] = Counter()
-_own_classes: dict[str, type[Layer]] = {}
-_user_classes: dict[str, type[Layer]] = {}
+# Layer classes by name and home; None where two classes of a function have both.
+_classes: dict[str, dict[str, type[Layer] | None]] = {}
 # One lock for all layers: a layer that held its own could be neither pickled nor copied.
 _lock = threading.RLock()
 
@@ -56,9 +57,49 @@ def automatic_name(class_name: str) -> str:
         return f"{base}_{_name_counts[base]}"
 
 
-def layer_classes() -> dict[str, type[Layer]]:
-    """Every layer class that has been defined, by name; the package's own before the user's."""
-    return {**_user_classes, **_own_classes}
+def _register(cls: type[Layer]) -> None:
+    homes, home = _classes.setdefault(cls.__name__, {}), home_of(cls)
+    # A module is run again with each class anew; a function may go on using several.
+    homes[home] = None if home in homes and home.endswith("<locals>") else cls
+
+
+def class_described(
+    spec: Mapping[str, Any], custom_objects: Mapping[str, Any] | None = None
+) -> type[Layer]:
+    """The layer class that a description with ``class_name``, and ``module`` if known, means.
+
+    One of the package is always that. For others `custom_objects` decides; without, it is the class
+    that the program has defined where the description says, or the only one of that name.
+
+    Raises ``ValueError`` where there is none, or several.
+    """
+    name, home = spec["class_name"], spec.get("module")
+    homes = _classes.get(name, {})
+    if is_from_package(spec) and PACKAGE in homes:
+        home = PACKAGE
+    elif custom_objects and name in custom_objects:
+        return custom_objects[name]
+    if not homes:
+        raise one_of("`class_name`", name, {**_classes, **(custom_objects or {})})
+    if home not in homes:
+        alike = [each for each in homes if home is None or _may_be_one_module(home, each)]
+        if len(alike) != 1:
+            here = " and in ".join(map(repr, homes))
+            there = "an unknown place" if home is None else repr(home)
+            reason = f"was defined in {there}, here there is that of the name in {here}"
+            raise not_known("layer class", spec, reason)
+        (home,) = alike
+    found = homes[home]
+    if found is None:
+        raise not_known("layer class", spec, f"was defined more than once in {home!r}")
+    return found
+
+
+def _may_be_one_module(home: str, other: str) -> bool:
+    """Whether one is the program itself, which others import by its name."""
+    return PACKAGE not in (home, other) and not {"__main__", "__mp_main__"}.isdisjoint(
+        (home, other)
+    )
 
 
 def _unlike(path: str, known: Container[str]) -> str:
@@ -178,10 +219,10 @@ class Layer:
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
         cls._call_signature = _signature(cls.call)
-        own = cls.__module__.startswith("fastlstm.")
+        own = home_of(cls) == PACKAGE
         cls._is_custom = not own
         if not (own and cls.__name__.startswith("_")):
-            (_own_classes if own else _user_classes)[cls.__name__] = cls
+            _register(cls)
         if "build" in cls.__dict__:
             cls.build = _once(cls.__dict__["build"])  # type: ignore[method-assign]
 
@@ -266,10 +307,7 @@ class Layer:
         if self.batch_input_shape is not None:
             config["batch_input_shape"] = list(self.batch_input_shape)
         if self.activity_regularizer is not None:
-            config["activity_regularizer"] = {
-                "class_name": type(self.activity_regularizer).__name__,
-                "config": self.activity_regularizer.get_config(),
-            }
+            config["activity_regularizer"] = described(self.activity_regularizer)
         return config
 
     @classmethod

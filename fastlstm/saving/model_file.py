@@ -25,9 +25,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastlstm import losses, metrics, optimizers
+from fastlstm._registry import custom_class, described, home_of
 from fastlstm._version import __version__
 from fastlstm.layers.base import Layer
-from fastlstm.layers.serialization import deserialize, serialize
+from fastlstm.layers.serialization import deserialize, serialize, with_custom_objects
 from fastlstm.layers.weight import weights_to_load
 from fastlstm.saving.safetensors import read_tensors, write_tensors
 
@@ -141,11 +142,11 @@ def _described(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_described(entry) for entry in value]
     if isinstance(value, type):
-        return {"class_name": value.__name__}
+        return {"class_name": value.__name__, "module": home_of(value)}
     if isinstance(value, optimizers.Optimizer) and callable(value._learning_rate):
         _require_schedule(value)
     if hasattr(value, "get_config"):
-        return {"class_name": type(value).__name__, "config": value.get_config()}
+        return described(value)
     if isinstance(value, losses.LossFunction):
         return value.__name__
     name = getattr(value, "__name__", "<")
@@ -174,7 +175,8 @@ def load_model(
     ----------
     path : str or path
     custom_objects : dict, optional
-        Classes and functions of your own, by name.
+        Classes and functions of your own, by name. Needed where a class of the program is not
+        the only one of its name, unless it is defined where it was when the model was saved.
     compile : bool
         Whether the model comes compiled, if it was, and its optimizer as it was saved.
 
@@ -352,10 +354,10 @@ def _compile(model: Model, saved: dict[str, Any], custom_objects: Mapping[str, A
             return {name: understood(entry, find) for name, entry in value["dict"].items()}
         if "function" in value:
             return _custom(value["function"], custom_objects)
-        if value.get("class_name") in custom_objects:
-            cls = custom_objects[value["class_name"]]
-            return cls.from_config(value["config"]) if "config" in value else cls
-        return find(value)
+        if "config" not in value:
+            return custom_class(value, custom_objects) or find(value)
+        made = with_custom_objects(value, custom_objects)
+        return find(made) if isinstance(made, Mapping) else made
 
     model.compile(
         optimizer=understood(saved["optimizer"], optimizers.get),

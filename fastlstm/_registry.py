@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Any, Generic, TypeVar
 
 from fastlstm.errors import one_of
@@ -17,6 +17,7 @@ __all__ = [
     "is_from_package",
     "not_known",
     "snake_case",
+    "unlike",
 ]
 
 T = TypeVar("T")
@@ -32,6 +33,20 @@ def snake_case(class_name: str) -> str:
     """
     words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", class_name)
     return words.lower()
+
+
+def unlike(name: str, known: Container[str], separator: str) -> str:
+    """`name`, with a number behind it if it is known already.
+
+    Examples
+    --------
+    >>> unlike("mae", ["loss", "mae", "mae_1"], "_")
+    'mae_2'
+    """
+    numbered, number = name, 1
+    while numbered in known:
+        numbered, number = f"{name}{separator}{number}", number + 1
+    return numbered
 
 
 PACKAGE = __name__.partition(".")[0]

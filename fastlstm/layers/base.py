@@ -14,13 +14,13 @@ import itertools
 import re
 import threading
 from collections import Counter
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from fastlstm import config, constraints, initializers, regularizers
-from fastlstm._registry import PACKAGE, described, home_of, is_from_package, not_known
+from fastlstm._registry import PACKAGE, described, home_of, is_from_package, not_known, unlike
 from fastlstm.errors import as_real_array, one_of
 from fastlstm.layers.context import Context
 from fastlstm.layers.stage import Stage
@@ -100,14 +100,6 @@ def _may_be_one_module(home: str, other: str) -> bool:
     return PACKAGE not in (home, other) and not {"__main__", "__mp_main__"}.isdisjoint(
         (home, other)
     )
-
-
-def _unlike(path: str, known: Container[str]) -> str:
-    """`path`, with a number behind it if it is known already."""
-    name, number = path, 1
-    while name in known:
-        name, number = f"{path}:{number}", number + 1
-    return name
 
 
 class _CallSignature(NamedTuple):
@@ -418,7 +410,7 @@ class Layer:
                 if weight not in known:
                     known.add(weight)
                     own = place or weight.name.removeprefix(f"{layer._name}/")
-                    found[_unlike(f"{path}/{own}", found)] = weight
+                    found[unlike(f"{path}/{own}", found, ":")] = weight
         return found
 
     @property

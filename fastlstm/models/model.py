@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastlstm import saving
+from fastlstm._registry import unlike
 from fastlstm.errors import one_of
 from fastlstm.layers.base import Layer
 from fastlstm.layers.context import Context
@@ -360,10 +361,10 @@ def _source_name(tensor: SymbolicTensor) -> str:
 
 def _unlike(names: list[str]) -> list[str]:
     """The names with a number behind those that came before: a layer may have several outputs."""
-    return [
-        f"{name}_{names[:place].count(name)}" if name in names[:place] else name
-        for place, name in enumerate(names)
-    ]
+    found: list[str] = []
+    for name in names:
+        found.append(unlike(name, {*found, *names} if name in found else (), "_"))
+    return found
 
 
 def _holds_arrays(inputs: Any) -> bool:

@@ -126,8 +126,8 @@ class Trainer:
 
     @property
     def metrics_names(self) -> list[str]:
-        """The names of what `evaluate` returns; complete after the first batch."""
-        return list(self._compiled_objective("metrics_names").logs())
+        """The names of what `evaluate` returns."""
+        return self._compiled_objective("metrics_names").reported
 
     def _compiled_objective(self, what: str) -> Objective:
         if self._objective is None:

@@ -229,7 +229,7 @@ def test_one_metric_object_in_several_places_counts_each_by_itself():
 
 
 def test_callbacks_know_which_way_numbered_and_weighted_metrics_go():
-    class Likeness(MeanSquaredError):
+    class Likeness(MeanSquaredError):  # noqa: N818
         direction = "up"
 
     model = outputs_called(

@@ -24,7 +24,9 @@ __all__ = ["in_keras_order"]
 class _Use:
     """One call of an operation: of a layer, or of a nameless one that makes a mask."""
 
-    def __init__(self, parents: Sequence[_Use | None], operation: Any = None, ndim: int = 0) -> None:
+    def __init__(
+        self, parents: Sequence[_Use | None], operation: Any = None, ndim: int = 0
+    ) -> None:
         self.parents = [parent for parent in parents if parent is not None]
         self.operation = self if operation is None else operation
         self.ndim = ndim

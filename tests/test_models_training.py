@@ -15,6 +15,7 @@ from fastlstm.layers import (
     Reshape,
     TimeDistributed,
 )
+from fastlstm.metrics import AUC, MeanAbsoluteError, MeanSquaredError
 from fastlstm.models import Model, Sequential
 from fastlstm.utils import set_random_seed
 
@@ -167,6 +168,119 @@ def test_outputs_of_one_layer_have_names_of_their_own():
     model.compile("sgd", ["mse", "mae", None])
     logs = model.fit(X, [normal(10, 3), normal(10, 3), None], verbose=0).history
     assert list(logs) == ["loss", "lstm_loss", "lstm_1_loss"]
+
+
+def outputs_called(*names, **metrics):
+    """A model of an output for each name, compiled; all predict the same."""
+    x = Input(shape=(3,))
+    model = Model(x, [Dense(1, activation="sigmoid", name=name)(x) for name in names])
+    model.compile("sgd", "mse", **metrics)
+    return model
+
+
+# As Keras 3.15 calls them.
+REPORTED = {
+    "weighted": (
+        ["a"],
+        {"metrics": ["mae"], "weighted_metrics": ["mae"]},
+        ["mae", "weighted_mae"],
+    ),
+    "several times": (
+        ["a"],
+        {"metrics": ["mae", "mae"], "weighted_metrics": ["mae", "mae", "mae"]},
+        ["mae", "mae_1", "weighted_mae", "weighted_mae_1", "weighted_mae_2"],
+    ),
+    "two objects": (["a"], {"metrics": [AUC(), AUC()]}, ["auc", "auc_1"]),
+    "weighted alone": (["a"], {"weighted_metrics": ["mae"]}, ["mae"]),
+    "two outputs": (
+        ["a", "b"],
+        {"metrics": [["mae"], ["mae", "mae"]], "weighted_metrics": [["mae"], ["mae"]]},
+        ["a_mae", "a_weighted_mae", "b_mae", "b_mae_1", "b_weighted_mae"],
+    ),
+    "one output of two": (
+        ["a", "b"],
+        {"metrics": {"a": ["mae"], "b": ["mae"]}, "weighted_metrics": {"b": ["mae"]}},
+        ["a_mae", "b_mae", "b_weighted_mae"],
+    ),
+    # Where Keras loses one.
+    "a name that would be made": (
+        ["a"],
+        {"metrics": [AUC(name="mae_1"), "mae", "mae"]},
+        ["mae_1", "mae", "mae_2"],
+    ),
+    "that of the loss": (["a"], {"metrics": [AUC(name="loss")]}, ["loss_1"]),
+    "that of a loss": (["a", "b"], {"metrics": {"a": [AUC(name="loss")]}}, ["a_loss_1"]),
+    "those of validation": (
+        ["a"],
+        {"metrics": [AUC(name="val_loss"), AUC(name="val_mae"), "mae"]},
+        ["val_loss_1", "val_mae", "mae_1"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REPORTED)
+def test_every_metric_has_a_name_of_its_own(case):
+    outputs, metrics, expected = REPORTED[case]
+    model = outputs_called(*outputs, **metrics)
+    x, y = normal(10, 3), [(normal(10, 1, seed=n) > 0) * 1.0 for n in range(len(outputs))]
+    losses = ["loss"] if len(outputs) == 1 else ["loss", "a_loss", "b_loss"]
+    assert model.metrics_names == [*losses, *expected]
+    history = model.fit(x, y, validation_data=(x, y), verbose=0).history
+    names = [*losses, *expected]
+    assert list(history) == [*names, *(f"val_{name}" for name in names)]
+    found = model.evaluate(x, y, verbose=0, return_dict=True)
+    assert list(found) == names
+    assert model.evaluate(x, y, verbose=0) == list(found.values())
+    assert list(model.train_on_batch(x, y, return_dict=True)) == names
+
+
+def test_weighted_and_plain_metrics_of_one_name_are_two():
+    model = outputs_called("a", metrics=["mae"], weighted_metrics=["mae"])
+    x, y, weights = normal(10, 3), normal(10, 1), np.abs(normal(10))
+    found = model.evaluate(x, y, sample_weight=weights, verbose=0, return_dict=True)
+    errors = np.abs(model.predict(x)[0] - y)[:, 0]
+    assert found["mae"] == pytest.approx(errors.mean(), rel=1e-6)
+    weighted = (errors * weights).sum() / weights.sum()
+    assert found["weighted_mae"] == pytest.approx(weighted, rel=1e-6)
+
+
+def test_one_metric_object_in_several_places_counts_each_by_itself():
+    metric = MeanAbsoluteError(name="gap")
+    model = outputs_called("a", "b", metrics=[metric], weighted_metrics={"a": [metric]})
+    x, y = normal(10, 3), [normal(10, 1), normal(10, 1, seed=1)]
+    weights = [np.abs(normal(10, seed=2)), None]
+    found = model.evaluate(x, y, sample_weight=weights, verbose=0, return_dict=True)
+    a, b = (np.abs(p - t)[:, 0] for p, t in zip(model.predict(x), y, strict=True))
+    assert found["a_gap"] == pytest.approx(a.mean(), rel=1e-6)
+    assert found["b_gap"] == pytest.approx(b.mean(), rel=1e-6)
+    weighted = (a * weights[0]).sum() / weights[0].sum()
+    assert found["a_weighted_gap"] == pytest.approx(weighted, rel=1e-6)
+    assert metric.result() == found["a_gap"]
+
+
+def test_callbacks_know_which_way_numbered_and_weighted_metrics_go():
+    class Likeness(MeanSquaredError):  # noqa: N818
+        direction = "up"
+
+    model = outputs_called(
+        "a",
+        "b",
+        metrics={"a": ["mae", "mae"], "b": [AUC(), AUC(), Likeness(name="likeness")]},
+        weighted_metrics={"b": [AUC()]},
+    )
+    directions = {"loss": "min", "a_loss": "min", "a_mae_1": "min", "b_auc_1": "max"}
+    directions |= {"b_weighted_auc": "max", "b_likeness": "max"}
+    stops = [EarlyStopping(f"val_{name}", patience=9) for name in directions]
+    x, y = normal(10, 3), [(normal(10, 1, seed=n) > 0) * 1.0 for n in (0, 1)]
+    model.fit(x, y, epochs=3, validation_data=(x, y), callbacks=stops, verbose=0)
+    assert [stop.mode for stop in stops] == list(directions.values())
+
+
+def test_outputs_have_names_of_their_own_beside_numbered_ones():
+    x = Input(shape=(4, 2))
+    h, _, c = LSTM(3, return_state=True, name="lstm")(x)
+    model = Model(x, [h, c, Dense(1, name="lstm_1")(h)])
+    assert model.output_names == ["lstm", "lstm_2", "lstm_1"]
 
 
 def test_compile_before_build_knows_the_output():

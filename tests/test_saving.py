@@ -15,7 +15,16 @@ import numpy as np
 import pytest
 
 import fastlstm
-from fastlstm import Input, Model, Sequential, load_model, losses, metrics, optimizers
+from fastlstm import (
+    Input,
+    Model,
+    Sequential,
+    initializers,
+    load_model,
+    losses,
+    metrics,
+    optimizers,
+)
 from fastlstm.callbacks import BackupAndRestore, Callback
 from fastlstm.layers import (
     LSTM,
@@ -25,10 +34,13 @@ from fastlstm.layers import (
     Dropout,
     Embedding,
     Lambda,
+    Layer,
     LayerNormalization,
     Masking,
     RepeatVector,
     TimeDistributed,
+    base,
+    deserialize,
 )
 from fastlstm.saving.safetensors import read_tensors, write_tensors
 
@@ -497,3 +509,165 @@ def test_backups_of_another_model_and_bad_arguments(tmp_path):
     full.save(tmp_path / "training.safetensors", include_optimizer=True)
     with pytest.raises(ValueError, match="no backup"):
         full.fit(X, Y, verbose=0, callbacks=[BackupAndRestore(tmp_path)])
+
+
+# ---- classes of one name -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def known_classes(monkeypatch):
+    """Lets a test define classes named like those of others, and forget them."""
+    known = {name: dict(homes) for name, homes in base._classes.items()}
+    monkeypatch.setattr(base, "_classes", known)
+
+
+def scaling(name, factor, module):
+    """A layer class called `name`, of a module of the user's."""
+
+    def call(self, inputs):
+        return inputs * factor
+
+    def init(self, **keywords):
+        Layer.__init__(self, **{k: v for k, v in keywords.items() if k != "units"})
+
+    return type(name, (Layer,), {"call": call, "__init__": init, "__module__": module})
+
+
+def saved(folder, *layers, **compiled):
+    model = Sequential([Input((3,)), *layers])
+    if compiled:
+        model.compile(**compiled)
+    model.save(folder / "model.safetensors")
+    return folder / "model.safetensors"
+
+
+def scale_of(model):
+    return float(model.predict(np.ones((1, 3), "float32"))[0, 0])
+
+
+def test_a_layer_class_named_like_one_of_the_package(known_classes, tmp_path):
+    path = saved(tmp_path, scaling("Dense", 2, "mine")(name="mine"), Dense(3, name="theirs"))
+    again = load_model(path)
+    assert [type(layer).__module__ for layer in again.layers] == ["mine", Dense.__module__]
+    other = scaling("Dense", 7, "mine")
+    again = load_model(path, custom_objects={"Dense": other})
+    assert [type(layer) for layer in again.layers] == [other, Dense]
+
+
+@pytest.mark.parametrize("name", ["Dense", "Twofold"])
+def test_a_layer_class_that_is_not_here_is_no_other_of_its_name(known_classes, tmp_path, name):
+    path = saved(tmp_path, scaling(name, 2, "mine")())
+    del base._classes[name]["mine"]
+    other = scaling(name, 7, "theirs")
+    with pytest.raises(ValueError, match=rf"'{name}' was defined in 'mine'.*custom_objects={{'"):
+        load_model(path)
+    assert scale_of(load_model(path, custom_objects={name: other})) == 7
+
+
+def test_two_layer_classes_of_one_name(known_classes, tmp_path):
+    first, second = scaling("Twofold", 2, "mine"), scaling("Twofold", 7, "theirs")
+    assert scale_of(load_model(saved(tmp_path, first()))) == 2
+    assert scale_of(load_model(saved(tmp_path, second()))) == 7
+
+
+def test_two_layer_classes_of_one_function(known_classes, tmp_path):
+    def made(factor):
+        class Twofold(Layer):
+            def call(self, inputs):
+                return inputs * factor
+
+        return Twofold
+
+    first = made(2)
+    path = saved(tmp_path, first())
+    assert scale_of(load_model(path)) == 2
+    made(7)
+    with pytest.raises(ValueError, match=r"'Twofold' was defined more than once.*custom_objects"):
+        load_model(path)
+    assert scale_of(load_model(path, custom_objects={"Twofold": first})) == 2
+
+
+def test_a_layer_class_may_be_of_the_program_there_and_of_a_module_here(known_classes, tmp_path):
+    path = saved(tmp_path, scaling("Twofold", 2, "__main__")())
+    del base._classes["Twofold"]
+    scaling("Twofold", 3, "train")
+    assert scale_of(load_model(path)) == 3
+    path = saved(tmp_path, scaling("Dense", 2, "__main__")())
+    del base._classes["Dense"]["__main__"]
+    with pytest.raises(ValueError, match=r"'Dense' was defined in '__main__'.*custom_objects"):
+        load_model(path)
+
+
+def test_descriptions_that_do_not_say_whose_class_they_mean(known_classes):
+    description = {"class_name": "Dense", "config": {"units": 2}}
+    assert type(deserialize(description)) is Dense
+    other = scaling("Dense", 2, "mine")
+    assert type(deserialize({**description, "module": "keras.layers"})) is Dense
+    with pytest.raises(ValueError, match=r"'fastlstm' and in 'mine'.*custom_objects"):
+        deserialize(description)
+    for meant in (Dense, other):
+        assert type(deserialize(description, {"Dense": meant})) is meant
+
+
+class MeanAbsoluteError(losses.Loss):
+    """Named like one of the package."""
+
+    def call(self, y_true, y_pred):
+        return np.zeros(len(y_true))
+
+
+class Ones(initializers.Initializer):
+    def __call__(self, shape, dtype=None):
+        return np.full(shape, 3.0, dtype)
+
+    def get_config(self):
+        return {}
+
+
+class ExponentialDecay(optimizers.schedules.LearningRateSchedule):
+    def __call__(self, step):
+        return 0.5
+
+    def get_config(self):
+        return {}
+
+
+class AUC(metrics.Mean):
+    pass
+
+
+def first_metric(model):
+    return model._compile_arguments["plain_metrics"][0]
+
+
+@pytest.mark.parametrize(
+    ("cls", "layer", "compiled", "found"),
+    [
+        (MeanAbsoluteError, {}, {"loss": MeanAbsoluteError()}, lambda m: m.loss),
+        (Ones, {"bias_initializer": Ones()}, {}, lambda m: m.layers[0].bias_initializer),
+        (
+            ExponentialDecay,
+            {},
+            {"optimizer": optimizers.SGD(ExponentialDecay()), "loss": "mse"},
+            lambda m: m.optimizer._learning_rate,
+        ),
+        (
+            AUC,
+            {},
+            {"loss": "mse", "metrics": [AUC()]},
+            lambda m: m._compile_arguments["plain_metrics"][0],
+        ),
+        (
+            AUC,
+            {},
+            {"loss": "mse", "metrics": [AUC]},
+            lambda m: m._compile_arguments["plain_metrics"][0](),
+        ),
+    ],
+)
+def test_other_objects_named_like_those_of_the_package(tmp_path, cls, layer, compiled, found):
+    path = saved(tmp_path, Dense(2, **layer), **compiled)
+    name = cls.__name__
+    with pytest.raises(ValueError, match=rf"'{name}' was defined in 'test_saving'.*custom_objects"):
+        load_model(path)
+    assert type(found(load_model(path, custom_objects={name: cls}))) is cls

@@ -65,10 +65,10 @@ class MonitorCallback(Callback):
 
     def _direction(self) -> str:
         name = self.monitor.removeprefix("val_")
-        for metric in getattr(self.model, "metrics", None) or ():
-            known = getattr(metric, "direction", None)
-            if known and getattr(metric, "name", None) == name:
-                return known
+        objective = getattr(self.model, "_objective", None)
+        known = None if objective is None else objective.direction_of(name)
+        if known is not None:
+            return known
         # With several outputs, names begin with that of the output: "dense_2_loss".
         words = name.split("_")
         for start in range(len(words)):

@@ -6,10 +6,10 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from fastlstm.errors import one_of
-from fastlstm.layers.base import Layer, layer_classes
+from fastlstm._registry import custom_class, described
+from fastlstm.layers.base import Layer, class_described
 
-__all__ = ["deserialize", "object_config", "serialize"]
+__all__ = ["deserialize", "object_config", "serialize", "with_custom_objects"]
 
 # Keras writes these for features that this package does not have; they must be off.
 _KERAS_ONLY = (
@@ -33,11 +33,13 @@ def object_config(what: str, value: Any) -> dict[str, Any] | None:
             f"{what} cannot be written to a config: {value!r} has no `get_config`; "
             f"make it a class that has one."
         )
-    return {"class_name": type(value).__name__, "config": value.get_config()}
+    return described(value)
 
 
 def serialize(layer: Layer) -> dict[str, Any]:
-    """The layer as ``{"class_name": ..., "config": ...}``.
+    """The layer as ``{"class_name": ..., "module": ..., "config": ...}``.
+
+    The module is ``"fastlstm"`` for a class of this package, otherwise where it was defined.
 
     Examples
     --------
@@ -45,7 +47,7 @@ def serialize(layer: Layer) -> dict[str, Any]:
     >>> serialize(RepeatVector(3, name="again"))["config"]["n"]
     3
     """
-    return {"class_name": type(layer).__name__, "config": layer.get_config()}
+    return described(layer)
 
 
 def deserialize(spec: Mapping[str, Any], custom_objects: Mapping[str, Any] | None = None) -> Layer:
@@ -54,7 +56,8 @@ def deserialize(spec: Mapping[str, Any], custom_objects: Mapping[str, Any] | Non
     `custom_objects` gives classes, and functions of `Lambda` layers, by name; classes of this
     package and subclasses of `Layer` that the program has defined are known without it.
 
-    Raises ``TypeError`` for what is no such description, ``ValueError`` for an unknown class.
+    Raises ``TypeError`` for what is no such description, ``ValueError`` for an unknown class and
+    for a name that several classes have, if the description does not say which it means.
 
     Examples
     --------
@@ -65,14 +68,31 @@ def deserialize(spec: Mapping[str, Any], custom_objects: Mapping[str, Any] | Non
         raise TypeError(
             f"A layer's description must be a dict with `class_name` and `config`, got {spec!r}."
         )
-    known = {**layer_classes(), **(custom_objects or {})}
-    name = spec["class_name"]
-    if name not in known:
-        raise one_of("`class_name`", name, known)
-    cls, config = known[name], _plain(spec["config"])
+    cls: Any = class_described(spec, custom_objects)
+    config = with_custom_objects(_plain(spec["config"]), custom_objects or {})
     if custom_objects and "custom_objects" in inspect.signature(cls.from_config).parameters:
         return cls.from_config(config, custom_objects=custom_objects)
     return cls.from_config(config)
+
+
+def with_custom_objects(config: Any, custom_objects: Mapping[str, Any]) -> Any:
+    """`config` with the objects made that it describes and `custom_objects` has, but for layers.
+
+    So an initializer of the program's own reaches the layer that it belongs to.
+    """
+    if not custom_objects:
+        return config
+    if isinstance(config, list | tuple):
+        return [with_custom_objects(entry, custom_objects) for entry in config]
+    if not isinstance(config, Mapping):
+        return config
+    inner = {k: with_custom_objects(value, custom_objects) for k, value in config.items()}
+    cls = custom_class(config, custom_objects) if "config" in config else None
+    if cls is None or (isinstance(cls, type) and issubclass(cls, Layer)):
+        return inner
+    return (
+        cls.from_config(inner["config"]) if hasattr(cls, "from_config") else cls(**inner["config"])
+    )
 
 
 def _plain(config: Mapping[str, Any]) -> dict[str, Any]:

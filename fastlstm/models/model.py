@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastlstm import saving
+from fastlstm._registry import unlike
 from fastlstm.errors import one_of
 from fastlstm.layers.base import Layer
 from fastlstm.layers.context import Context
@@ -53,6 +54,7 @@ class Model(Trainer, Layer):
 
     supports_masking = True
     casts_inputs = False
+    _bookkeeping = (*Layer._bookkeeping, "_regularized", "_stack", "_chain", "_input")
 
     def __call__(self, inputs: Any, **call: Any) -> Any:
         """Compute on arrays; on symbolic tensors become a layer of another model's graph."""
@@ -215,10 +217,10 @@ class Model(Trainer, Layer):
         saving.load_weights(self, path)
 
     def reset_states(self) -> None:
-        """Set the states of every stateful layer to zero."""
-        for layer in self._layers:
+        """Set the states of every stateful layer to zero, of those inside other layers too."""
+        for layer in self._flattened():
             reset = getattr(layer, "reset_states", None)
-            if reset is not None:
+            if reset is not None and not isinstance(layer, Model):
                 reset()
 
     # ---- computing as a layer ----------------------------------------------------------------
@@ -359,10 +361,10 @@ def _source_name(tensor: SymbolicTensor) -> str:
 
 def _unlike(names: list[str]) -> list[str]:
     """The names with a number behind those that came before: a layer may have several outputs."""
-    return [
-        f"{name}_{names[:place].count(name)}" if name in names[:place] else name
-        for place, name in enumerate(names)
-    ]
+    found: list[str] = []
+    for name in names:
+        found.append(unlike(name, {*found, *names} if name in found else (), "_"))
+    return found
 
 
 def _holds_arrays(inputs: Any) -> bool:

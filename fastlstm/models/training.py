@@ -126,8 +126,8 @@ class Trainer:
 
     @property
     def metrics_names(self) -> list[str]:
-        """The names of what `evaluate` returns; complete after the first batch."""
-        return list(self._compiled_objective("metrics_names").logs())
+        """The names of what `evaluate` returns."""
+        return self._compiled_objective("metrics_names").reported
 
     def _compiled_objective(self, what: str) -> Objective:
         if self._objective is None:
@@ -270,15 +270,12 @@ class Trainer:
         if objective.names != names:
             assert self._compile_arguments is not None
             self._objective = objective = Objective(names, **self._compile_arguments)
-        self._regularized = [
-            w
-            for w in self.weights  # type: ignore[attr-defined]
-            if w.regularizer is not None and w.trainable
-        ]
+        trainable = self.trainable_weights  # type: ignore[attr-defined]
+        self._regularized = [w for w in trainable if w.regularizer is not None]
         self._has_activity_penalty = self.has_activity_penalty()  # type: ignore[attr-defined]
         if training:
             assert self.optimizer is not None
-            self.optimizer.build(self.trainable_weights)  # type: ignore[attr-defined]
+            self.optimizer.build(trainable)
             self._training_chain = chain_of(self.graph)
         return objective
 

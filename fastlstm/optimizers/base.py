@@ -13,7 +13,7 @@ import numpy as np
 
 from fastlstm._core import optimizers as kernels
 from fastlstm._numbers import real_number
-from fastlstm._registry import snake_case
+from fastlstm._registry import described, snake_case
 from fastlstm.layers.weight import Weight, changing
 from fastlstm.optimizers import schedules
 from fastlstm.optimizers.flat import FlatBuffer
@@ -347,7 +347,7 @@ class Optimizer:
         """The constructor's arguments, as Keras names them."""
         rate: Any = self._learning_rate
         if isinstance(rate, schedules.LearningRateSchedule):
-            rate = {"class_name": type(rate).__name__, "config": rate.get_config()}
+            rate = described(rate)
         return {
             "name": self.name,
             "learning_rate": rate,

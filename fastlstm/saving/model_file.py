@@ -25,10 +25,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastlstm import losses, metrics, optimizers
+from fastlstm._registry import custom_class, described, home_of
 from fastlstm._version import __version__
 from fastlstm.layers.base import Layer
-from fastlstm.layers.serialization import deserialize, serialize
-from fastlstm.layers.weight import Weight, weights_to_load
+from fastlstm.layers.serialization import deserialize, serialize, with_custom_objects
+from fastlstm.layers.weight import weights_to_load
 from fastlstm.saving.safetensors import read_tensors, write_tensors
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def _optimizer_state(model: Model) -> dict[str, np.ndarray]:
 
 
 def _write(path: Path, model: Model, state: dict[str, np.ndarray], texts: dict[str, str]) -> None:
-    weights = {name: weight.value for name, weight in _named_weights(model).items()}
+    weights = {path: weight.value for path, weight in model.weights_by_path().items()}
     metadata = {
         "format": "pt",
         "format_version": str(FORMAT_VERSION),
@@ -108,17 +109,6 @@ def require_suffix(who: str, path: Path) -> None:
         if os.fspath(path).endswith((".keras", ".h5", ".hdf5")):
             hint = " For a file of Keras use `fastlstm.convert.to_keras`."
         raise ValueError(f"{who}: `path` must end in {SUFFIX!r}, got {os.fspath(path)!r}.{hint}")
-
-
-def _named_weights(model: Layer) -> dict[str, Weight]:
-    """The weights by path; a number follows where several have one."""
-    found: dict[str, Weight] = {}
-    for weight in model.weights:
-        name, number = weight.path, 1
-        while name in found:
-            name, number = f"{weight.path}:{number}", number + 1
-        found[name] = weight
-    return found
 
 
 def _json(what: str, value: Any) -> str:
@@ -152,11 +142,11 @@ def _described(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_described(entry) for entry in value]
     if isinstance(value, type):
-        return {"class_name": value.__name__}
+        return {"class_name": value.__name__, "module": home_of(value)}
     if isinstance(value, optimizers.Optimizer) and callable(value._learning_rate):
         _require_schedule(value)
     if hasattr(value, "get_config"):
-        return {"class_name": type(value).__name__, "config": value.get_config()}
+        return described(value)
     if isinstance(value, losses.LossFunction):
         return value.__name__
     name = getattr(value, "__name__", "<")
@@ -185,7 +175,8 @@ def load_model(
     ----------
     path : str or path
     custom_objects : dict, optional
-        Classes and functions of your own, by name.
+        Classes and functions of your own, by name. Needed where a class of the program is not
+        the only one of its name, unless it is defined where it was when the model was saved.
     compile : bool
         Whether the model comes compiled, if it was, and its optimizer as it was saved.
 
@@ -320,7 +311,7 @@ def _load_into(model: Layer, arrays: Mapping[str, np.ndarray]) -> None:
     They belong to the weights of the same names. Where the names are others, as those of layers
     that were numbered on, they belong to the weights of the same shapes in the same order.
     """
-    own = _named_weights(model)
+    own = model.weights_by_path()
     if own.keys() != arrays.keys():
         if [w.shape for w in own.values()] != [a.shape for a in arrays.values()]:
             raise ValueError(_difference(model, own, arrays))
@@ -336,7 +327,7 @@ def _load_into(model: Layer, arrays: Mapping[str, np.ndarray]) -> None:
         weight.restore(arrays[name])
 
 
-def _difference(model: Layer, own: Mapping[str, Weight], arrays: Mapping[str, np.ndarray]) -> str:
+def _difference(model: Layer, own: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> str:
     parts = [
         f"{what} {_few(names)}"
         for what, names in (
@@ -363,10 +354,10 @@ def _compile(model: Model, saved: dict[str, Any], custom_objects: Mapping[str, A
             return {name: understood(entry, find) for name, entry in value["dict"].items()}
         if "function" in value:
             return _custom(value["function"], custom_objects)
-        if value.get("class_name") in custom_objects:
-            cls = custom_objects[value["class_name"]]
-            return cls.from_config(value["config"]) if "config" in value else cls
-        return find(value)
+        if "config" not in value:
+            return custom_class(value, custom_objects) or find(value)
+        made = with_custom_objects(value, custom_objects)
+        return find(made) if isinstance(made, Mapping) else made
 
     model.compile(
         optimizer=understood(saved["optimizer"], optimizers.get),
@@ -392,16 +383,8 @@ def _custom(name: str, custom_objects: Mapping[str, Any]) -> Any:
 # ---- random numbers ------------------------------------------------------------------------------
 
 
-def _all_layers(layer: Layer) -> list[Layer]:
-    """The layer and everything in it, in a fixed order, each once."""
-    found: dict[Layer, None] = {layer: None}
-    for inner in layer._layers:
-        found.update(dict.fromkeys(_all_layers(inner)))
-    return list(found)
-
-
 def _generators(model: Model) -> Sequence[np.random.Generator]:
-    own = [getattr(layer, "_generator", None) for layer in _all_layers(model)]
+    own = [getattr(layer, "_generator", None) for layer in model._flattened()]
     return [generator for generator in [*own, model._shuffler] if generator is not None]
 
 

@@ -247,6 +247,10 @@ class Layer:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} name={self._name}, built={self.built}>"
 
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy of a layer is a layer, not all that it is joined with; a model brings its graph.
+        return {**self.__dict__, "_nodes": []}
+
     # ---- weights -----------------------------------------------------------------------------
 
     def add_weight(

@@ -44,7 +44,6 @@ _WITHOUT_EFFECT = ("run_eagerly", "steps_per_execution", "jit_compile", "auto_sc
 class Trainer:
     """The half of `Model` that trains, evaluates and predicts."""
 
-    graph: Graph
     inputs: list[SymbolicTensor]
     outputs: list[SymbolicTensor]
     optimizer: optimizers.Optimizer | None = None
@@ -53,13 +52,15 @@ class Trainer:
     _objective: Objective | None = None
     _compile_arguments: Mapping[str, Any] | None = None
     _training_chain: Chain | None = None
+    if TYPE_CHECKING:
+
+        @property
+        def graph(self) -> Graph:
+            """What computes the outputs."""
+
     # Of the running `fit`: what shuffles, and where a callback wants it to begin.
     _shuffler: np.random.Generator | None = None
     _resume_epoch: int | None = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        # The chain holds what the last batch left behind.
-        return {**self.__dict__, "_training_chain": None}
 
     # ---- compiling ---------------------------------------------------------------------------
 

@@ -49,6 +49,10 @@ REDUCTIONS = ("sum_over_batch_size", "sum", "mean", "mean_with_sample_weight", "
 
 Arrays = tuple[np.ndarray, np.ndarray]
 
+# What says how large a loss is, and what is derived from it.
+_VALUE = ("__call__", "call", "elements")
+_DERIVATIVE = ("value_and_gradient", "gradient", "element_gradient")
+
 
 class Loss:
     """The base of all losses. Subclass it with `call` and, to train, `gradient`.
@@ -76,6 +80,13 @@ class Loss:
     (16.0, [[32.0]])
     """
 
+    # The method that a class has replaced without its derivative, and which class that is.
+    _without_derivative: str | None = None
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        cls._without_derivative = _value_without_derivative(cls)
+
     def __init__(
         self,
         reduction: str | None = "sum_over_batch_size",
@@ -97,8 +108,11 @@ class Loss:
 
     def gradient(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
         """The derivative of a sample's loss by each of its predictions: the shape of `y_pred`."""
-        raise TypeError(
-            f"The loss {self.name!r} has no gradient, so a model cannot be trained with it: "
+        raise self._no_gradient("has no gradient")
+
+    def _no_gradient(self, reason: str) -> TypeError:
+        return TypeError(
+            f"The loss {self.name!r} {reason}, so a model cannot be trained with it: "
             f"subclass fastlstm.losses.Loss with `call` and `gradient`."
         )
 
@@ -148,8 +162,12 @@ class Loss:
 
         Takes what calling the loss takes; the gradient has the shape and dtype of `y_pred`.
         Raises ``ValueError`` also if the reduction is none, ``TypeError`` also if the loss has no
-        gradient.
+        gradient, or its class inherits one and has replaced what that is the gradient of.
         """
+        if self._without_derivative is not None:
+            raise self._no_gradient(
+                f"has a gradient that is not its own, since {self._without_derivative} was replaced"
+            )
         if self.reduction in (None, "none"):
             raise ValueError(f"The loss {self.name!r} needs a `reduction` to be trained with.")
         given = np.asarray(y_pred)
@@ -215,6 +233,19 @@ class Loss:
         return cls(**config)
 
 
+def _value_without_derivative(cls: type[Loss]) -> str | None:
+    """The method that makes `cls` lose the gradient it inherits; None if there is none."""
+    if cls.gradient is Loss.gradient:
+        return None
+    for base in cls.__mro__:
+        if any(name in base.__dict__ for name in _DERIVATIVE):
+            return None
+        for name in _VALUE:
+            if name in base.__dict__:
+                return f"`{name}` of {base.__name__}"
+    return None
+
+
 def _sum_to(weights: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """The weights in `shape`: several weights of one single loss add up."""
     return weights.sum() if not shape else np.broadcast_to(weights, shape)
@@ -255,7 +286,8 @@ class MeanSquaredError(_MeanLoss):
     ) -> tuple[float, np.ndarray]:
         found = None
         plain = sample_weight is mask is self.dtype is None
-        if plain and self.reduction == "sum_over_batch_size":
+        # A class below may have replaced any part of the loss.
+        if plain and self.reduction == "sum_over_batch_size" and type(self) is MeanSquaredError:
             found = core_losses.mean_squared_error(y_true, y_pred)
         return found or super().value_and_gradient(y_true, y_pred, sample_weight, mask)
 

@@ -6,6 +6,7 @@ import pytest
 from fastlstm import gradcheck
 from fastlstm.callbacks import Callback, CallbackList, EarlyStopping, LambdaCallback
 from fastlstm.layers import LSTM, Dense, Dropout, Embedding, Input, Reshape, TimeDistributed
+from fastlstm.losses import MeanSquaredError
 from fastlstm.models import Model, Sequential
 from fastlstm.utils import set_random_seed
 
@@ -108,6 +109,25 @@ def test_activity_regularizers_count():
     assert model.train_on_batch(x, y) == pytest.approx(want, rel=1e-12)
     gradients = [b - a for b, a in zip(before, model.get_weights(), strict=True)]
     gradcheck(loss, *before, rtol=5e-6, atol=1e-8)
+
+
+def test_fit_minimises_what_evaluate_reports_of_a_loss_of_ones_own():
+    class Tripled(MeanSquaredError):  # noqa: N818
+        def elements(self, y_true, y_pred):
+            return 3 * super().elements(y_true, y_pred)
+
+        def element_gradient(self, y_true, y_pred):
+            return 3 * super().element_gradient(y_true, y_pred)
+
+    model = small_model(Tripled())
+    plain = small_model("mse")
+    plain.set_weights(model.get_weights())
+    plain.optimizer.learning_rate = 3 * model.optimizer.learning_rate
+    want = model.evaluate(X, Y, verbose=0)
+    assert model.fit(X, Y, verbose=0).history["loss"][0] == pytest.approx(want, rel=1e-12)
+    plain.fit(X, Y, verbose=0)
+    for found, expected in zip(model.get_weights(), plain.get_weights(), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
 def test_several_outputs_by_name():

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["as_real_array", "check_positive_int", "one_of", "shape_text"]
+__all__ = ["as_array", "as_real_array", "check_positive_int", "one_of", "shape_text"]
 
 
 def shape_text(shape: Iterable[int | None]) -> str:
@@ -33,6 +33,14 @@ def one_of(what: str, value: Any, known: Iterable[str]) -> ValueError:
     return ValueError(f"{what} must be one of {', '.join(sorted(known))}; got {value!r}.{hint}")
 
 
+def as_array(value: Any, what: str) -> np.ndarray:
+    """`value` as an array of whatever it holds; ``ValueError`` for ragged sequences."""
+    try:
+        return np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"{what} must be a rectangular array of numbers: {error}") from None
+
+
 def as_real_array(value: Any, dtype: Any, what: str) -> np.ndarray:
     """`value` as a C-contiguous array of the real type `dtype`, copied only where needed.
 
@@ -43,10 +51,7 @@ def as_real_array(value: Any, dtype: Any, what: str) -> np.ndarray:
     dtype = np.dtype(dtype)
     if isinstance(value, np.ndarray) and value.dtype == dtype and value.flags.c_contiguous:
         return value
-    try:
-        array = np.asarray(value)
-    except ValueError as error:
-        raise ValueError(f"{what} must be a rectangular array of numbers: {error}") from None
+    array = as_array(value, what)
     kind = array.dtype.kind
     if kind not in "fiub":
         raise TypeError(f"{what} must hold real numbers, got an array of dtype {array.dtype}.")

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastlstm import config, constraints, initializers, regularizers
-from fastlstm.errors import as_real_array
+from fastlstm.errors import as_array, as_real_array
 from fastlstm.layers.context import Context
 from fastlstm.layers.stage import Stage
 from fastlstm.layers.structure import (
@@ -472,7 +472,7 @@ class Layer:
         if isinstance(inputs, (list, tuple)) and not any(
             isinstance(entry, np.ndarray) for entry in inputs
         ):
-            return np.asarray(inputs)
+            return as_array(inputs, f"{self.label}: the input")
         return inputs
 
     def _refuse_unless_taken(self, keyword: str) -> None:

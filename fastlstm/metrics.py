@@ -649,6 +649,7 @@ _REGISTRY: Registry[Metric] = Registry(
         "MAE": MeanAbsoluteError,
         "MSE": MeanSquaredError,
         "RMSE": RootMeanSquaredError,
+        "acc": Accuracy,
         "bce": BinaryCrossentropy,
         "kld": KLDivergence,
         "log_cosh": LogCoshError,
@@ -686,7 +687,7 @@ def get(identifier: Any) -> Metric:
     Raises
     ------
     ValueError
-        For an unknown name; "accuracy" must go through `resolve` to fit the model's outputs.
+        For an unknown name. "accuracy" must go through `resolve` to fit the model's outputs.
     TypeError
         For anything else.
 
@@ -735,6 +736,4 @@ def direction_of(name: str) -> str | None:
     >>> direction_of("accuracy"), direction_of("mse"), direction_of("gap")
     ('up', 'down', None)
     """
-    if name == "acc":
-        return "up"
     return _REGISTRY.class_of(name).direction if name in _REGISTRY else None

@@ -16,7 +16,7 @@ from fastlstm.layers import (
     TimeDistributed,
 )
 from fastlstm.losses import MeanSquaredError
-from fastlstm.models import Model, Sequential
+from fastlstm.models import Model, Sequential, load_model
 from fastlstm.optimizers import SGD
 from fastlstm.utils import set_random_seed
 
@@ -165,6 +165,23 @@ def test_one_array_of_sample_weights_is_for_all_outputs():
     want = model.evaluate(X, y, sample_weight=[weights, weights], verbose=0)
     assert model.evaluate(X, y, sample_weight=weights, verbose=0) == want
     assert model.evaluate(X, y, verbose=0) != want
+
+
+@pytest.mark.parametrize("name", ["acc", "accuracy"])
+def test_accuracy_is_reported_by_the_name_it_was_asked_by(name, tmp_path):
+    model = small_model(metrics=[name], weighted_metrics=[name])
+    labels = (Y > 0).astype(int)
+    want = np.mean((model.predict(X) > 0.5) == labels)
+    assert model.evaluate(X, labels, verbose=0, return_dict=True)[name] == pytest.approx(want)
+    early = EarlyStopping(monitor=f"val_{name}", patience=1)
+    logs = model.fit(
+        X, labels, validation_data=(X, labels), callbacks=early, epochs=2, verbose=0
+    ).history
+    assert {name, f"val_{name}"} <= set(logs)
+    assert early.mode == "max"
+    model.save(tmp_path / "model.safetensors")
+    again = load_model(tmp_path / "model.safetensors")
+    assert again.evaluate(X, labels, verbose=0) == model.evaluate(X, labels, verbose=0)
 
 
 def test_regularizers_count():

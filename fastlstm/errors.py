@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["as_array", "as_real_array", "check_positive_int", "one_of", "shape_text"]
+__all__ = ["as_array", "as_mask", "as_real_array", "check_positive_int", "one_of", "shape_text"]
 
 
 def shape_text(shape: Iterable[int | None]) -> str:
@@ -39,6 +39,23 @@ def as_array(value: Any, what: str) -> np.ndarray:
         return np.asarray(value)
     except ValueError as error:
         raise ValueError(f"{what} must be a rectangular array of numbers: {error}") from None
+
+
+def as_mask(value: Any, what: str) -> np.ndarray:
+    """`value` as a new array of bool.
+
+    Takes booleans, and numbers all of which are 0 or 1. Raises ``TypeError`` for anything but
+    these types, ``ValueError`` for other numbers: they may be lengths, or data.
+    """
+    array = as_array(value, what)
+    hint = "compare with a number first, e.g. mask > 0"
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"{what} must hold booleans, got an array of dtype {array.dtype}; {hint}.")
+    mask = array.astype(bool)
+    if array.dtype != np.bool_ and not np.array_equal(mask, array):
+        wrong = array[mask != array].flat[0]
+        raise ValueError(f"{what} must hold booleans, or 0 and 1 only, got {wrong}; {hint}.")
+    return mask
 
 
 def as_real_array(value: Any, dtype: Any, what: str) -> np.ndarray:

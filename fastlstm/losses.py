@@ -16,7 +16,7 @@ from fastlstm._core import losses as core_losses
 from fastlstm._numbers import real_number
 from fastlstm._reduction import match_rank, match_shape, merge_weights
 from fastlstm._registry import Registry, snake_case
-from fastlstm.errors import as_real_array, one_of
+from fastlstm.errors import as_mask, as_real_array, one_of
 
 __all__ = [
     "BinaryCrossentropy",
@@ -203,7 +203,8 @@ class Loss:
     ) -> np.ndarray | None:
         own_mask = self.own_mask(y_true)
         if own_mask is not None:
-            mask = own_mask if mask is None else own_mask & np.asarray(mask, dtype=bool)
+            what = f"{type(self).__name__}: `mask`"
+            mask = own_mask if mask is None else own_mask & as_mask(mask, what)
         if sample_weight is None and mask is None:
             return None
         return merge_weights(

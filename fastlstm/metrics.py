@@ -15,7 +15,7 @@ from fastlstm import losses
 from fastlstm._numbers import real_number
 from fastlstm._reduction import expand_over, match_shape, merge_weights
 from fastlstm._registry import Registry, snake_case
-from fastlstm.errors import as_real_array, one_of
+from fastlstm.errors import as_mask, as_real_array, one_of
 
 __all__ = [
     "AUC",
@@ -354,7 +354,8 @@ class _LossMetric(_MeanMetric):
         ignored = getattr(self._loss, "ignore_class", None)
         if ignored is not None:
             counted = _match_labels(np.asarray(y_true), np.asarray(y_pred), self.name) != ignored
-            mask = counted if mask is None else counted & np.asarray(mask, dtype=bool)
+            what = f"{type(self).__name__}: `mask`"
+            mask = counted if mask is None else counted & as_mask(mask, what)
         weights = merge_weights(
             sample_weight,
             mask,

@@ -282,15 +282,27 @@ class MeanSquaredError(_MeanLoss):
     2.5
     """
 
+    def __call__(
+        self, y_true: Any, y_pred: Any, sample_weight: Any = None, mask: Any = None
+    ) -> Any:
+        found = self._by_core(y_true, y_pred, sample_weight, mask)
+        return found[0] if found else super().__call__(y_true, y_pred, sample_weight, mask)
+
     def value_and_gradient(
         self, y_true: Any, y_pred: Any, sample_weight: Any = None, mask: Any = None
     ) -> tuple[float, np.ndarray]:
-        found = None
+        found = self._by_core(y_true, y_pred, sample_weight, mask)
+        return found or super().value_and_gradient(y_true, y_pred, sample_weight, mask)
+
+    def _by_core(
+        self, y_true: Any, y_pred: Any, sample_weight: Any, mask: Any
+    ) -> tuple[float, np.ndarray] | None:
+        """Value and gradient in one call, or None where it takes more than that."""
         plain = sample_weight is mask is self.dtype is None
         # A class below may have replaced any part of the loss.
         if plain and self.reduction == "sum_over_batch_size" and type(self) is MeanSquaredError:
-            found = core_losses.mean_squared_error(y_true, y_pred)
-        return found or super().value_and_gradient(y_true, y_pred, sample_weight, mask)
+            return core_losses.mean_squared_error(y_true, y_pred)
+        return None
 
     def elements(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
         return np.square(y_pred - y_true)

@@ -12,6 +12,7 @@ from fastlstm.layers import (
     Embedding,
     Input,
     Layer,
+    Masking,
     Reshape,
     TimeDistributed,
 )
@@ -154,6 +155,80 @@ def test_sample_weights_of_every_shape(shape):
         model.fit(iter([(X, y, weights)]), verbose=0).history["loss"][0],
     ]
     np.testing.assert_allclose(found, want, rtol=1e-9)
+
+
+def sequences():
+    return Sequential(
+        [Masking(input_shape=(4, 2)), LSTM(3, return_sequences=True), TimeDistributed(Dense(2))]
+    )
+
+
+def plain_sequences():
+    return Sequential([LSTM(3, input_shape=(4, 2), return_sequences=True), Dense(2)])
+
+
+def two_outputs():
+    x = Input(shape=(4, 2))
+    h = LSTM(3, return_sequences=True)(x)
+    return Model(x, [Dense(2, name="a")(h), TimeDistributed(Dense(2), name="b")(h)])
+
+
+@pytest.mark.parametrize("make", [sequences, plain_sequences, two_outputs])
+@pytest.mark.parametrize("loss", ["mse", "mae"])
+@pytest.mark.parametrize("shape", [None, (10,), (10, 1), (10, 4)])
+def test_every_way_to_one_batch_reports_the_same_bits(make, loss, shape):
+    model = make()
+    model.compile(SGD(0.0), loss, metrics=["mae"], weighted_metrics=["mse"])
+    x = X.copy()
+    x[0, 2:] = x[3, 1] = 0
+    several = len(model.outputs) > 1
+    y = [normal(10, 4, 2), normal(10, 4, 2, seed=1)] if several else normal(10, 4, 2)
+    weights = None if shape is None else np.abs(normal(*shape)) + 0.1
+    want = model.evaluate(x, y, sample_weight=weights, verbose=0, return_dict=True)
+    assert len(set(want.values())) == len(want)
+    batch = {"sample_weight": weights, "return_dict": True}
+    assert model.test_on_batch(x, y, **batch) == want
+    assert model.train_on_batch(x, y, **batch) == want
+    history = model.fit(
+        x,
+        y,
+        sample_weight=weights,
+        validation_data=(x, y, weights),
+        shuffle=False,
+        verbose=0,
+    ).history
+    assert history == {
+        **{name: [value] for name, value in want.items()},
+        **{f"val_{name}": [value] for name, value in want.items()},
+    }
+
+
+@pytest.mark.parametrize("hook", ["on_train_batch_begin", "on_train_batch_end", "on_epoch_begin"])
+def test_stop_training_ends_the_epoch_after_the_running_batch(hook):
+    model = small_model()
+    seen = []
+
+    def stop(*arguments):
+        model.stop_training = True
+
+    count = LambdaCallback(on_train_batch_end=lambda batch, logs: seen.append(batch))
+    ends = LambdaCallback(
+        on_epoch_end=lambda epoch, logs: seen.append("epoch"),
+        on_train_end=lambda logs: seen.append("train"),
+    )
+    history = model.fit(
+        X,
+        Y,
+        batch_size=2,
+        epochs=3,
+        steps_per_epoch=3,
+        validation_data=(X, Y),
+        verbose=0,
+        callbacks=[LambdaCallback(**{hook: stop}), count, ends],
+    ).history
+    assert seen == [0, "epoch", "train"]
+    assert model.optimizer.iterations == 1
+    assert len(history["val_loss"]) == 1
 
 
 def test_one_array_of_sample_weights_is_for_all_outputs():

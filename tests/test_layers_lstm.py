@@ -684,7 +684,8 @@ def test_bad_arguments(arguments, error, message):
         (normal(2, 4, 3) + 1j, {}, TypeError, "real numbers"),
         (np.full((2, 4, 3), 2**53 + 1), {}, ValueError, "exactly"),
         (normal(2, 4, 3), {"mask": np.ones((2, 3), bool)}, ValueError, r"\(B, T\) = \(2, 4\)"),
-        (normal(2, 4, 3), {"mask": np.ones((2, 4))}, TypeError, "`mask` must hold bools"),
+        (normal(2, 4, 3), {"mask": np.full((2, 4), 2)}, ValueError, "booleans, or 0 and 1 only"),
+        (normal(2, 4, 3), {"mask": np.full((2, 4), "a")}, TypeError, "`mask` must hold booleans"),
         (normal(2, 4, 3), {"initial_state": [normal(2, 2)]}, ValueError, "2 states h and c"),
         (normal(2, 4, 3), {"initial_state": normal(2, 2)}, TypeError, r"a list \[h, c\]"),
         (

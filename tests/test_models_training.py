@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fastlstm import gradcheck, load_model
+from fastlstm import gradcheck, losses
 from fastlstm.callbacks import Callback, CallbackList, EarlyStopping, LambdaCallback
 from fastlstm.layers import (
     LSTM,
@@ -12,11 +12,15 @@ from fastlstm.layers import (
     Dropout,
     Embedding,
     Input,
+    Layer,
+    Masking,
     Reshape,
     TimeDistributed,
 )
-from fastlstm.metrics import AUC, MeanAbsoluteError, MeanSquaredError
-from fastlstm.models import Model, Sequential
+from fastlstm.losses import MeanSquaredError
+from fastlstm.metrics import AUC, MeanAbsoluteError
+from fastlstm.models import Model, Sequential, load_model
+from fastlstm.optimizers import SGD
 from fastlstm.utils import set_random_seed
 
 
@@ -96,6 +100,188 @@ def test_sample_weight_and_class_weight():
     assert history.history["loss"][0] == pytest.approx(want)
 
 
+WEIGHTS = {0: 2.0, 1: 5.0, 2: 0.5}
+
+
+@pytest.mark.parametrize(
+    ("outputs", "loss", "targets", "classes"),
+    [
+        # Labels of every step, of every sequence, and one-hot.
+        ((4, 3), "sparse_categorical_crossentropy", lambda c: c, (6, 4)),
+        ((4, 3), "sparse_categorical_crossentropy", lambda c: c[..., None], (6, 4)),
+        ((4, 3), "categorical_crossentropy", lambda c: np.eye(3)[c], (6, 4)),
+        ((4, 1), "mse", lambda c: c, (6, 4)),
+        ((3,), "sparse_categorical_crossentropy", lambda c: c, (6,)),
+        ((3,), "sparse_categorical_crossentropy", lambda c: c[:, None] * 1.0, (6,)),
+        ((3,), "categorical_crossentropy", lambda c: np.eye(3)[c], (6,)),
+        ((1,), "mse", lambda c: c[:, None], (6,)),
+    ],
+)
+@pytest.mark.parametrize("own", [None, (), (1,)])
+def test_class_weights_are_those_of_the_labels(outputs, loss, targets, classes, own):
+    x = Input(shape=(4, 2), dtype="float64")
+    several = len(outputs) == 2
+    h = LSTM(5, return_sequences=several, dtype="float64")(x)
+    model = Model(x, Dense(outputs[-1], activation="softmax", dtype="float64")(h))
+    model.compile(SGD(0.0), loss)
+    data = normal(6, 4, 2)
+    classes = np.random.default_rng(2).integers(0, 3, size=classes)
+    assert set(classes.flat) == {0, 1, 2}
+    y = targets(classes)
+    sample_weight = None
+    weights = np.vectorize(WEIGHTS.get)(classes)
+    if own is not None:
+        rows = np.arange(1.0, 7.0)
+        sample_weight = rows.reshape(6, *own)
+        weights = weights * (rows[:, None] if several else rows)
+    found = model.fit(
+        data, y, class_weight=WEIGHTS, sample_weight=sample_weight, batch_size=6, verbose=0
+    ).history["loss"][0]
+    each = model.predict(data)
+    want = losses.get(loss)(y, each, sample_weight=weights)
+    assert found == pytest.approx(want, rel=1e-9)
+    batches = iter([(data, y) if own is None else (data, y, sample_weight)])
+    assert model.fit(batches, class_weight=WEIGHTS, verbose=0).history["loss"][0] == found
+    logs = model.train_on_batch(data, y, sample_weight=sample_weight, class_weight=WEIGHTS)
+    assert logs == found
+
+
+def test_rows_kept_for_validation_do_not_weigh_by_class():
+    model = small_model()
+    model.optimizer.learning_rate = 0.0
+    labels = (Y > 0).astype(int)
+    history = model.fit(
+        X, labels, class_weight={0: 20.0, 1: 50.0}, validation_split=0.3, verbose=0
+    ).history
+    want = model.evaluate(X[7:], labels[7:], verbose=0)
+    assert history["val_loss"][0] == pytest.approx(want, rel=1e-9)
+    assert history["loss"][0] > 10 * want
+
+
+@pytest.mark.parametrize("shape", [(10,), (10, 1), (10, 4), (10, 4, 1)])
+def test_sample_weights_of_every_shape(shape):
+    model = Sequential(
+        [
+            LSTM(3, input_shape=(4, 2), return_sequences=True, dtype="float64"),
+            Dense(2, dtype="float64"),
+        ]
+    )
+    model.compile(SGD(0.0), "mse")
+    weights, y = np.abs(normal(*shape)) + 0.1, normal(10, 4, 2)
+    error = ((model.predict(X) - y) ** 2).mean(axis=-1)
+    want = (error * weights.reshape(10, -1)).mean()
+    found = [
+        model.evaluate(X, y, sample_weight=weights, verbose=0),
+        model.test_on_batch(X, y, sample_weight=weights),
+        model.train_on_batch(X, y, sample_weight=weights),
+        model.fit(X, y, sample_weight=weights, batch_size=5, verbose=0).history["loss"][0],
+        model.fit(iter([(X, y, weights)]), verbose=0).history["loss"][0],
+    ]
+    np.testing.assert_allclose(found, want, rtol=1e-9)
+
+
+def sequences():
+    return Sequential(
+        [Masking(input_shape=(4, 2)), LSTM(3, return_sequences=True), TimeDistributed(Dense(2))]
+    )
+
+
+def plain_sequences():
+    return Sequential([LSTM(3, input_shape=(4, 2), return_sequences=True), Dense(2)])
+
+
+def two_outputs():
+    x = Input(shape=(4, 2))
+    h = LSTM(3, return_sequences=True)(x)
+    return Model(x, [Dense(2, name="a")(h), TimeDistributed(Dense(2), name="b")(h)])
+
+
+@pytest.mark.parametrize("make", [sequences, plain_sequences, two_outputs])
+@pytest.mark.parametrize("loss", ["mse", "mae"])
+@pytest.mark.parametrize("shape", [None, (10,), (10, 1), (10, 4)])
+def test_every_way_to_one_batch_reports_the_same_bits(make, loss, shape):
+    model = make()
+    model.compile(SGD(0.0), loss, metrics=["mae"], weighted_metrics=["mse"])
+    x = X.copy()
+    x[0, 2:] = x[3, 1] = 0
+    several = len(model.outputs) > 1
+    y = [normal(10, 4, 2), normal(10, 4, 2, seed=1)] if several else normal(10, 4, 2)
+    weights = None if shape is None else np.abs(normal(*shape)) + 0.1
+    want = model.evaluate(x, y, sample_weight=weights, verbose=0, return_dict=True)
+    assert len(set(want.values())) == len(want)
+    batch = {"sample_weight": weights, "return_dict": True}
+    assert model.test_on_batch(x, y, **batch) == want
+    assert model.train_on_batch(x, y, **batch) == want
+    history = model.fit(
+        x,
+        y,
+        sample_weight=weights,
+        validation_data=(x, y, weights),
+        shuffle=False,
+        verbose=0,
+    ).history
+    assert history == {
+        **{name: [value] for name, value in want.items()},
+        **{f"val_{name}": [value] for name, value in want.items()},
+    }
+
+
+@pytest.mark.parametrize("hook", ["on_train_batch_begin", "on_train_batch_end", "on_epoch_begin"])
+def test_stop_training_ends_the_epoch_after_the_running_batch(hook):
+    model = small_model()
+    seen = []
+
+    def stop(*arguments):
+        model.stop_training = True
+
+    count = LambdaCallback(on_train_batch_end=lambda batch, logs: seen.append(batch))
+    ends = LambdaCallback(
+        on_epoch_end=lambda epoch, logs: seen.append("epoch"),
+        on_train_end=lambda logs: seen.append("train"),
+    )
+    history = model.fit(
+        X,
+        Y,
+        batch_size=2,
+        epochs=3,
+        steps_per_epoch=3,
+        validation_data=(X, Y),
+        verbose=0,
+        callbacks=[LambdaCallback(**{hook: stop}), count, ends],
+    ).history
+    assert seen == [0, "epoch", "train"]
+    assert model.optimizer.iterations == 1
+    assert len(history["val_loss"]) == 1
+
+
+def test_one_array_of_sample_weights_is_for_all_outputs():
+    x = Input(shape=(4, 2))
+    h = LSTM(3)(x)
+    model = Model(x, [Dense(1, name="a")(h), Dense(2, name="b")(h)])
+    model.compile("sgd", "mse", weighted_metrics=["mae"])
+    y, weights = [Y, normal(10, 2)], np.arange(1.0, 11.0)
+    want = model.evaluate(X, y, sample_weight=[weights, weights], verbose=0)
+    assert model.evaluate(X, y, sample_weight=weights, verbose=0) == want
+    assert model.evaluate(X, y, verbose=0) != want
+
+
+@pytest.mark.parametrize("name", ["acc", "accuracy"])
+def test_accuracy_is_reported_by_the_name_it_was_asked_by(name, tmp_path):
+    model = small_model(metrics=[name], weighted_metrics=[name])
+    labels = (Y > 0).astype(int)
+    want = np.mean((model.predict(X) > 0.5) == labels)
+    assert model.evaluate(X, labels, verbose=0, return_dict=True)[name] == pytest.approx(want)
+    early = EarlyStopping(monitor=f"val_{name}", patience=1)
+    logs = model.fit(
+        X, labels, validation_data=(X, labels), callbacks=early, epochs=2, verbose=0
+    ).history
+    assert {name, f"val_{name}"} <= set(logs)
+    assert early.mode == "max"
+    model.save(tmp_path / "model.safetensors")
+    again = load_model(tmp_path / "model.safetensors")
+    assert again.evaluate(X, labels, verbose=0) == model.evaluate(X, labels, verbose=0)
+
+
 def test_regularizers_count():
     model = Sequential([Dense(2, input_shape=(3,), kernel_regularizer="l2", dtype="float64")])
     model.compile("sgd", "mse")
@@ -139,6 +325,25 @@ def test_activity_regularizers_count():
     assert model.train_on_batch(x, y) == pytest.approx(want, rel=1e-12)
     gradients = [b - a for b, a in zip(before, model.get_weights(), strict=True)]
     gradcheck(loss, *before, rtol=5e-6, atol=1e-8)
+
+
+def test_fit_minimises_what_evaluate_reports_of_a_loss_of_ones_own():
+    class Tripled(MeanSquaredError):  # noqa: N818
+        def elements(self, y_true, y_pred):
+            return 3 * super().elements(y_true, y_pred)
+
+        def element_gradient(self, y_true, y_pred):
+            return 3 * super().element_gradient(y_true, y_pred)
+
+    model = small_model(Tripled())
+    plain = small_model("mse")
+    plain.set_weights(model.get_weights())
+    plain.optimizer.learning_rate = 3 * model.optimizer.learning_rate
+    want = model.evaluate(X, Y, verbose=0)
+    assert model.fit(X, Y, verbose=0).history["loss"][0] == pytest.approx(want, rel=1e-12)
+    plain.fit(X, Y, verbose=0)
+    for found, expected in zip(model.get_weights(), plain.get_weights(), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
 def test_several_outputs_by_name():
@@ -413,8 +618,189 @@ def test_validation_on_iterables():
     with pytest.raises(ValueError, match="generator, which the first epoch uses up"):
         model.fit(X, Y, epochs=3, verbose=0, validation_data=iter([(X, Y)]))
     assert_unchanged(model, before)
+    with pytest.warns(UserWarning, match="fit: ") as caught:
+        logs = model.fit(
+            X, Y, epochs=3, verbose=0, validation_data=iter([(X, Y)]), validation_steps=1
+        ).history
+    assert [str(each.message).partition("fit: ")[2] for each in caught] == [
+        "no validation data are left after epoch 1.",
+        "no validation data are left after epoch 2.",
+    ]
+    assert (len(logs["loss"]), len(logs["val_loss"])) == (3, 1)
     with pytest.raises(ValueError, match="gave no batches"):
-        model.fit(X, Y, epochs=3, verbose=0, validation_data=iter([(X, Y)]), validation_steps=1)
+        model.fit(X, Y, verbose=0, validation_data=iter([]))
+
+
+class Recorder(Layer):
+    """Keeps the first number of every row that passes."""
+
+    def __init__(self, **keywords):
+        super().__init__(**keywords)
+        self.batches = []
+
+    def call(self, inputs, training=False):
+        self.batches.append([int(row) for row in inputs.reshape(len(inputs), -1)[:, 0]])
+        return inputs
+
+    def backward(self, context, dy):
+        return dy
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+
+ROWS = np.arange(10.0)[:, None]
+
+
+def recording_model(*layers):
+    model = Sequential([Recorder(), *layers, Dense(1)])
+    model.compile("sgd", "mse")
+    return model
+
+
+def batches_of_two():
+    for start in range(0, 10, 2):
+        yield ROWS[start : start + 2], ROWS[start : start + 2]
+
+
+class Indexed:
+    def __len__(self):
+        return 5
+
+    def __getitem__(self, number):
+        return list(batches_of_two())[number]
+
+
+class Iterable:
+    def __iter__(self):
+        return batches_of_two()
+
+
+PAIRS = [[0, 1], [2, 3], [4, 5], [6, 7], [8, 9]]
+
+
+@pytest.mark.parametrize("source", [batches_of_two, Indexed, Iterable])
+def test_an_unbuilt_model_is_built_from_the_first_batch_of_an_iterable(source):
+    model = recording_model()
+    model.fit(source(), verbose=0)
+    assert model.built
+    assert model.layers[0].batches == PAIRS
+    other = recording_model()
+    assert np.isfinite(other.evaluate(source(), verbose=0))
+    assert other.layers[0].batches == PAIRS
+
+
+def test_an_unbuilt_model_takes_its_input_in_a_list():
+    model = recording_model()
+    model.fit([ROWS], ROWS, batch_size=4, shuffle=False, verbose=0)
+    assert model.layers[0].batches == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+
+
+@pytest.mark.parametrize("data", ["arrays", Indexed, Iterable])
+def test_an_epoch_of_some_steps_goes_on_where_the_one_before_stopped(data):
+    model = recording_model()
+    x = {"x": ROWS, "y": ROWS, "batch_size": 2} if data == "arrays" else {"x": data()}
+    with pytest.warns(UserWarning, match="ran out after 1 of 2 steps"):
+        model.fit(**x, epochs=4, steps_per_epoch=2, shuffle=False, verbose=0)
+    assert model.layers[0].batches == [*PAIRS, *PAIRS[:2]]
+
+
+def test_a_generator_goes_on_over_epochs_and_calls():
+    model = recording_model()
+    source = batches_of_two()
+    model.fit(source, epochs=2, steps_per_epoch=2, verbose=0)
+    model.fit(source, steps_per_epoch=1, verbose=0)
+    assert model.layers[0].batches == PAIRS
+
+
+def test_shuffled_epochs_of_some_steps_make_a_pass_over_all_rows():
+    model = recording_model()
+    with pytest.warns(UserWarning, match="ran out"):
+        model.fit(ROWS, ROWS, batch_size=2, epochs=6, steps_per_epoch=2, verbose=0)
+    seen = [row for batch in model.layers[0].batches for row in batch]
+    assert sorted(seen[:10]) == sorted(seen[10:]) == list(range(10))
+    assert seen[:10] != seen[10:] != list(range(10))
+
+
+def test_steps_of_arrays_make_a_pass_unless_there_is_a_batch_size():
+    model = recording_model()
+    model.fit(ROWS, ROWS, steps_per_epoch=3, epochs=2, shuffle=False, verbose=0)
+    assert model.layers[0].batches == 2 * [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+    assert model.predict(ROWS, steps=3).shape == (10, 1)
+    assert model.predict(ROWS, batch_size=3, steps=2).shape == (6, 1)
+
+
+def test_validation_of_some_steps_begins_anew_every_time():
+    model = recording_model()
+    model.fit(
+        ROWS[:1],
+        ROWS[:1],
+        epochs=2,
+        batch_size=2,
+        validation_data=(ROWS, ROWS),
+        validation_steps=2,
+        verbose=0,
+    )
+    assert model.layers[0].batches == 2 * [[0], *PAIRS[:2]]
+
+
+def test_a_part_kept_for_validation_has_batches_and_steps_of_its_own():
+    model = recording_model()
+    model.fit(ROWS, ROWS, validation_split=0.6, shuffle=False, validation_batch_size=2, verbose=0)
+    assert model.layers[0].batches == [[0, 1, 2, 3], [4, 5], [6, 7], [8, 9]]
+
+
+def test_a_generator_without_steps_cannot_last_for_several_epochs():
+    model = recording_model()
+    source = batches_of_two()
+    with pytest.raises(ValueError, match=r"`x` is a generator.*give `steps_per_epoch`"):
+        model.fit(source, epochs=3, verbose=0)
+    assert len(list(source)) == 5
+    assert not model.built
+    assert len(model.fit(batches_of_two(), initial_epoch=2, epochs=3, verbose=0).epoch) == 1
+
+
+@pytest.mark.parametrize(
+    ("steps", "warnings"),
+    [
+        (5, ["the data ran out after epoch 1 of 3."]),
+        (3, ["the data ran out after 2 of 3 steps.", "the data ran out after epoch 2 of 3."]),
+    ],
+)
+def test_a_generator_that_runs_out_ends_training_in_good_order(steps, warnings):
+    model = recording_model()
+    told = []
+    callback = LambdaCallback(on_train_end=told.append, on_epoch_begin=lambda *_: told.append("+"))
+    with pytest.warns(UserWarning, match="fit: ") as caught:
+        history = model.fit(
+            batches_of_two(), epochs=3, steps_per_epoch=steps, verbose=0, callbacks=[callback]
+        )
+    assert [str(each.message).partition("fit: ")[2] for each in caught] == warnings
+    assert model.layers[0].batches == PAIRS
+    reported = history.history["loss"]
+    assert told == ["+"] * len(reported) + [{"loss": reported[-1]}]
+
+
+RAGGED = [[1.0, 2.0], [3.0]]
+
+
+@pytest.mark.parametrize(
+    ("use", "what"),
+    [
+        (lambda model: model.fit(RAGGED, ROWS[:2], verbose=0), "fit: the input"),
+        (lambda model: model.evaluate(RAGGED, ROWS[:2], verbose=0), "evaluate: the input"),
+        (lambda model: model.fit(iter([(RAGGED, ROWS[:2])]), verbose=0), "fit: the input"),
+        (lambda model: model.fit(ROWS[:2], RAGGED, verbose=0), "fit: the targets 'dense_"),
+        (lambda model: model.train_on_batch(RAGGED, ROWS[:2]), "train_on_batch: the input"),
+        (lambda model: model(RAGGED), "the input"),
+    ],
+)
+def test_ragged_data_are_refused_by_name(use, what):
+    model = recording_model()
+    with pytest.raises(
+        ValueError, match=f'Sequential "sequential_.*: {what}.* must be a rectangular array'
+    ):
+        use(model)
 
 
 def test_the_source_of_batches_hears_of_the_end_of_each_epoch():

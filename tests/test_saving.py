@@ -478,17 +478,26 @@ class Interrupt(Callback):
 
 
 @pytest.mark.parametrize("epoch", [0, 1, 3])
-def test_an_interrupted_fit_goes_on(tmp_path, epoch):
+@pytest.mark.parametrize("steps", [None, 2])
+def test_an_interrupted_fit_goes_on(tmp_path, epoch, steps):
     def fit(model, *callbacks):
         fastlstm.utils.set_random_seed(1)
-        return model.fit(X, Y, epochs=5, batch_size=6, verbose=0, callbacks=list(callbacks))
+        return model.fit(
+            X,
+            Y,
+            epochs=5,
+            batch_size=6,
+            steps_per_epoch=steps,
+            verbose=0,
+            callbacks=list(callbacks),
+        )
 
     fastlstm.utils.set_random_seed(0)
     model = stacked()
     twin, resumed = deepcopy(model), deepcopy(model)
     fit(twin)
     with pytest.raises(KeyboardInterrupt):
-        fit(model, BackupAndRestore(tmp_path), Interrupt(epoch, 2))
+        fit(model, BackupAndRestore(tmp_path), Interrupt(epoch, 1))
     assert bool(list(tmp_path.iterdir())) == (epoch > 0)
     history = fit(resumed, BackupAndRestore(tmp_path))
     assert history.epoch == list(range(epoch, 5))

@@ -21,7 +21,7 @@ import numpy as np
 
 from fastlstm import config, constraints, initializers, regularizers
 from fastlstm._registry import PACKAGE, described, home_of, is_from_package, not_known, unlike
-from fastlstm.errors import as_real_array, one_of
+from fastlstm.errors import as_array, as_real_array, one_of
 from fastlstm.layers.context import Context
 from fastlstm.layers.stage import Stage
 from fastlstm.layers.structure import (
@@ -322,6 +322,10 @@ class Layer:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} name={self._name}, built={self.built}>"
 
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy of a layer is a layer, not all that it is joined with; a model brings its graph.
+        return {**self.__dict__, "_nodes": []}
+
     # ---- weights -----------------------------------------------------------------------------
 
     def add_weight(
@@ -610,7 +614,7 @@ class Layer:
         if isinstance(inputs, (list, tuple)) and not any(
             isinstance(entry, np.ndarray) for entry in inputs
         ):
-            return np.asarray(inputs)
+            return as_array(inputs, f"{self.label}: the input")
         return inputs
 
     def _refuse_unless_taken(self, keyword: str) -> None:

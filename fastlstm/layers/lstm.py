@@ -448,7 +448,7 @@ class LSTM(Layer):
         return LSTMStage(self._current_plan, weights, self.return_sequences)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_plan": None}
+        return {**super().__getstate__(), "_plan": None}
 
     def _draw(self, shape: tuple[int, ...], rate: float) -> np.ndarray:
         if rate == 0:

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from typing import Any
 
 from fastlstm._registry import custom_class, described
 from fastlstm.layers.base import Layer, class_described
 
-__all__ = ["deserialize", "object_config", "serialize", "with_custom_objects"]
+__all__ = [
+    "deserialize",
+    "object_config",
+    "serialize",
+    "shared_layers",
+    "with_custom_objects",
+]
 
 # Keras writes these for features that this package does not have; they must be off.
 _KERAS_ONLY = (
@@ -36,6 +46,34 @@ def object_config(what: str, value: Any) -> dict[str, Any] | None:
     return described(value)
 
 
+@dataclass
+class _Met:
+    """The layers that were described, or made, so far; numbers for those met again."""
+
+    descriptions: dict[Layer, dict[str, Any]] = field(default_factory=dict)
+    layers: dict[int, Layer] = field(default_factory=dict)
+    numbers: Iterator[int] = field(default_factory=itertools.count)
+
+
+_met: ContextVar[_Met | None] = ContextVar("_met", default=None)
+
+
+@contextlib.contextmanager
+def shared_layers() -> Iterator[None]:
+    """Inside, one layer in several places, also within wrappers, is described as one.
+
+    Its descriptions have one number under ``"shared"``, by which `deserialize` makes one layer.
+    """
+    if _met.get() is not None:
+        yield
+        return
+    token = _met.set(_Met())
+    try:
+        yield
+    finally:
+        _met.reset(token)
+
+
 def serialize(layer: Layer) -> dict[str, Any]:
     """The layer as ``{"class_name": ..., "module": ..., "config": ...}``.
 
@@ -47,7 +85,15 @@ def serialize(layer: Layer) -> dict[str, Any]:
     >>> serialize(RepeatVector(3, name="again"))["config"]["n"]
     3
     """
-    return described(layer)
+    description = described(layer)
+    met = _met.get()
+    if met is not None:
+        first = met.descriptions.setdefault(layer, description)
+        if first is not description:
+            if "shared" not in first:
+                first["shared"] = next(met.numbers)
+            description["shared"] = first["shared"]
+    return description
 
 
 def deserialize(spec: Mapping[str, Any], custom_objects: Mapping[str, Any] | None = None) -> Layer:
@@ -68,6 +114,15 @@ def deserialize(spec: Mapping[str, Any], custom_objects: Mapping[str, Any] | Non
         raise TypeError(
             f"A layer's description must be a dict with `class_name` and `config`, got {spec!r}."
         )
+    met, number = _met.get(), spec.get("shared")
+    if met is None or number is None:
+        return _made(spec, custom_objects)
+    if number not in met.layers:
+        met.layers[number] = _made(spec, custom_objects)
+    return met.layers[number]
+
+
+def _made(spec: Mapping[str, Any], custom_objects: Mapping[str, Any] | None) -> Layer:
     cls: Any = class_described(spec, custom_objects)
     config = with_custom_objects(_plain(spec["config"]), custom_objects or {})
     if custom_objects and "custom_objects" in inspect.signature(cls.from_config).parameters:

@@ -25,21 +25,23 @@ Gradients = dict[Weight, np.ndarray]
 
 
 class Stage:
-    """One layer of a chain."""
+    """One place of a layer in a chain: a layer that stands there twice gives two stages."""
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         """The outputs; keeps what `backward` needs."""
         raise NotImplementedError
 
     def backward(self, dy: np.ndarray, wants_dx: bool, gradients: Gradients) -> Any:
-        """The gradient of the last inputs, if wanted; those of trainable weights are put in."""
+        """The gradient of the last inputs, if wanted; those of trainable weights are added."""
         raise NotImplementedError
 
 
-def _put(gradients: Gradients, pairs: tuple[tuple[Weight | None, Any], ...]) -> None:
+def _add(gradients: Gradients, pairs: tuple[tuple[Weight | None, Any], ...]) -> None:
+    """Add to what stages of the same layer have found: a layer may stand in a chain twice."""
     for weight, gradient in pairs:
         if weight is not None and weight.trainable:
-            gradients[weight] = gradient
+            known = gradients.get(weight)
+            gradients[weight] = gradient if known is None else known + gradient
 
 
 class LSTMStage(Stage):
@@ -69,7 +71,7 @@ class LSTMStage(Stage):
     def backward(self, dy: np.ndarray, wants_dx: bool, gradients: Gradients) -> Any:
         sequence, last = (dy, None) if self._sequences else (None, dy)
         dx, *found, _, _ = lstm.backward(self._cache, sequence, last, None, wants_dx)
-        _put(gradients, tuple(zip(self._weights, found, strict=True)))
+        _add(gradients, tuple(zip(self._weights, found, strict=True)))
         return dx
 
 
@@ -89,7 +91,7 @@ class DenseStage(Stage):
 
     def backward(self, dy: np.ndarray, wants_dx: bool, gradients: Gradients) -> Any:
         dx, dkernel, dbias = dense.backward(self._cache, dy, wants_dx)
-        _put(gradients, ((self._kernel, dkernel), (self._bias, dbias)))
+        _add(gradients, ((self._kernel, dkernel), (self._bias, dbias)))
         return dx
 
 

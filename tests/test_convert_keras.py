@@ -8,9 +8,11 @@ import zipfile
 import numpy as np
 import pytest
 from golden_files import GOLDEN, load_golden
+from keras_models import random_model
 
 import fastlstm
 from fastlstm import convert, layers
+from fastlstm.layers.base import reset_names
 
 pytest.importorskip("h5py")
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -137,6 +139,130 @@ def test_models_for_keras(make, tmp_path):
     keras = pytest.importorskip("keras", exc_type=ImportError)
     theirs = keras.saving.load_model(tmp_path / "model.keras")
     assert_close(theirs.predict(INPUTS[make], verbose=0), want)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_random_models_of_keras(seed, tmp_path):
+    keras = pytest.importorskip("keras", exc_type=ImportError)
+    rng = np.random.default_rng(seed)
+    words = (keras.layers, keras.Input, keras.Model, keras.Sequential)
+    model, x = random_model(rng, *words)
+    model.set_weights([rng.normal(0, 0.5, w.shape) for w in model.get_weights()])
+    model.save(tmp_path / "model.keras")
+    try:
+        ours = convert.from_keras(tmp_path / "model.keras")
+    except ValueError as error:
+        assert "which Keras 3 ignores" in str(error)  # noqa: PT017 - some are refused
+        return
+    assert_close(ours.predict(x), model.predict(x, verbose=0))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_random_models_for_keras(seed, tmp_path):
+    keras = pytest.importorskip("keras", exc_type=ImportError)
+    rng = np.random.default_rng(seed)
+    reset_names()  # so that they are the ones that Keras gives
+    model, x = random_model(rng, *OUR_WORDS)
+    for weight in model.weights:
+        weight.assign(rng.normal(0, 0.5, weight.shape))
+    try:
+        convert.to_keras(model, tmp_path / "model.keras")
+    except ValueError as error:
+        assert "which Keras 3 ignores" in str(error)  # noqa: PT017 - some are refused
+        return
+    theirs = keras.saving.load_model(tmp_path / "model.keras")
+    assert_close(theirs.predict(x, verbose=0), model.predict(x))
+
+
+def ends_in_models(words, make_input, functional, _):
+    x = make_input((4,))
+    inner = functional(x, words.Dense(4, activation="tanh")(x))
+    y, a = make_input((4,)), words.Dense(4)
+    first = inner(y)
+    return functional(y, [first, inner(a(first)), inner(first)])
+
+
+def test_outputs_that_are_uses_of_an_inner_model(tmp_path):
+    model = keras_model(ends_in_models)
+    x = RNG.normal(size=(3, 4)).astype(np.float32)
+    model.save(tmp_path / "model.keras")
+    assert_close(convert.from_keras(tmp_path / "model.keras").predict(x), model.predict(x))
+    ours = ends_in_models(*OUR_WORDS)
+    convert.to_keras(ours, tmp_path / "ours.keras")
+    keras = pytest.importorskip("keras", exc_type=ImportError)
+    theirs = keras.saving.load_model(tmp_path / "ours.keras")
+    assert_close(theirs.predict(x, verbose=0), ours.predict(x))
+
+
+def with_states(words, make_input, functional, **options):
+    x, h, c = make_input((5, 3)), make_input((4,)), make_input((4,))
+    lstm = words.LSTM(4, return_sequences=True, name="told")
+    y = lstm(words.Masking()(x), initial_state=[h, c], **{k: v(x) for k, v in options.items()})
+    return functional([x, h, c], words.LSTM(2)(words.Dropout(0.1)(y)))
+
+
+def with_states_inside(words, make_input, functional):
+    x, h, c = make_input((5, 3)), make_input((4,)), make_input((4,))
+    y = words.Bidirectional(words.LSTM(4), name="told")(x, initial_state=[h, c, h, c])
+    return functional([x, h, c], y)
+
+
+def states_and_masks(seed=0):
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(3, 5, 3)) * (np.arange(5) < [[3], [5], [2]])[..., None]
+    return [x.astype(np.float32), *rng.normal(size=(2, 3, 4)).astype(np.float32)]
+
+
+def test_masks_that_keras_ignores_beside_initial_states_are_refused(tmp_path):
+    keras = pytest.importorskip("keras", exc_type=ImportError)
+    for words, build, refuse in (
+        (
+            (keras.layers, keras.Input, keras.Model),
+            lambda model: model.save(tmp_path / "model.keras"),
+            lambda model: convert.from_keras(tmp_path / "model.keras"),
+        ),
+        (
+            OUR_WORDS[:3],
+            lambda model: None,
+            lambda model: convert.to_keras(model, tmp_path / "ours.keras"),
+        ),
+    ):
+        inner = with_states_inside(*words)
+        x, h, c = words[1]((5, 3)), words[1]((4,)), words[1]((4,))
+        for model in (
+            with_states(*words),
+            words[2]([x, h, c], inner([words[0].Masking()(x), h, c])),
+        ):
+            build(model)
+            with pytest.raises(ValueError, match=r'"told".*which Keras 3 ignores'):
+                refuse(model)
+    assert not (tmp_path / "ours.keras").exists()
+
+
+def test_masks_that_keras_is_told_of_beside_initial_states_count(tmp_path):
+    keras = pytest.importorskip("keras", exc_type=ImportError)
+    words = (keras.layers, keras.Input, keras.Model)
+    model = with_states(*words, mask=lambda x: keras.ops.any(keras.ops.not_equal(x, 0.0), axis=-1))
+    model.save(tmp_path / "model.keras")
+    ours = convert.from_keras(tmp_path / "model.keras")
+    x = states_and_masks()
+    assert_close(ours.predict(x), model.predict(x, verbose=0))
+    with_states_inside(*words).save(tmp_path / "model.keras")  # no mask, nothing to refuse
+    convert.from_keras(tmp_path / "model.keras")
+
+
+def test_layers_named_as_keras_names_what_it_adds_for_masks(tmp_path):
+    keras = pytest.importorskip("keras", exc_type=ImportError)
+    x = layers.Input((5, 3))
+    y = layers.Masking()(x)
+    for name in ("concatenate", "concatenate_1", "any", "not_equal", "concatenate_layer"):
+        lstm = layers.LSTM(2, return_sequences=True)
+        y = layers.Concatenate(name=name)([y, lstm(y)])
+    model = fastlstm.Model(x, layers.LSTM(2)(y))
+    convert.to_keras(model, tmp_path / "model.keras")
+    theirs = keras.saving.load_model(tmp_path / "model.keras")
+    want = model.predict(states_and_masks()[0])
+    assert_close(theirs.predict(states_and_masks()[0], verbose=0), want)
 
 
 # ---- what is refused ---------------------------------------------------------------------------

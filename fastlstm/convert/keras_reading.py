@@ -14,10 +14,18 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from fastlstm.convert.keras_hdf5 import MOST_EXPANSION, Group, opened
-from fastlstm.convert.keras_layout import LayersOf, groups_of
-from fastlstm.convert.keras_masks import each_place, replaced_places, without_masks
+from fastlstm.convert.keras_layout import LayersOf, first_use, groups_of
+from fastlstm.convert.keras_masks import (
+    IGNORED_MASK,
+    each_place,
+    nodes_with_ignored_masks,
+    replaced_places,
+    uses_with_masks,
+    without_masks,
+)
 from fastlstm.layers import LSTM, Bidirectional, InputLayer, Layer, deserialize
 from fastlstm.layers.structure import as_list
+from fastlstm.layers.symbolic import Node
 from fastlstm.layers.weight import Weight, weights_to_load
 from fastlstm.models import Model, Sequential
 from fastlstm.saving.blame import blaming, raised_by_program
@@ -205,6 +213,7 @@ class _Reader:
         self._custom_objects = custom_objects
         self._problems: list[str] = []
         self._orders: dict[Model, list[Layer]] = {}
+        self._told_masks: set[Node] = set()
         if not isinstance(spec, Mapping) or spec.get("class_name") not in _MODELS:
             kind = spec.get("class_name") if isinstance(spec, Mapping) else spec
             raise ValueError(
@@ -218,8 +227,16 @@ class _Reader:
                 raise
             raise ValueError(f"from_keras: the configuration is damaged: {error!r}.") from error
         if made is None:
-            raise ValueError("from_keras: these cannot be converted:\n" + "\n".join(self._problems))
+            raise self._refusal()
         self.model: Model = made
+        if not self._is_old:
+            ignored = set(nodes_with_ignored_masks(made)) - self._told_masks
+            self._problems += {f"- {node.layer.label}: {IGNORED_MASK}": None for node in ignored}
+        if self._problems:
+            raise self._refusal()
+
+    def _refusal(self) -> ValueError:
+        return ValueError("from_keras: these cannot be converted:\n" + "\n".join(self._problems))
 
     def layers_of(self, model: Model) -> list[Layer]:
         """The layers of a model in Keras's order."""
@@ -234,6 +251,7 @@ class _Reader:
             config = {"name": None, "layers": config}
         try:
             if spec["class_name"] != "Sequential":
+                with_masks = uses_with_masks(config)
                 config = without_masks(config)
         except ValueError as error:
             self._problems.append(f"- {config['name']}: {error}")
@@ -244,7 +262,9 @@ class _Reader:
             if spec["class_name"] == "Sequential":
                 model: Model = self._sequential(spec, config, layers)
             else:
-                model = _functional(config, layers, self._is_old)
+                graph = _graph_of(config, layers)
+                self._told_masks |= graph.nodes_of(with_masks)
+                model = graph.model(config, self._is_old)
         except (TypeError, ValueError) as error:
             if raised_by_program(error):
                 raise
@@ -288,15 +308,12 @@ class _Reader:
         return model
 
 
-def _functional(config: Mapping[str, Any], layers: list[Layer], is_old: bool) -> Model:
+def _graph_of(config: Mapping[str, Any], layers: list[Layer]) -> _Graph:
     """Call the layers on each other as the nodes of the graph say."""
     graph = _Graph(layers)
     for layer, index, node in _in_order(layers, config, graph):
         graph.call(layer, index, node)
-    inputs, outputs = (graph.tensors(config[key]) for key in ("input_layers", "output_layers"))
-    if is_old:  # Keras 2 wrote lists, and meant a single tensor by a list of one.
-        inputs, outputs = (one[0] if len(one) == 1 else one for one in (inputs, outputs))
-    return Model(inputs, outputs, name=config["name"])
+    return graph
 
 
 Call = tuple[Layer, int, Any]
@@ -331,7 +348,8 @@ def _in_order(layers: Sequence[Layer], config: Mapping[str, Any], graph: _Graph)
 class _Graph:
     """The tensors that the nodes made so far have produced."""
 
-    def __init__(self, layers: Iterable[Layer]) -> None:
+    def __init__(self, layers: Sequence[Layer]) -> None:
+        self._layers = {layer.name: layer for layer in layers}
         self._produced: dict[tuple[str, int], list[Any]] = {
             (layer.name, 0): [layer.output] for layer in layers if isinstance(layer, InputLayer)
         }
@@ -339,9 +357,28 @@ class _Graph:
     def _at(self, place: Sequence[Any]) -> Any:
         return self._produced[place[0], place[1]][place[2]]
 
+    def _at_end(self, place: Sequence[Any]) -> Any:
+        """What is an input or output of the model."""
+        name, index, number = place
+        return self._at((name, index - first_use(self._layers[name]), number))
+
     def missing(self, node: Any) -> set[tuple[str, int]]:
         """Which of the calls that a node reads have not been made."""
         return {(name, index) for name, index, _ in each_place(node)} - self._produced.keys()
+
+    def nodes_of(self, uses: Iterable[tuple[str, int]]) -> set[Node]:
+        """The nodes that these uses of layers have become."""
+        return {self._produced[use][0].node for use in uses}
+
+    def model(self, config: Mapping[str, Any], is_old: bool) -> Model:
+        """The model between the inputs and the outputs that the configuration names."""
+        at = self._at if is_old else self._at_end
+        inputs, outputs = (
+            replaced_places(at, config[key]) for key in ("input_layers", "output_layers")
+        )
+        if is_old:  # Keras 2 wrote lists, and meant a single tensor by a list of one.
+            inputs, outputs = (one[0] if len(one) == 1 else one for one in (inputs, outputs))
+        return Model(inputs, outputs, name=config["name"])
 
     def tensors(self, places: Any) -> Any:
         """The tensors at these places, in the structure they were given in."""

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fastlstm import gradcheck, losses
+from fastlstm import gradcheck, losses, metrics
 from fastlstm.callbacks import Callback, CallbackList, EarlyStopping, LambdaCallback
 from fastlstm.layers import (
     LSTM,
@@ -464,7 +464,7 @@ def test_one_metric_object_in_several_places_counts_each_by_itself():
 
 
 def test_callbacks_know_which_way_numbered_and_weighted_metrics_go():
-    class Likeness(MeanSquaredError):  # noqa: N818
+    class Likeness(metrics.MeanSquaredError):
         direction = "up"
 
     model = outputs_called(

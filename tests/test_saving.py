@@ -1,5 +1,7 @@
 """Models in files: what comes back, what is refused, and what an interruption leaves."""
 
+import errno
+import io
 import json
 import multiprocessing
 import os
@@ -42,7 +44,7 @@ from fastlstm.layers import (
     base,
     deserialize,
 )
-from fastlstm.saving.safetensors import read_tensors, write_tensors
+from fastlstm.saving.safetensors import atomic_writer, read_tensors, write_tensors
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.normal(size=(20, 6, 3)), RNG.normal(size=(20, 2))
@@ -298,7 +300,14 @@ def tensor(dtype="F32", shape=(1,), begin=0, end=4):
     return {"dtype": dtype, "shape": list(shape), "data_offsets": [begin, end]}
 
 
+def header_of_names(count):
+    """As many empty tensors."""
+    empty = b'":{"dtype":"F32","shape":[0],"data_offsets":[0,0]}'
+    return b"{" + b",".join(b'"%d%s' % (number, empty) for number in range(count)) + b"}"
+
+
 HOSTILE = {
+    "a header of half a million names": file_of(header_of_names(500_000)),
     "nothing": b"",
     "no header": b"\x01\x02",
     "a header longer than the file": file_of({}, length=10**6),
@@ -368,6 +377,14 @@ HOSTILE_MODELS = {
         layers=[spec("Lambda", function={"function": "os.system"}, input_shape=[1])],
     ),
     "too deep": spec("Sequential", name="s", layers=[DEEP]),
+    "more layers than the weights are for": spec(
+        "Sequential",
+        name="s",
+        layers=[spec("Dropout", rate=0.5, input_shape=[2]) for _ in range(20_000)],
+    ),
+    "more uses of a layer than the weights are for": spec(
+        "Model", name="m", layers=[], calls=[[0, 0]] * 20_000, inputs=[], outputs=[]
+    ),
     "places that are none": spec(
         "Model", name="m", trainable=True, layers=[], calls=[], inputs=[[9, 9]], outputs=[[0, 0]]
     ),
@@ -382,6 +399,53 @@ def test_hostile_descriptions(tmp_path, description):
     write_tensors(path, {"a": np.zeros(3)}, texts)
     with pytest.raises(ValueError, match="hostile"):
         load_model(path)
+
+
+# ---- whose fault it is -------------------------------------------------------------------------
+
+
+class Stubborn(fastlstm.layers.Layer):
+    """A layer of the program that fails where it is told to."""
+
+    fails_in, error = "", AssertionError
+
+    @classmethod
+    def _fail(cls, where):
+        if cls.fails_in == where:
+            raise cls.error("the program's own")
+
+    @classmethod
+    def from_config(cls, config):
+        cls._fail("from_config")
+        return cls(**config)
+
+    def build(self, input_shape):
+        self._fail("build")
+        self.scale = self.add_weight((input_shape[-1],))
+
+    def call(self, inputs):
+        self._fail("call")
+        return inputs * self.scale.value
+
+
+@pytest.mark.parametrize("error", [AssertionError, AttributeError, KeyError, TypeError, ValueError])
+@pytest.mark.parametrize("where", ["from_config", "build", "call"])
+def test_errors_of_the_programs_own_classes_go_through(tmp_path, monkeypatch, where, error):
+    model = Sequential([Input((3,)), Stubborn(name="own")])
+    model.save(tmp_path / "model.safetensors")
+    assert_same_weights(load_model(tmp_path / "model.safetensors"), model)
+    monkeypatch.setattr(Stubborn, "fails_in", where)
+    monkeypatch.setattr(Stubborn, "error", error)
+    with pytest.raises(error, match=r"^\W?the program's own\W?$"):
+        load_model(tmp_path / "model.safetensors")
+
+
+def test_settings_that_a_class_of_the_program_does_not_take_are_the_files_fault(tmp_path):
+    description = spec("Sequential", name="s", layers=[spec("Stubborn", name="own", strange=1)])
+    texts = {"fastlstm_version": "0", "format_version": "1", "weights": "[]"}
+    write_tensors(tmp_path / "m.safetensors", {}, {**texts, "model": json.dumps(description)})
+    with pytest.raises(ValueError, match=r"m\.safetensors.*strange"):
+        load_model(tmp_path / "m.safetensors")
 
 
 @pytest.mark.parametrize(
@@ -462,6 +526,137 @@ def _umask():
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+SAVE_HALF = """
+import sys, time
+from fastlstm.saving.safetensors import atomic_writer
+
+with atomic_writer(sys.argv[1]) as file:
+    file.write(bytes(1000))
+    file.flush()
+    print("half", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_what_killed_programs_leave_is_removed_and_what_running_ones_write_is_not(tmp_path):
+    path, other = tmp_path / "model.safetensors", tmp_path / "model.safetensors.safetensors"
+    command = [sys.executable, "-c", SAVE_HALF]
+    started = [
+        subprocess.Popen([*command, str(target)], stdout=subprocess.PIPE)
+        for target in (path, path, other)
+    ]
+    for child in started:
+        assert child.stdout.readline() == b"half\n"
+    unfinished = set(tmp_path.iterdir())
+    assert len(unfinished) == 3
+    killed, running, killed_at_another = started
+    for child in (killed, killed_at_another):
+        child.kill()
+        child.wait()
+    try:
+        with atomic_writer(path) as file:
+            # Nor what a thread of this program is writing.
+            stacked().save(path)
+            file.write(b"whole")
+        assert path.read_bytes() == b"whole"
+        left = set(tmp_path.iterdir()) & unfinished
+        # One is being written, the other is not of this file.
+        assert len(left) == 2
+        assert sum(name.name.startswith(".model.safetensors.safetensors.") for name in left) == 1
+    finally:
+        running.kill()
+        for child in started:
+            child.wait()
+            child.stdout.close()
+    stacked().save(path)
+    stacked().save(other)
+    assert set(tmp_path.iterdir()) == {path, other}
+
+
+def test_programs_that_save_to_one_name_at_once(tmp_path):
+    path = tmp_path / "model.safetensors"
+    children = [
+        subprocess.Popen([sys.executable, "-c", SAVE_FOR_EVER, str(path)], stdout=subprocess.PIPE)
+        for _ in range(2)
+    ]
+    try:
+        for child in children:
+            assert child.stdout.readline()
+        for _ in range(30):
+            kernel, bias = load_model(path).get_weights()
+            assert (kernel == kernel[0, 0]).all()
+            assert (bias == kernel[0, 0]).all()
+        assert [child.poll() for child in children] == [None, None]
+    finally:
+        for child in children:
+            child.kill()
+            child.wait()
+            child.stdout.close()
+    stacked().save(path)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+SAVE_ON_A_FULL_DISK = """
+import resource, sys
+import fastlstm
+
+model = fastlstm.Sequential([fastlstm.layers.Dense(300, input_shape=(300,))])
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+try:
+    model.save(sys.argv[1])
+except OSError as error:
+    print(type(error).__name__, error.errno)
+"""
+
+
+def test_a_full_disk_leaves_the_old_file(tmp_path):
+    path = tmp_path / "model.safetensors"
+    stacked().save(path)
+    before = path.read_bytes()
+    found = subprocess.run(
+        [sys.executable, "-c", SAVE_ON_A_FULL_DISK, str(path)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert found.stdout.split() == ["OSError", str(errno.EFBIG)]
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_folders_that_cannot_be_written_to(tmp_path):
+    folder = tmp_path / "folder"
+    folder.mkdir(mode=0o500)
+    if os.access(folder, os.W_OK):
+        pytest.skip("this user may write everywhere")
+    with pytest.raises(PermissionError):
+        stacked().save(folder / "model.safetensors")
+    with pytest.raises(IsADirectoryError):
+        load_model(folder)
+
+
+@pytest.mark.parametrize("kind", [str, bytes, Path])
+def test_paths_of_all_kinds(tmp_path, kind):
+    model, path = stacked(), kind(tmp_path / "model.safetensors")
+    model.save(path)
+    assert_same_weights(load_model(path), model)
+    model.save_weights(path)
+    model.load_weights(path)
+    with pytest.raises(ValueError, match=r"model\.keras"):
+        model.save(kind(tmp_path / "model.keras"))
+    with pytest.raises(TypeError, match="BytesIO"):
+        load_model(io.BytesIO())
+
+
+def test_more_than_a_header_may_hold_is_not_saved(tmp_path):
+    many = Sequential([Input((3,)), *[Dropout(0.1) for _ in range(150)]])
+    with pytest.raises(ValueError, match=r"Sequential.*layers"):
+        many.save(tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match="header"):
+        write_tensors(tmp_path / "model.safetensors", {}, {"long": "x" * 16_000_000})
+    assert not list(tmp_path.iterdir())
 
 
 class Interrupt(Callback):

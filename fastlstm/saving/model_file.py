@@ -30,6 +30,8 @@ from fastlstm._version import __version__
 from fastlstm.layers.base import Layer
 from fastlstm.layers.serialization import deserialize, serialize, with_custom_objects
 from fastlstm.layers.weight import weights_to_load
+from fastlstm.saving.blame import blaming
+from fastlstm.saving.descriptions import require_backed
 from fastlstm.saving.safetensors import read_tensors, write_tensors
 
 if TYPE_CHECKING:
@@ -48,7 +50,7 @@ FORMAT_VERSION = 1
 SUFFIX = ".safetensors"
 _OPTIMIZER = "optimizer:"
 
-Path = str | os.PathLike[str]
+Path = str | bytes | os.PathLike[str]
 
 
 # ---- saving --------------------------------------------------------------------------------------
@@ -58,7 +60,9 @@ def save_model(model: Model, path: Path, *, include_optimizer: bool = False) -> 
     """See `Model.save`."""
     require_suffix("save", path)
     model._require_built("save")
-    texts = {"model": _json(f"{model.label}: its configuration", serialize(model))}
+    description = serialize(model)
+    texts = {"model": _json(f"{model.label}: its configuration", description)}
+    require_backed(model.label, description, len(model.weights))
     if model.compiled:
         texts["compile"] = _json(f"{model.label}: what it was compiled with", _compiled(model))
     state = {}
@@ -104,11 +108,12 @@ def _write(path: Path, model: Model, state: dict[str, np.ndarray], texts: dict[s
 
 
 def require_suffix(who: str, path: Path) -> None:
-    if not os.fspath(path).endswith(SUFFIX):
+    name = os.fsdecode(path)
+    if not name.endswith(SUFFIX):
         hint = ""
-        if os.fspath(path).endswith((".keras", ".h5", ".hdf5")):
+        if name.endswith((".keras", ".h5", ".hdf5")):
             hint = " For a file of Keras use `fastlstm.convert.to_keras`."
-        raise ValueError(f"{who}: `path` must end in {SUFFIX!r}, got {os.fspath(path)!r}.{hint}")
+        raise ValueError(f"{who}: `path` must end in {SUFFIX!r}, got {name!r}.{hint}")
 
 
 def _json(what: str, value: Any) -> str:
@@ -173,7 +178,7 @@ def load_model(
 
     Parameters
     ----------
-    path : str or path
+    path : str, bytes or path
     custom_objects : dict, optional
         Classes and functions of your own, by name. Needed where a class of the program is not
         the only one of its name, unless it is defined where it was when the model was saved.
@@ -200,9 +205,10 @@ def load_model(
     tensors, texts = _read(path)
     if "model" not in texts:
         raise ValueError(
-            f"{os.fspath(path)!r} holds weights alone: make the model and call `load_weights`."
+            f"{os.fsdecode(path)!r} holds weights alone: make the model and call `load_weights`."
         )
-    return _checked(path, lambda: _load_model(tensors, texts, custom_objects, compile))
+    with blaming(path):
+        return _load_model(tensors, texts, custom_objects, compile)
 
 
 def _load_model(
@@ -214,8 +220,10 @@ def _load_model(
     from fastlstm.models.model import Model
 
     weights, state = _split(tensors, texts)
+    description = json.loads(texts["model"])
+    require_backed("it", description, sum(array.size > 0 for array in weights.values()))
     with weights_to_load(sum(array.nbytes for array in weights.values())):
-        model = deserialize(json.loads(texts["model"]), custom_objects)
+        model = deserialize(description, custom_objects)
     if not isinstance(model, Model):
         raise ValueError(f"it describes {model.label}, which is no model")
     _load_into(model, weights)
@@ -230,7 +238,8 @@ def load_weights(model: Model, path: Path) -> None:
     """See `Model.load_weights`."""
     model._require_built("load_weights")
     tensors, texts = _read(path)
-    _checked(path, lambda: _load_into(model, _split(tensors, texts)[0]))
+    with blaming(path):
+        _load_into(model, _split(tensors, texts)[0])
 
 
 def restore_training(model: Model, path: Path) -> dict[str, str]:
@@ -239,15 +248,12 @@ def restore_training(model: Model, path: Path) -> dict[str, str]:
     Raises ``ValueError`` for a file of another model.
     """
     tensors, texts = _read(path)
-
-    def restore() -> None:
+    with blaming(path):
         weights, state = _split(tensors, texts)
         if not state:
             raise ValueError("it was saved without the optimizer")
         _load_into(model, weights)
         _restore_training(model, state, texts)
-
-    _checked(path, restore)
     return texts
 
 
@@ -262,37 +268,19 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     tensors, texts = read_tensors(path)
     if "fastlstm_version" not in texts:
         raise ValueError(
-            f"{os.fspath(path)!r} was not written by fastlstm; for files of other libraries see "
+            f"{os.fsdecode(path)!r} was not written by fastlstm; for files of other libraries see "
             f"`fastlstm.convert`."
         )
     version = texts.get("format_version", "")
     if not (version.isascii() and version.isdigit() and len(version) < 9):
-        raise ValueError(f"{os.fspath(path)!r} has no valid format version, but {version!r}.")
+        raise ValueError(f"{os.fsdecode(path)!r} has no valid format version, but {version!r}.")
     if int(version) > FORMAT_VERSION:
         raise ValueError(
-            f"{os.fspath(path)!r} has format {version}, written by fastlstm "
+            f"{os.fsdecode(path)!r} has format {version}, written by fastlstm "
             f"{texts.get('fastlstm_version')}; this is fastlstm {__version__}, which knows formats "
             f"up to {FORMAT_VERSION}. Install a later one."
         )
     return tensors, texts
-
-
-def _checked(path: Path, load: Callable[[], Any]) -> Any:
-    """`load()`, whose errors say that the file is to blame."""
-    try:
-        return load()
-    except (
-        ArithmeticError,
-        AssertionError,
-        AttributeError,
-        LookupError,
-        MemoryError,
-        RecursionError,
-        TypeError,
-        ValueError,
-    ) as error:
-        reason = str(error).rstrip(".") or type(error).__name__
-        raise ValueError(f"{os.fspath(path)!r} cannot be loaded: {reason}.") from error
 
 
 def _split(

@@ -334,19 +334,124 @@ INPUTS = {
 }
 
 
-@pytest.mark.parametrize("make", INPUTS)
-def test_models_for_the_runtime(make, tmp_path):
-    model, arrays = make(), INPUTS[make]
+def assert_written(model, arrays, path):
+    """The file of a model answers as the model does, in ONNX Runtime and here."""
     for weight in model.weights:
         weight.assign(RNG.normal(0, 0.5, weight.shape))
-    to_onnx(model, tmp_path / "model.onnx")
+    to_onnx(model, path)
+    onnx.checker.check_model(path, full_check=True)
     predicted = model.predict(arrays if len(arrays) > 1 else arrays[0])
     want = list(predicted.values()) if isinstance(predicted, dict) else as_list(predicted)
-    again = as_list(from_onnx(tmp_path / "model.onnx").predict(arrays))
-    for found, expected in zip(again, want, strict=True):
-        np.testing.assert_allclose(found, expected, **CLOSE)
-    for found, expected in zip(run_there(tmp_path / "model.onnx", arrays), want, strict=True):
-        np.testing.assert_allclose(found, expected, **CLOSE)
+    for answer in (as_list(from_onnx(path).predict(arrays)), run_there(path, arrays)):
+        for found, expected in zip(answer, want, strict=True):
+            assert found.dtype == expected.dtype
+            np.testing.assert_allclose(found, expected, **CLOSE)
+
+
+@pytest.mark.parametrize("make", INPUTS)
+def test_models_for_the_runtime(make, tmp_path):
+    assert_written(make(), INPUTS[make], tmp_path / "model.onnx")
+
+
+@pytest.mark.parametrize("merge", ["Add", "Multiply", "Average"])
+@pytest.mark.parametrize("batch", [2, 3])
+def test_arrays_of_unlike_ranks_merge_behind_the_batch(merge, batch, tmp_path):
+    x, y = Input((4,)), Input((3, 4))
+    model = fastlstm.Model([x, y], getattr(layers, merge)()([y, x, x]))
+    arrays = [RNG.normal(size=(batch, *shape)).astype(np.float32) for shape in ((4,), (3, 4))]
+    assert_written(model, arrays, tmp_path / "model.onnx")
+
+
+def test_layers_of_one_name_keep_their_own_weights(tmp_path):
+    inner = fastlstm.Sequential([Input((4,)), Dense(4, name="dense")], name="inner")
+    x = Input((4,))
+    model = fastlstm.Model(x, Dense(4, name="dense")(inner(x)))
+    assert_written(model, [RNG.normal(size=(3, 4)).astype(np.float32)], tmp_path / "model.onnx")
+
+
+@pytest.mark.parametrize("name", ["a_output", "MatMul_0_0", "a.kernel", "x/y", "b"])
+def test_inputs_may_have_the_names_of_what_is_made(name, tmp_path):
+    x, y = Input((4,), name=name), Input((4,), name="x_y")
+    model = fastlstm.Model([x, y], {"a": Dense(2, name="a")(layers.Add()([x, y]))})
+    arrays = [RNG.normal(size=(3, 4)).astype(np.float32) for _ in range(2)]
+    assert_written(model, arrays, tmp_path / "model.onnx")
+
+
+def test_sequences_of_unlike_lengths(tmp_path):
+    x, y = Input((None, 4)), Input((None, 4))
+    model = fastlstm.Model([x, y], [LSTM(3, return_sequences=True)(x), LSTM(3)(y)])
+    arrays = [RNG.normal(size=(2, steps, 4)).astype(np.float32) for steps in (5, 3)]
+    assert_written(model, arrays, tmp_path / "model.onnx")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int32"])
+def test_indices_that_come_as_floats(dtype, tmp_path):
+    model = fastlstm.Sequential([Input((4,), dtype=dtype), layers.Embedding(9, 3), LSTM(2)])
+    assert_written(model, [RNG.integers(0, 9, (2, 4)).astype(dtype)], tmp_path / "model.onnx")
+
+
+def random_model(rng):
+    """A chain of layers on sequences (B, T, 3), with branches that come together again."""
+    x = y = Input((4 if rng.random() < 0.5 else None, 3))
+    fixed = x.shape[1] is not None
+    activations = ["elu", "hard_sigmoid", "leaky_relu", "linear", "relu", "sigmoid", "softplus",
+                   "softsign", "tanh"]  # fmt: skip
+
+    def recurrent(**options):
+        return LSTM(
+            int(rng.integers(1, 5)),
+            activation=str(rng.choice(activations)),
+            recurrent_activation=str(rng.choice(["sigmoid", "hard_sigmoid", "tanh"])),
+            use_bias=bool(rng.random() < 0.7),
+            **options,
+        )
+
+    def turned(y):
+        return recurrent(return_sequences=True, go_backwards=bool(rng.random() < 0.5))(y)
+
+    def two_ways(y):
+        mode = str(rng.choice(["concat", "sum", "mul", "ave"]))
+        return Bidirectional(recurrent(return_sequences=True), merge_mode=mode)(y)
+
+    def dense(y):
+        activation = str(rng.choice([*activations, "exponential", "selu", "softmax"]))
+        y = layers.Activation("tanh")(y)
+        return TimeDistributed(Dense(int(rng.integers(1, 5)), activation=activation))(y)
+
+    def merged(y):
+        kind = [layers.Add, layers.Multiply, layers.Average, layers.Concatenate]
+        other = Dense(y.shape[-1])(y)
+        return kind[int(rng.integers(4))]()([y, other])
+
+    def shifted(y):
+        return layers.Add()([y, Dense(y.shape[-1])(recurrent()(y))])
+
+    def from_states(y):
+        units = int(rng.integers(1, 5))
+        _, h, c = LSTM(units, return_state=True)(y)
+        return LSTM(units, return_sequences=True)(y, initial_state=[h, c])
+
+    def nested(y):
+        z = Input(y.shape[1:])
+        return fastlstm.Model(z, Dense(3, name="dense")(turned(z)))(y)
+
+    def permuted(y):
+        return layers.Permute((2, 1))(layers.Reshape((y.shape[2], 4))(y)) if fixed else y
+
+    steps = [turned, two_ways, dense, merged, shifted, from_states, nested, permuted]
+    for _ in range(int(rng.integers(1, 6))):
+        y = steps[int(rng.integers(len(steps)))](y)
+    ends = [y, recurrent()(y), layers.RepeatVector(2)(recurrent()(y))]
+    if fixed:
+        ends.append(layers.Flatten()(y))
+    return fastlstm.Model(x, ends)
+
+
+def test_random_models_for_the_runtime(tmp_path):
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        model = random_model(rng)
+        assert_written(model, [rng.normal(size=(3, 4, 3)).astype(np.float32)], tmp_path / "model")
 
 
 def test_everything_that_cannot_be_written_is_named_at_once(tmp_path):

@@ -1,6 +1,7 @@
 """Graphs: any shape of them, gradients through all, masks, shared and nested layers."""
 
 import copy
+import functools
 import pickle
 import sys
 
@@ -9,6 +10,7 @@ import pytest
 from layer_checks import randomize
 
 from fastlstm import gradcheck
+from fastlstm.gradient_check import numeric_gradient
 from fastlstm.layers import (
     LSTM,
     Add,
@@ -26,6 +28,7 @@ from fastlstm.layers import (
     TimeDistributed,
 )
 from fastlstm.models import Model, Sequential
+from fastlstm.regularizers import L2
 
 
 def normal(*shape, seed=0):
@@ -486,3 +489,35 @@ def test_a_copied_model_takes_more_layers_and_gives_them_back():
     assert twin.pop().units == 5
     x = normal(2, 3)
     np.testing.assert_array_equal(twin.predict(x), model.predict(x))
+
+
+@pytest.mark.parametrize(
+    "penalised",
+    [
+        lambda: Dense(2, activity_regularizer=L2(30.0), dtype="float64"),
+        lambda: LSTM(2, activity_regularizer=L2(30.0), dtype="float64"),
+        lambda: Bidirectional(LSTM(2, activity_regularizer=L2(30.0), dtype="float64")),
+        lambda: TimeDistributed(Dense(2, activity_regularizer=L2(30.0), dtype="float64")),
+    ],
+    ids=["Dense", "LSTM", "Bidirectional", "TimeDistributed"],
+)
+def test_a_penalty_on_outputs_that_have_no_loss_reaches_the_weights(penalised):
+    source = Input((3, 2))
+    below = Dense(3, activation="tanh", dtype="float64")(source)
+    model = Model(source, [Dense(1, dtype="float64")(below), penalised()(below)])
+    randomize(model)
+    x, dy, weights = normal(4, 3, 2), normal(4, 3, 1), model.get_weights()
+
+    def loss(k, changed):
+        model.set_weights([*weights[:k], changed, *weights[k + 1 :]])
+        context = Context()
+        (y, _), _, _ = model.graph.run([x], context=context)
+        return float((y * dy).sum()) + sum(context.penalties)
+
+    context = Context()
+    _, _, tape = model.graph.run([x], context=context)
+    model.graph.backward(tape, [dy, None])
+    for k, weight in enumerate(model.weights):
+        want = numeric_gradient(functools.partial(loss, k), weights[k])
+        np.testing.assert_allclose(context.gradients[weight], want, rtol=1e-6, atol=1e-8)
+        assert np.abs(want).max() > 1e-3

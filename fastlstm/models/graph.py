@@ -206,7 +206,11 @@ class Graph:
         for step, context in zip(reversed(self.steps), reversed(tape.contexts), strict=True):
             arriving = map_structure(gradients.__getitem__, step.outputs)
             if all(gradient is None for gradient in as_list(arriving)):
-                continue
+                wanted = any(tape.wanted[slot] for slot in as_list(step.outputs))
+                if not (wanted and step.layer.has_activity_penalty()):
+                    continue
+                # The loss depends on these outputs by the penalty on them alone.
+                arriving = map_structure(np.zeros_like, context.outputs)
             found = step.layer.differentiate(context, arriving)
             if step.tensors:
                 found, by_name = found

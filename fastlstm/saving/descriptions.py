@@ -9,7 +9,7 @@ __all__ = ["require_backed"]
 
 # A model may have this many layers without weights, and this many more for each weight: enough for
 # whatever is built by hand or by a program, and little work for a small file.
-_FREE_LAYERS = 100
+_FREE_LAYERS = 1000
 _LAYERS_PER_WEIGHT = 10
 
 # Where descriptions, ours and Keras's, list layers and their uses.

@@ -16,6 +16,7 @@ from pathlib import Path
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.modified import newer_group
 
 CSRC = Path("csrc")
 OPENBLAS = Path("fastlstm/_openblas")
@@ -28,15 +29,21 @@ OPENBLAS_LIBRARY = next(
 )
 # The objects are no sources of their extension, so it must hear of their files otherwise.
 C_FILES = sorted(str(path) for path in CSRC.glob("*.[ch]"))
+HEADERS = [path for path in C_FILES if path.endswith(".h")]
+# What Cython modules include of them: not the texts of the kernels.
+INTERFACES = [path for path in HEADERS if "_template" not in path and "vec_" not in path]
 # One wheel for all versions of Python from this one on, but for those without a GIL, which have no
 # limited API.
 LIMITED_API = ("Py_LIMITED_API", "0x030B0000")
 HAS_LIMITED_API = not sysconfig.get_config_var("Py_GIL_DISABLED")
+# FASTLSTM_DEBUG asks for bounds checks in every typed loop, and for the assertions of the C code.
+DEBUG = bool(os.environ.get("FASTLSTM_DEBUG"))
 # Without contraction the text of a formula decides how it is rounded, on every compiler. A square
 # root that had to report its errors one by one would not be computed for several numbers at once.
 C_FLAGS = [
     *("-std=gnu11", "-O3", "-g0", "-pthread"),
     *("-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden", "-Wall", "-Wextra"),
+    "-UNDEBUG" if DEBUG else "-DNDEBUG",
 ]
 CYTHON_FLAGS = ["-O3", "-g0", "-ffp-contract=off", "-Wno-discarded-qualifiers"]
 X86_FLAGS = {
@@ -65,11 +72,6 @@ else:
     OPENBLAS_LINK_FLAGS.append("-Wl,-rpath,$ORIGIN/../_openblas")
 
 
-def debug_build() -> bool:
-    """Whether FASTLSTM_DEBUG asks for bounds checks in every typed loop."""
-    return bool(os.environ.get("FASTLSTM_DEBUG"))
-
-
 def extension(name: str) -> Extension:
     """One Cython module of the core."""
     to_blas = name == "blas"
@@ -82,7 +84,7 @@ def extension(name: str) -> Extension:
         extra_link_args=[*LINK_FLAGS, *(OPENBLAS_LINK_FLAGS if to_blas else [])],
         library_dirs=[str(OPENBLAS_LIBRARY.parent)] if to_blas else [],
         libraries=[OPENBLAS_LIBRARY.stem.removeprefix("lib")] if to_blas else [],
-        depends=C_FILES,
+        depends=C_FILES if name == "kernels" else INTERFACES,
         py_limited_api=HAS_LIMITED_API,
     )
 
@@ -95,6 +97,8 @@ class BuildExtensions(build_ext):
         if sys.platform == "win32" and self.compiler is None:
             self.compiler = "mingw32"
         super().finalize_options()
+        if DEBUG:
+            self.build_temp += "-debug"
 
     def get_libraries(self, ext: Extension) -> list[str]:
         """On Windows, Python's limited API has a library of its own."""
@@ -143,13 +147,13 @@ class BuildExtensions(build_ext):
 
     def compile_c(self, source: str, flags: list[str], folder: str = "") -> list[str]:
         """Compile one file of csrc/ into a folder of its own, since one file makes two objects."""
-        return self.compiler.compile(
-            [str(CSRC / source)],
-            output_dir=str(Path(self.build_temp) / folder),
-            include_dirs=[str(CSRC)],
-            extra_postargs=flags,
-            depends=C_FILES,
-        )
+        path, output = str(CSRC / source), str(Path(self.build_temp) / folder)
+        objects = self.compiler.object_filenames([path], output_dir=output)
+        if self.force or newer_group([path, *HEADERS], objects[0]):
+            self.compiler.compile(
+                [path], output_dir=output, include_dirs=[str(CSRC)], extra_postargs=flags
+            )
+        return objects
 
     def vendor_openblas(self, folder: Path) -> None:
         """Copy the shared library and its licence into the package."""
@@ -163,10 +167,10 @@ class BuildExtensions(build_ext):
 setup(
     ext_modules=cythonize(
         [extension(path.stem) for path in sorted(Path("fastlstm/_core").glob("*.pyx"))],
-        build_dir="build/cython",
+        build_dir="build/cython-debug" if DEBUG else "build/cython",
         compiler_directives={
             "language_level": "3str",
-            "boundscheck": debug_build(),
+            "boundscheck": DEBUG,
             "wraparound": False,
             "initializedcheck": False,
             "cdivision": True,

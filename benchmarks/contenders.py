@@ -15,6 +15,7 @@ import numpy as np
 
 import fastlstm
 from fastlstm.layers import LSTM, Context
+from fastlstm.layers.weight import changing
 
 Arrays = dict[str, np.ndarray]
 Run = Callable[[], list[np.ndarray]]
@@ -159,8 +160,8 @@ def fastlstm_training(arrays: Arrays, threads: int) -> Run:
     states = [arrays["h0"], arrays["c0"]]
 
     def run() -> list[np.ndarray]:
-        for weight in layer.weights:
-            weight.changed()
+        with changing(layer.weights):
+            pass
         context = Context()
         y = layer(arrays["x"], initial_state=states, training=True, context=context)
         dx, by_name = layer.differentiate(context, arrays["dy"])

@@ -8,6 +8,7 @@
 #if defined(_WIN32)
 #include <malloc.h>
 #elif defined(__linux__)
+#include <malloc.h>
 #include <sys/mman.h>
 #endif
 
@@ -19,6 +20,8 @@ enum {
     /* A hypervisor may take away what the system has back: 2 MiB then cost not 0.2 ms but 2. */
     MOST_KEPT_BLOCKS = 16,
     MOST_KEPT_BYTES = 1 << 28,
+    /* Some milliseconds: nobody stays for longer but where a fork has left him behind. */
+    LOOKS_BEFORE_GIVING_UP = 1 << 20,
 };
 
 static struct {
@@ -104,6 +107,30 @@ block block_take(size_t size)
         found.data = allocate(found.size);
     }
     return found;
+}
+
+size_t blocks_release(void)
+{
+    block found[MOST_KEPT_BLOCKS] = {{0, 0}};
+    size_t bytes = 0;
+    int looks = 0;
+    while (!enter())
+        if (++looks == LOOKS_BEFORE_GIVING_UP)
+            return 0;
+    for (int i = 0; i < MOST_KEPT_BLOCKS; i++) {
+        found[i] = kept.blocks[i];
+        kept.blocks[i].data = 0;
+    }
+    bytes = kept.bytes;
+    kept.bytes = 0;
+    leave();
+    for (int i = 0; i < MOST_KEPT_BLOCKS; i++)
+        if (found[i].data)
+            release(found[i].data);
+#if defined(__GLIBC__)
+    malloc_trim(0); /* or the library keeps what the system could have */
+#endif
+    return bytes;
 }
 
 void block_give(block given)

@@ -3,7 +3,7 @@
  *
  * Every pass needs some memory for as long as it runs. What the system has taken back comes with a
  * page fault for every 4 KiB next time, which can take longer than the pass. So a few freed blocks
- * are kept for whoever asks next for about as much. Any thread may call.
+ * are kept for whoever asks next for about as much: at most 16, and 256 MiB. Any thread may call.
  */
 #ifndef FASTLSTM_BLOCKS_H
 #define FASTLSTM_BLOCKS_H
@@ -27,5 +27,8 @@ typedef struct {
  * system has no more. */
 block block_take(size_t size);
 void block_give(block given);
+
+/* Gives the blocks that are kept back to the system; returns how many bytes that were. */
+size_t blocks_release(void);
 
 #endif

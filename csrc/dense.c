@@ -106,7 +106,7 @@ static int wants_transposed(const dense_pass *pass)
 
 /* ---- forward -------------------------------------------------------------------------------- */
 
-static void multiply(const dense_forward *f, range rows, column_run columns)
+static void multiply(const dense_forward *f, range rows, column_run columns, watcher my)
 {
     const dense_pass *const pass = &f->pass;
     const TYPED(kernels) *const kernels = pass->kernels;
@@ -123,7 +123,7 @@ static void multiply(const dense_forward *f, range rows, column_run columns)
     else
         gemm_rows(kernels, count, pass->features, x,
                   (const real *)f->kernel + columns.first * pass->features, f->bias ? bias : 0, z,
-                  columns);
+                  columns, my);
 }
 
 static void activate(const dense_forward *f, range rows, column_run columns)
@@ -158,18 +158,18 @@ static void forward_member(void *argument, int member, int members)
         by_rows ? all
                 : share_columns(pass->units, ((const TYPED(kernels) *)pass->kernels)->nr, member,
                                 members);
+    const watcher my = {pass->watch, member == 0};
     const fp_mode mode = flush_denormals();
     for (ptrdiff_t first = rows.begin; first < rows.end; first += FORWARD_ROWS) {
         const range block = {first, at_most(rows.end, first + FORWARD_ROWS)};
-        multiply(f, block, columns);
+        multiply(f, block, columns, my);
         if (!needs_row)
             activate(f, block, columns);
+        if (member_stops(my, (block.end - block.begin) * columns.count * WORK_OF_A_UNIT))
+            break;
     }
-    if (needs_row) {
-        if (members > 1)
-            team_meet(&f->pass.meeting, members);
+    if (needs_row && !leaves(my, &f->pass.meeting, members, 0))
         activate(f, share(pass->rows, member, members), all);
-    }
     restore_denormals(mode);
 }
 
@@ -181,7 +181,7 @@ static void run_forward_plain(dense_forward *f)
     const TYPED(kernels) *const kernels = pass->kernels;
     const ptrdiff_t features = pass->features, units = pass->units;
     const fp_mode mode = flush_denormals();
-    for (ptrdiff_t r = 0; r < pass->rows; r++) {
+    for (ptrdiff_t r = 0; r < pass->rows && !stops(pass->watch, features * units); r++) {
         real *const z = (real *)f->z + r * units;
         if (f->bias)
             memcpy(z, f->bias, units * sizeof(real));
@@ -268,6 +268,7 @@ typedef struct {
     const TYPED(kernels) * kernels;
     real *panel;
     int member, members;
+    watcher watcher;
     range panels, tiles;                                     /* of the weight gradient */
     const_row x[MOST_BACKWARD_ROWS], dz[MOST_BACKWARD_ROWS]; /* of a block */
     row dx[MOST_BACKWARD_ROWS];
@@ -315,7 +316,7 @@ static void input_gradient(const backward_share *my, ptrdiff_t rows)
     const ptrdiff_t count = mine.end - mine.begin;
     if (wants_transposed(pass))
         gemm_rows(my->kernels, count, units, my->dz + mine.begin, my->g->kernel, 0,
-                  my->dx + mine.begin, (column_run){0, features});
+                  my->dx + mine.begin, (column_run){0, features}, my->watcher);
     else
         gemm_bt_rows(my->kernels, count, features, units, my->dz + mine.begin, my->g->kernel, 0,
                      my->dx + mine.begin);
@@ -335,6 +336,8 @@ static void add_weight_gradient(const backward_share *my, ptrdiff_t rows, int fr
                      my->panel, fresh, c + first, panelled);
         if (!space->swapped && my->tiles.begin == 0)
             add_panel_rows(my->kernels, rows, count, my->panel, fresh, (real *)g->dbias + first);
+        if (member_stops(my->watcher, rows * count * space->shape.tiled))
+            return;
     }
     if (space->swapped && my->member == 0)
         for (ptrdiff_t first = 0; first < g->pass.units; first += nr) {
@@ -363,7 +366,8 @@ static void backward_member(void *argument, int member, int members)
                          .kernels = g->pass.kernels,
                          .panel = space->panels[member],
                          .member = member,
-                         .members = members};
+                         .members = members,
+                         .watcher = {g->pass.watch, member == 0}};
     const ptrdiff_t panels = divide_up(space->shape.panelled, my.kernels->nr);
     const int tiles = tiles_of(my.kernels, space->shape.tiled);
     const range my_tiles = share(tiles, member, members);
@@ -385,8 +389,8 @@ static void backward_member(void *argument, int member, int members)
         if (members > 1)
             team_meet(&g->pass.meeting, members);
         add_weight_gradient(&my, rows, first == 0);
-        if (members > 1)
-            team_meet(&g->pass.meeting, members);
+        if (leaves(my.watcher, &g->pass.meeting, members, first))
+            break;
     }
     if (space->swapped)
         transpose_back(&my);

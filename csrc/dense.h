@@ -13,6 +13,7 @@
 #include <stddef.h>
 
 #include "team.h"
+#include "watch.h"
 
 typedef struct {
     const void *kernels; /* the table of kernels.h */
@@ -21,6 +22,7 @@ typedef struct {
     ptrdiff_t rows, features, units;
     const void *x; /* (R, F) */
     void *scratch;
+    pass_watch *watch; /* or NULL */
     team_meeting meeting;
 } dense_pass;
 

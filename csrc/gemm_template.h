@@ -92,7 +92,9 @@ ALWAYS_INLINE void gemm_tile(const int rows, const int vectors, int count,
         out[r] + run + first + v * VEC_WIDTH, v == vectors - 1 ? last : VEC_WIDTH, sums[r][v]);
 }
 
-/* The numbers of rows and vectors must be constants for the sums to stay in registers. */
+_Static_assert(NR_VECTORS == 4 || (NR_VECTORS == 2 && WIDE_ROWS > 0),
+               "every number of vectors up to that of the widest tile has its case");
+
 static void gemm(ptrdiff_t rows, int count, const TYPED(gemm_term) * terms,
                  const real *const *start, real *const *out, column_run columns)
 {
@@ -112,6 +114,8 @@ static void gemm(ptrdiff_t rows, int count, const TYPED(gemm_term) * terms,
             FOR_EACH_ROW_COUNT(ROWS)
 #undef ROWS
 #undef TILE
+        default:
+            assert(!"a tile of this shape");
         }
     }
 }
@@ -150,6 +154,8 @@ static void gemm_at(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t depth, const re
         FOR_EACH_ROW_COUNT(ROWS)
 #undef ROWS
 #undef TILE
+    default:
+        assert(!"a tile of this shape");
     }
 }
 
@@ -206,6 +212,8 @@ static void gemm_bt(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t depth, const re
             FOR_EACH_ROW_COUNT(ROWS)
 #undef ROWS
 #undef TILE
+        default:
+            assert(!"a tile of this shape");
         }
         first += wide;
     }

@@ -30,6 +30,9 @@ enum activation_index {
 /* Input, forget, candidate, output. */
 enum { GATES = 4 };
 
+/* The widest vector, and the highest and the widest tile, of any instruction set. */
+enum { MOST_WIDTH = 16, MOST_MR = 6, MOST_NR = 4 * MOST_WIDTH };
+
 /* The general gate kernels need this many times `count` of scratch. */
 enum { GATE_SCRATCH_ROWS = 6 };
 
@@ -62,18 +65,29 @@ typedef struct {
  *   dz     OUT gradient of the pre-activations
  * scratch (GATE_SCRATCH_ROWS * count) holds nothing before or after. No two may overlap.
  *
+ *
  * gemm     out[r] = start[r] + sum over k < depth of a[r][k] * panels[k] + the next term...
- *   for up to `mr` rows r in a run of columns; the terms are added up in their order; start may be
- *   NULL for zero, or out
+ *
+ *     for up to `mr` rows r in a run of columns; the terms are added up in their order; start may
+ * be NULL for zero, or out
+ *
  * gemm_at  c[f * stride + j] += sum over k < depth of a[k * rows + f] * panel[k][j]
- *   f < rows <= mr, j < columns <= nr; what is added is summed from zero, and with `fresh` takes
- * the place of what was there gemm_bt  out[r][j] = start[j] + sum over k < depth of a[r][k] * b[j *
- * depth + k]     j < columns for up to `mr` rows; both factors are read along k: for few columns,
- * and for plain weights gemv     y[j] += sum over k < depth of a[k] * b[k][j]     j < width one row
- * times a matrix that is not packed, read once from its first element to its last Each sum is taken
- * in the order of k, whatever the number of rows (of gemm_bt in each lane, then over the lanes): a
- * result depends neither on the tile that it is part of, nor, but in gemm_at, on where a long sum
- * is cut in two.
+ *
+ *     f < rows <= mr, j < columns <= nr; what is added is summed from zero, and with `fresh` takes
+ *     the place of what was there
+ *
+ * gemm_bt  out[r][j] = start[j] + sum over k < depth of a[r][k] * b[j * depth + k]
+ *
+ *     for up to `mr` rows r and j < columns; both factors are read along k: for few columns, and
+ * for weights that are not packed; start may be NULL for zero
+ *
+ * gemv     y[j] += sum over k < depth of a[k] * b[k][j]
+ *
+ *     j < width: one row times a matrix that is not packed, read once from first to last
+ *
+ * Each sum is taken in the order of k, whatever the number of rows (of gemm_bt in each lane, then
+ * over the lanes): a result depends neither on the tile that it is part of, nor, but in gemm_at, on
+ * where a long sum is cut in two.
  */
 #define DECLARE_KERNELS(real, type)                                                                \
     typedef struct {                                                                               \

@@ -7,10 +7,16 @@
 #include "kernels.h"
 #include "vec_math.h"
 
+#include <assert.h>
 #include <math.h>
 #include <string.h>
 
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
+
+_Static_assert((int)VEC_WIDTH <= (int)MOST_WIDTH && MR <= MOST_MR &&
+                   NR_VECTORS * VEC_WIDTH <= MOST_NR,
+               "the passes have room for so much");
+_Static_assert(WIDE_ROWS <= MR && GATE_ROWS <= MR, "both are numbers of a tile's rows");
 
 typedef vec (*vec_function)(vec);
 
@@ -28,11 +34,16 @@ ALWAYS_INLINE void store(real *p, ptrdiff_t n, vec a)
         vec_store_tail(p, n, a);
 }
 
-#if MR == 6
-#define FOR_EACH_ROW_COUNT(x) x(1) x(2) x(3) x(4) x(5) x(6)
-#else
-#define FOR_EACH_ROW_COUNT(x) x(1) x(2) x(3)
-#endif
+/* A case for every number of a tile's rows, which must be a constant for its sums to stay in
+ * registers. */
+#define ROWS_1(x) x(1)
+#define ROWS_2(x) ROWS_1(x) x(2)
+#define ROWS_3(x) ROWS_2(x) x(3)
+#define ROWS_4(x) ROWS_3(x) x(4)
+#define ROWS_5(x) ROWS_4(x) x(5)
+#define ROWS_6(x) ROWS_5(x) x(6)
+#define FOR_EACH_ROW_COUNT PASTE2(ROWS, MR)
+_Static_assert(1 <= MR && MR <= 6, "ROWS_n for every height of a tile");
 
 #include "gemm_template.h"
 
@@ -215,6 +226,8 @@ ALWAYS_INLINE void gates_forward_all(const int is_tanh, gate_shape shape, const 
         break;
                 FOR_EACH_ROW_COUNT(CASE)
 #undef CASE
+            default:
+                assert(!"rows of a tile");
             }
         for (ptrdiff_t r = r0; r < r0 + strips && first < shape.count; r++)
             gates_forward_strips(is_tanh, 1, shape.count - first, first, r, rows);

@@ -14,6 +14,7 @@
 #include <stddef.h>
 
 #include "team.h"
+#include "watch.h"
 
 /* What both passes know. */
 typedef struct {
@@ -26,6 +27,7 @@ typedef struct {
     const unsigned char *shown; /* (B, T) step, or NULL: outputs that are states */
     const void *x;              /* (B, T, F) place */
     void *scratch;
+    pass_watch *watch; /* or NULL */
     team_meeting meeting;
 } lstm_pass;
 

@@ -7,7 +7,8 @@
  * from the last step to the first, and after each block of steps, while it is in cache,
  *     dx = dz kernel'      dkernel += x' dz      drecurrent_kernel += h[s-1]' dz      dbias += dz
  * Each weight gradient is summed by one member, from the last step to the first and in each step
- * by row, so that the sums do not depend on the number of members.
+ * by row, so that the sums do not depend on the number of members; in stretches of rows, each from
+ * zero, since one long running sum loses what is small beside it.
  */
 #include "cpu.h"
 #include "lstm_common.h"
@@ -91,6 +92,7 @@ typedef struct {
     backward_lists lists;
     real *panel, *gate_scratch;
     int member, members;
+    watcher watcher;
     range rows;    /* of the batch, in the loop over time */
     range strips;  /* of dh, in panels */
     range units;   /* of the same strips */
@@ -160,15 +162,17 @@ static void step_back(const backward_share *my, ptrdiff_t first, ptrdiff_t step,
         add_output_gradient(my, step);
     const ptrdiff_t count = list_step(my, first, step);
     const gate_shape shape = {count, my->units.end - my->units.begin, units, units};
-    my->gates.backward(&my->gates, shape, lists->gates, lists->c_before, lists->c_after, lists->dh,
-                       lists->dc, lists->dz_out, my->gate_scratch);
+    if (!is_stopped(my->g->pass.watch))
+        my->gates.backward(&my->gates, shape, lists->gates, lists->c_before, lists->c_after,
+                           lists->dh, lists->dc, lists->dz_out, my->gate_scratch);
     if (members)
         team_meet(meeting, members);
     const ptrdiff_t depth = GATES * units;
     const column_run columns = {my->units.begin, my->units.end - my->units.begin};
     gemm_rows(my->kernels, count, depth, lists->dz,
               (const real *)my->g->recurrent_kernel + columns.first * depth, 0, lists->dh_out,
-              columns);
+              columns, my->watcher);
+    member_stops(my->watcher, WORK_OF_A_STEP + count * columns.count * WORK_OF_A_UNIT);
 }
 
 /* All valid rows of a block, those of other members too; returns how many. */
@@ -197,7 +201,7 @@ static void input_gradient(const backward_share *my, range rows)
     const lstm_pass *const pass = &my->g->pass;
     const column_run columns = {0, pass->features};
     gemm_rows(my->kernels, rows.end - rows.begin, GATES * pass->units, my->lists.dz + rows.begin,
-              my->g->kernel, 0, my->lists.dx + rows.begin, columns);
+              my->g->kernel, 0, my->lists.dx + rows.begin, columns, my->watcher);
 }
 
 static void pack_inputs(const backward_share *my, ptrdiff_t rows)
@@ -233,6 +237,8 @@ static void add_weight_gradients(const backward_share *my, ptrdiff_t rows, int f
         gemm_at_rows(my->kernels, pass->units, of_h, rows, h, count, my->panel, fresh,
                      (real *)g->drecurrent_kernel + first, total);
         add_panel_rows(my->kernels, rows, count, my->panel, fresh, (real *)g->dbias + first);
+        if (member_stops(my->watcher, rows * count * (pass->features + pass->units)))
+            return;
     }
 }
 
@@ -246,8 +252,12 @@ static void backward_member(void *argument, int member, int members)
     const ptrdiff_t strips = divide_up(units, panel_width);
     const int by_rows = shares_rows(pass, members);
     const int meeting = members > 1 && !by_rows ? members : 0;
-    backward_share my = {
-        .g = g, .scratch = task->scratch, .kernels = kernels, .member = member, .members = members};
+    backward_share my = {.g = g,
+                         .scratch = task->scratch,
+                         .kernels = kernels,
+                         .member = member,
+                         .members = members,
+                         .watcher = {pass->watch, member == 0}};
     my.gates = TYPED(select_gates)(kernels, pass->activation, pass->recurrent_activation);
     my.lists = task->scratch->lists[member];
     my.panel = task->scratch->panels[member];
@@ -265,7 +275,7 @@ static void backward_member(void *argument, int member, int members)
         const range steps = {first, at_most(pass->steps, first + task->scratch->block)};
         for (ptrdiff_t step = steps.end - 1; step >= steps.begin; step--)
             step_back(&my, first, step, &pass->meeting, meeting);
-        const ptrdiff_t rows = list_block(&my, steps);
+        const ptrdiff_t rows = is_stopped(pass->watch) ? 0 : list_block(&my, steps);
         pack_inputs(&my, rows);
         if (members > 1)
             team_meet(&pass->meeting, members);
@@ -275,8 +285,8 @@ static void backward_member(void *argument, int member, int members)
             add_weight_gradients(&my, rows, fresh);
             fresh = 0;
         }
-        if (members > 1)
-            team_meet(&pass->meeting, members);
+        if (leaves(my.watcher, &pass->meeting, members, block))
+            break;
     }
     restore_denormals(mode);
 }

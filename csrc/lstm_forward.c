@@ -95,6 +95,7 @@ typedef struct {
     TYPED(gates) gates;
     row_lists lists;
     range rows, strips, units;
+    watcher watcher;
 } forward_share;
 
 /* ---- products ------------------------------------------------------------------------------- */
@@ -148,12 +149,14 @@ static void project(const forward_share *my, range steps)
         for (int tile = 0; tile < tiles; tile++) {
             const range r = share(count, tile, tiles);
             const TYPED(gemm_term)
-                product = {depth, lists->x + r.begin, panel_of(my, my->f->kernel, depth, strip)};
-            my->kernels->gemm(r.end - r.begin, 1, &product, my->f->bias ? bias : 0,
+                term = {depth, lists->x + r.begin, panel_of(my, my->f->kernel, depth, strip)};
+            my->kernels->gemm(r.end - r.begin, 1, &term, my->f->bias ? bias : 0,
                               lists->projected + r.begin, columns);
         }
         for (ptrdiff_t i = 0; i < count; i++)
             lists->projected[i] += panel_width;
+        if (member_stops(my->watcher, count * depth * panel_width))
+            return;
     }
 }
 
@@ -198,7 +201,7 @@ static void gemm_tile(const forward_share *my, z_tile *tile)
     const ptrdiff_t offset = tile->strip * GATES * my->kernels->width;
     const column_run columns = tile_columns(my, tile->strip);
     const int done = my->plan->block > 0; /* the first product, for a block of steps */
-    const TYPED(gemm_term) products[2] = {
+    const TYPED(gemm_term) terms[2] = {
         {features, my->lists.x + first, panel_of(my, my->f->kernel, features, tile->strip)},
         {units, my->lists.h_before + first,
          panel_of(my, my->f->recurrent_kernel, units, tile->strip)},
@@ -211,7 +214,7 @@ static void gemm_tile(const forward_share *my, z_tile *tile)
         else
             start[r] = my->f->bias ? (const real *)my->f->bias + offset : 0;
     }
-    my->kernels->gemm(count, 2 - done, products + done, start[0] ? start : 0, tile->z, columns);
+    my->kernels->gemm(count, 2 - done, terms + done, start[0] ? start : 0, tile->z, columns);
 }
 
 static void activate_tile(const forward_share *my, z_tile *tile)
@@ -237,6 +240,8 @@ static void advance(const forward_share *my, ptrdiff_t step, ptrdiff_t count)
 {
     const int tiles = tiles_of(my->kernels, count);
     const ptrdiff_t strips = my->strips.end - my->strips.begin;
+    const ptrdiff_t depth = my->pass->units + (my->plan->block ? 0 : my->pass->features);
+    const ptrdiff_t work = my->kernels->width * (GATES * depth + WORK_OF_A_UNIT);
     z_tile tile;
     for (ptrdiff_t i = 0; i < strips; i++) {
         tile.strip = step % 2 ? my->strips.end - 1 - i : my->strips.begin + i;
@@ -245,6 +250,8 @@ static void advance(const forward_share *my, ptrdiff_t step, ptrdiff_t count)
             gemm_tile(my, &tile);
             activate_tile(my, &tile);
         }
+        if (member_stops(my->watcher, WORK_OF_A_STEP + count * work))
+            return;
     }
 }
 
@@ -282,13 +289,17 @@ static void copy_states(const forward_share *my, real *states, int into_states)
     }
 }
 
-static forward_share share_of(const forward_task *task, int member, int members)
+static forward_share share_of(const forward_task *task, int member, int members, int is_caller)
 {
     const lstm_pass *const pass = &task->f->pass;
     const TYPED(kernels) *const kernels = pass->kernels;
     const ptrdiff_t width = kernels->width, strips = divide_up(pass->units, width);
     const int by_rows = shares_rows(pass, members);
-    forward_share my = {.f = task->f, .pass = pass, .plan = task->plan, .kernels = kernels};
+    forward_share my = {.f = task->f,
+                        .pass = pass,
+                        .plan = task->plan,
+                        .kernels = kernels,
+                        .watcher = {pass->watch, is_caller}};
     my.gates = TYPED(select_gates)(kernels, pass->activation, pass->recurrent_activation);
     my.lists = task->plan->lists[member];
     my.rows = by_rows ? share(pass->batch, member, members) : (range){0, pass->batch};
@@ -298,16 +309,15 @@ static forward_share share_of(const forward_task *task, int member, int members)
     return my;
 }
 
-static void forward_member(void *argument, int member, int members)
+static void run_share(const forward_task *task, int member, int members, int is_caller)
 {
-    const forward_task *const task = argument;
-    const forward_share my = share_of(task, member, members);
-    const int meets = members > 1 && !shares_rows(my.pass, members);
+    const forward_share my = share_of(task, member, members, is_caller);
+    const int to_meet = shares_rows(my.pass, members) ? 1 : members;
     const fp_mode mode = flush_denormals();
     real *before = my.plan->states[0], *after = my.plan->states[1];
     copy_states(&my, before, 1);
-    if (meets)
-        team_meet(&task->f->pass.meeting, members);
+    if (to_meet > 1)
+        team_meet(&task->f->pass.meeting, to_meet);
     for (ptrdiff_t step = 0, first = 0; step < my.pass->steps; step++) {
         if (my.plan->block && step % my.plan->block == 0) {
             first = step;
@@ -317,11 +327,16 @@ static void forward_member(void *argument, int member, int members)
         hand_out(&my, step, before, after);
         real *const swap = before;
         before = after, after = swap;
-        if (meets)
-            team_meet(&task->f->pass.meeting, members);
+        if (leaves(my.watcher, &task->f->pass.meeting, to_meet, step))
+            break;
     }
     copy_states(&my, before, 0);
     restore_denormals(mode);
+}
+
+static void forward_member(void *argument, int member, int members)
+{
+    run_share(argument, member, members, member == 0);
 }
 
 void TYPED(lstm_run_forward)(lstm_forward *f)
@@ -336,7 +351,7 @@ static void pair_member(void *argument, int member, int members)
 {
     forward_task *const tasks = argument;
     for (int i = member; i < 2; i += members)
-        forward_member(&tasks[i], 0, 1);
+        run_share(&tasks[i], 0, 1, member == 0);
 }
 
 void TYPED(lstm_run_forward_pair)(lstm_forward *const *passes)
@@ -383,9 +398,10 @@ void TYPED(lstm_run_forward_plain)(lstm_forward *f)
     const TYPED(gates) gates =
         TYPED(select_gates)(pass->kernels, pass->activation, pass->recurrent_activation);
     const size_t bytes = pass->units * sizeof(real);
+    const ptrdiff_t work = GATES * pass->units * (pass->features + pass->units);
     const fp_mode mode = flush_denormals();
     for (ptrdiff_t b = 0; b < pass->batch; b++)
-        for (ptrdiff_t step = 0; step < pass->steps; step++) {
+        for (ptrdiff_t step = 0; step < pass->steps && !stops(pass->watch, work); step++) {
             const ptrdiff_t state = b * pass->units, out = (b * pass->steps + step) * pass->units;
             if (is_set(pass->valid, pass, b, step))
                 advance_plain(f, &gates, b, step);

@@ -44,12 +44,13 @@ static struct {
     int members;
     team_task task;
     void *argument;
-    team_runtime runtime; /* whose threads do the tasks, if it has any */
+    team_runtime runtime; /* whose threads do the tasks, if it has any; changed holding `busy` */
 } team = {.busy = PTHREAD_MUTEX_INITIALIZER,
           .sleep = PTHREAD_MUTEX_INITIALIZER,
           .wake = PTHREAD_COND_INITIALIZER,
           .size = 1};
 
+/* What is read without holding the mutex that guards its changes. */
 #define READ(field) __atomic_load_n(&(field), __ATOMIC_SEQ_CST)
 #define WRITE(field, value) __atomic_store_n(&(field), value, __ATOMIC_SEQ_CST)
 #define ADD(field, value) __atomic_add_fetch(&(field), value, __ATOMIC_SEQ_CST)
@@ -249,26 +250,30 @@ int team_get_size(void) { return READ(team.size); }
 void team_use_runtime(const team_runtime *runtime)
 {
     pthread_mutex_lock(&team.busy);
-    team.runtime = *runtime;
+    team.runtime.thread_number = runtime->thread_number;
+    team.runtime.thread_count = runtime->thread_count;
+    team.runtime.most_threads = runtime->most_threads;
+    WRITE(team.runtime.parallel, runtime->parallel);
     pthread_mutex_unlock(&team.busy);
 }
 
 void team_run(int members, int wakes, team_task task, void *argument)
 {
-    if (members > READ(team.size))
-        members = READ(team.size);
+    const int size = READ(team.size);
+    if (members > size)
+        members = size;
     if (members <= 1) {
         task(argument, 0, 1);
         return;
     }
     const int asleep =
         READ(team.runtime.parallel) || READ(team.sleepers) > 0 || READ(team.started) < members - 1;
-    const int close = now() - READ(team.ended) < CLOSE;
-    const int row = close ? READ(team.row) + (READ(team.row) < ROW_WORTH_WAKING) : 0;
+    const int close = now() - READ(team.ended) < CLOSE, before = READ(team.row);
+    const int row = !close ? 0 : before < ROW_WORTH_WAKING ? before + 1 : before;
     const int together = wakes || !asleep || row >= ROW_WORTH_WAKING;
     WRITE(team.row, row);
     if (together && !pthread_mutex_trylock(&team.busy)) {
-        if (READ(team.runtime.parallel))
+        if (team.runtime.parallel)
             run_on_runtime(members, task, argument);
         else
             run_together(members, task, argument);

@@ -10,9 +10,7 @@
 #include "kernels.h"
 #include "real.h"
 #include "team.h"
-
-/* The widest vector, and the highest and the widest tile, of any instruction set. */
-enum { MOST_WIDTH = 16, MOST_MR = 6, MOST_NR = 4 * MOST_WIDTH };
+#include "watch.h"
 
 typedef const real *const_row;
 typedef real *row;
@@ -30,12 +28,38 @@ static inline range share(ptrdiff_t count, int member, int members)
     return (range){share_start(count, member, members), share_start(count, member + 1, members)};
 }
 
+/* ---- stopping ------------------------------------------------------------------------------- */
+
+/* A member of a pass that may be stopped, and whether it is the calling thread, which asks. */
+typedef struct {
+    pass_watch *watch; /* or NULL */
+    int is_caller;
+} watcher;
+
+/* Whether the pass is stopped; the member has done so much work. */
+static inline int member_stops(watcher my, ptrdiff_t work)
+{
+    return my.is_caller ? stops(my.watch, work) : is_stopped(my.watch);
+}
+
+/* The end of a part of the pass, where members meet if there are several to meet: whether this one
+ * leaves there. */
+static inline int leaves(watcher my, team_meeting *meeting, int members, ptrdiff_t part)
+{
+    if (members <= 1)
+        return is_stopped(my.watch);
+    if (my.is_caller)
+        propose_to_leave(my.watch, part);
+    team_meet(meeting, members);
+    return leaves_after(my.watch, part);
+}
+
+/* ---- tiles ---------------------------------------------------------------------------------- */
+
 static inline ptrdiff_t width_of(const void *kernels)
 {
     return ((const TYPED(kernels) *)kernels)->width;
 }
-
-/* ---- tiles ---------------------------------------------------------------------------------- */
 
 /* How many tiles `rows` rows make, of equal height or nearly so. */
 static inline int tiles_of(const TYPED(kernels) * kernels, ptrdiff_t rows)
@@ -47,10 +71,10 @@ static inline int tiles_of(const TYPED(kernels) * kernels, ptrdiff_t rows)
 enum { DEPTH_AT_ONCE = 512 };
 
 /* out[i] = start[i] + a[i] * panels for any number of rows, tile by tile, each micro-panel for all
- * rows before the next; `start` may be NULL for zero. */
+ * rows before the next; `start` may be NULL for zero. Ends early where the pass is stopped. */
 static inline void gemm_rows(const TYPED(kernels) * kernels, ptrdiff_t rows, ptrdiff_t depth,
                              const const_row *a, const real *panels, const const_row *start,
-                             const row *out, column_run columns)
+                             const row *out, column_run columns, watcher my)
 {
     const int tiles = tiles_of(kernels, rows);
     /* A single tile reads all that there is once. */
@@ -71,6 +95,8 @@ static inline void gemm_rows(const TYPED(kernels) * kernels, ptrdiff_t rows, ptr
                 kernels->gemm(r.end - r.begin, 1, &term, so_far ? so_far + r.begin : 0,
                               out + r.begin, run);
             }
+            if (member_stops(my, rows * run.count * at_most(piece, depth)))
+                return;
         }
 }
 

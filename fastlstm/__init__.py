@@ -17,7 +17,14 @@ from fastlstm import (
     utils,
 )
 from fastlstm._version import __version__
-from fastlstm.config import floatx, get_num_threads, set_floatx, set_num_threads, show_config
+from fastlstm.config import (
+    floatx,
+    get_num_threads,
+    release_memory,
+    set_floatx,
+    set_num_threads,
+    show_config,
+)
 from fastlstm.gradient_check import gradcheck
 from fastlstm.layers import Input, Layer
 from fastlstm.models import Model, Sequential
@@ -45,6 +52,7 @@ __all__ = [
     "optimizers",
     "reference",
     "regularizers",
+    "release_memory",
     "saving",
     "set_floatx",
     "set_num_threads",

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fastlstm.errors import as_real_array
+from fastlstm.errors import as_mask, as_real_array
 
 __all__ = ["expand_over", "match_rank", "match_shape", "merge_weights"]
 
@@ -77,7 +77,8 @@ def merge_weights(
         weights = expand_over(weights, shape, f"{who}: `sample_weight`")
     if mask is None:
         return weights
-    valid = expand_over(np.asarray(mask, dtype=bool), shape, f"{who}: `mask`")
+    what = f"{who}: `mask`"
+    valid = expand_over(as_mask(mask, what), shape, what)
     mask_weights = valid.astype(dtype)
     if rescale and (count := np.count_nonzero(valid)):
         mask_weights *= valid.size / count

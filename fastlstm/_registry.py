@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Any, Generic, TypeVar
 
 from fastlstm.errors import one_of
 
-__all__ = ["Registry", "snake_case"]
+__all__ = [
+    "PACKAGE",
+    "Registry",
+    "custom_class",
+    "described",
+    "home_of",
+    "is_from_package",
+    "not_known",
+    "snake_case",
+    "unlike",
+]
 
 T = TypeVar("T")
 
@@ -23,6 +33,67 @@ def snake_case(class_name: str) -> str:
     """
     words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", class_name)
     return words.lower()
+
+
+def unlike(name: str, known: Container[str], separator: str) -> str:
+    """`name`, with a number behind it if it is known already.
+
+    Examples
+    --------
+    >>> unlike("mae", ["loss", "mae", "mae_1"], "_")
+    'mae_2'
+    """
+    numbered, number = name, 1
+    while numbered in known:
+        numbered, number = f"{name}{separator}{number}", number + 1
+    return numbered
+
+
+PACKAGE = __name__.partition(".")[0]
+# Who writes descriptions of objects that are known here by the same names.
+_PACKAGES = (PACKAGE, "keras", "tf_keras", "tensorflow")
+
+
+def home_of(cls: type) -> str:
+    """Where a class was defined: the package's own name, or the user's module and what follows.
+
+    A class in a function is at home in ``module.function.<locals>``.
+    """
+    if cls.__module__.partition(".")[0] == PACKAGE:
+        return PACKAGE
+    return f"{cls.__module__}.{cls.__qualname__}".rpartition(".")[0]
+
+
+def described(value: Any) -> dict[str, Any]:
+    """An object by its class, where that is at home, and its settings.
+
+    Examples
+    --------
+    >>> from fastlstm.regularizers import L1
+    >>> described(L1(0.5))
+    {'class_name': 'L1', 'module': 'fastlstm', 'config': {'l1': 0.5}}
+    """
+    cls = type(value)
+    return {"class_name": cls.__name__, "module": home_of(cls), "config": value.get_config()}
+
+
+def is_from_package(spec: Mapping[str, Any]) -> bool:
+    """Whether a description says that it is of a class of this package, or of Keras."""
+    return str(spec.get("module")).partition(".")[0] in _PACKAGES
+
+
+def custom_class(spec: Mapping[str, Any], custom_objects: Mapping[str, Any]) -> Any:
+    """What `custom_objects` gives for a description; None for a class of this package."""
+    return None if is_from_package(spec) else custom_objects.get(spec.get("class_name", ""))
+
+
+def not_known(kind: str, spec: Mapping[str, Any], reason: str) -> ValueError:
+    """That a described class must be given, and how."""
+    name = spec["class_name"]
+    return ValueError(
+        f"the {kind} {name!r} {reason}: give the one that is meant as "
+        f"custom_objects={{{name!r}: ...}}."
+    )
 
 
 class Registry(Generic[T]):
@@ -98,6 +169,8 @@ class Registry(Generic[T]):
                 f"The {self.kind} given as a dict must have 'class_name' and 'config', "
                 f"got the keys {sorted(map(str, saved))}."
             )
+        if saved.get("module") is not None and not is_from_package(saved):
+            raise not_known(self.kind, saved, f"was defined in {saved['module']!r}, not here")
         cls: Any = self.class_of(saved["class_name"])
         config = dict(saved.get("config") or {})
         if hasattr(cls, "from_config"):

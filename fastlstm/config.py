@@ -1,4 +1,4 @@
-"""Process-wide settings: the default real type, the threads, and `show_config`."""
+"""Process-wide settings: the default real type, the threads, memory, and `show_config`."""
 
 from __future__ import annotations
 
@@ -9,11 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from fastlstm._core import blas, kernels
+from fastlstm._core import blas, kernels, memory
 from fastlstm._version import __version__
 from fastlstm.errors import check_positive_int
 
-__all__ = ["floatx", "get_num_threads", "set_floatx", "set_num_threads", "show_config"]
+__all__ = [
+    "floatx",
+    "get_num_threads",
+    "release_memory",
+    "set_floatx",
+    "set_num_threads",
+    "show_config",
+]
 
 REAL_TYPES = ("float32", "float64")
 
@@ -72,6 +79,22 @@ def set_num_threads(count: int) -> None:
 def get_num_threads() -> int:
     """The number of threads that large products may use."""
     return kernels.get_team_size()
+
+
+def release_memory() -> int:
+    """Give memory that no pass uses any more back to the system; returns how many bytes.
+
+    What passes free is kept for the next ones, up to 256 MiB in at most 16 blocks, since memory
+    that is fresh from the system is slow at first. A program that has trained and goes on to
+    something else calls this. Memory in use is left alone, and any thread may call.
+
+    Examples
+    --------
+    >>> freed = release_memory()
+    >>> release_memory()
+    0
+    """
+    return memory.release()
 
 
 # What OpenBLAS was built for; asking for more gives this many.

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["as_real_array", "check_positive_int", "one_of", "shape_text"]
+__all__ = ["as_array", "as_mask", "as_real_array", "check_positive_int", "one_of", "shape_text"]
 
 
 def shape_text(shape: Iterable[int | None]) -> str:
@@ -33,20 +33,44 @@ def one_of(what: str, value: Any, known: Iterable[str]) -> ValueError:
     return ValueError(f"{what} must be one of {', '.join(sorted(known))}; got {value!r}.{hint}")
 
 
+def as_array(value: Any, what: str) -> np.ndarray:
+    """`value` as an array of whatever it holds; ``ValueError`` for ragged sequences."""
+    try:
+        return np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"{what} must be a rectangular array of numbers: {error}") from None
+
+
+def as_mask(value: Any, what: str) -> np.ndarray:
+    """`value` as a new array of bool.
+
+    Takes booleans, and numbers all of which are 0 or 1. Raises ``TypeError`` for anything but
+    these types, ``ValueError`` for other numbers: they may be lengths, or data.
+    """
+    array = as_array(value, what)
+    hint = "compare with a number first, e.g. mask > 0"
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"{what} must hold booleans, got an array of dtype {array.dtype}; {hint}.")
+    mask = array.astype(bool)
+    if array.dtype != np.bool_ and not np.array_equal(mask, array):
+        wrong = array[mask != array].flat[0]
+        raise ValueError(f"{what} must hold booleans, or 0 and 1 only, got {wrong}; {hint}.")
+    return mask
+
+
 def as_real_array(value: Any, dtype: Any, what: str) -> np.ndarray:
-    """`value` as a C-contiguous array of the real type `dtype`, copied only where needed.
+    """`value` as a C-contiguous, aligned array of the real type `dtype`, copied only where needed.
 
     Floats are cast. Booleans and integers are converted only when every value is exact in
     `dtype`. Raises ``TypeError`` for objects, strings and complex numbers, ``ValueError`` for
     ragged sequences and inexact integers.
     """
     dtype = np.dtype(dtype)
-    if isinstance(value, np.ndarray) and value.dtype == dtype and value.flags.c_contiguous:
-        return value
-    try:
-        array = np.asarray(value)
-    except ValueError as error:
-        raise ValueError(f"{what} must be a rectangular array of numbers: {error}") from None
+    if isinstance(value, np.ndarray) and value.dtype == dtype:
+        flags = value.flags
+        if flags.c_contiguous and flags.aligned:
+            return value
+    array = as_array(value, what)
     kind = array.dtype.kind
     if kind not in "fiub":
         raise TypeError(f"{what} must hold real numbers, got an array of dtype {array.dtype}.")
@@ -59,7 +83,6 @@ def as_real_array(value: Any, dtype: Any, what: str) -> np.ndarray:
                     f"{what} holds integers that {dtype} cannot represent exactly; "
                     f"scale them or convert them to floats yourself."
                 )
-            return np.ascontiguousarray(converted).reshape(array.shape)
+            return np.require(converted, dtype, ["C", "A"])
     with np.errstate(over="ignore"):
-        # ascontiguousarray makes a 0-d array 1-d.
-        return np.ascontiguousarray(array, dtype=dtype).reshape(array.shape)
+        return np.require(array, dtype, ["C", "A"])

@@ -1,8 +1,9 @@
 """The LSTM and the dense layer as functions: arrays in, arrays out, no state.
 
 Everything is computed in the real type of the weights, float32 or float64. Inputs are never
-written to; one that is not C-contiguous or of another real type is copied once. The compiled
-loops run without the GIL and treat denormal numbers as zero.
+written to; one that is not C-contiguous, not aligned or of another real type is copied once. The
+compiled loops run without the GIL and treat denormal numbers as zero. A long call in the main
+thread looks for signals every few hundredths of a second, so Ctrl-C ends it.
 
 `fastlstm.reference` has the same functions in plain NumPy.
 """
@@ -60,7 +61,8 @@ def lstm_forward(
         The states to start from; zeros by default.
     mask : (B, T) of booleans, optional
         Steps that count, in the order of `x`. Over a masked step the states and the output are
-        carried; before the first valid step the output is zero.
+        carried; before the first valid step the output is zero. What `x` holds at a masked step,
+        NaN included, reaches no result.
     activation, recurrent_activation : str
         Any of `fastlstm.activations.ELEMENTWISE`.
     go_backwards : bool

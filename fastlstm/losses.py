@@ -16,7 +16,7 @@ from fastlstm._core import losses as core_losses
 from fastlstm._numbers import real_number
 from fastlstm._reduction import match_rank, match_shape, merge_weights
 from fastlstm._registry import Registry, snake_case
-from fastlstm.errors import as_real_array, one_of
+from fastlstm.errors import as_mask, as_real_array, one_of
 
 __all__ = [
     "BinaryCrossentropy",
@@ -49,6 +49,10 @@ REDUCTIONS = ("sum_over_batch_size", "sum", "mean", "mean_with_sample_weight", "
 
 Arrays = tuple[np.ndarray, np.ndarray]
 
+# What says how large a loss is, and what is derived from it.
+_VALUE = ("__call__", "call", "elements")
+_DERIVATIVE = ("value_and_gradient", "gradient", "element_gradient")
+
 
 class Loss:
     """The base of all losses. Subclass it with `call` and, to train, `gradient`.
@@ -76,6 +80,13 @@ class Loss:
     (16.0, [[32.0]])
     """
 
+    # The method that a class has replaced without its derivative, and which class that is.
+    _without_derivative: str | None = None
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        cls._without_derivative = _value_without_derivative(cls)
+
     def __init__(
         self,
         reduction: str | None = "sum_over_batch_size",
@@ -97,8 +108,11 @@ class Loss:
 
     def gradient(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
         """The derivative of a sample's loss by each of its predictions: the shape of `y_pred`."""
-        raise TypeError(
-            f"The loss {self.name!r} has no gradient, so a model cannot be trained with it: "
+        raise self._no_gradient("has no gradient")
+
+    def _no_gradient(self, reason: str) -> TypeError:
+        return TypeError(
+            f"The loss {self.name!r} {reason}, so a model cannot be trained with it: "
             f"subclass fastlstm.losses.Loss with `call` and `gradient`."
         )
 
@@ -148,8 +162,12 @@ class Loss:
 
         Takes what calling the loss takes; the gradient has the shape and dtype of `y_pred`.
         Raises ``ValueError`` also if the reduction is none, ``TypeError`` also if the loss has no
-        gradient.
+        gradient, or its class inherits one and has replaced what that is the gradient of.
         """
+        if self._without_derivative is not None:
+            raise self._no_gradient(
+                f"has a gradient that is not its own, since {self._without_derivative} was replaced"
+            )
         if self.reduction in (None, "none"):
             raise ValueError(f"The loss {self.name!r} needs a `reduction` to be trained with.")
         given = np.asarray(y_pred)
@@ -185,7 +203,8 @@ class Loss:
     ) -> np.ndarray | None:
         own_mask = self.own_mask(y_true)
         if own_mask is not None:
-            mask = own_mask if mask is None else own_mask & np.asarray(mask, dtype=bool)
+            what = f"{type(self).__name__}: `mask`"
+            mask = own_mask if mask is None else own_mask & as_mask(mask, what)
         if sample_weight is None and mask is None:
             return None
         return merge_weights(
@@ -213,6 +232,19 @@ class Loss:
     def from_config(cls, config: dict[str, Any]) -> Loss:
         """The loss that `get_config` describes."""
         return cls(**config)
+
+
+def _value_without_derivative(cls: type[Loss]) -> str | None:
+    """The method that makes `cls` lose the gradient it inherits; None if there is none."""
+    if cls.gradient is Loss.gradient:
+        return None
+    for base in cls.__mro__:
+        if any(name in base.__dict__ for name in _DERIVATIVE):
+            return None
+        for name in _VALUE:
+            if name in base.__dict__:
+                return f"`{name}` of {base.__name__}"
+    return None
 
 
 def _sum_to(weights: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -250,14 +282,27 @@ class MeanSquaredError(_MeanLoss):
     2.5
     """
 
+    def __call__(
+        self, y_true: Any, y_pred: Any, sample_weight: Any = None, mask: Any = None
+    ) -> Any:
+        found = self._by_core(y_true, y_pred, sample_weight, mask)
+        return found[0] if found else super().__call__(y_true, y_pred, sample_weight, mask)
+
     def value_and_gradient(
         self, y_true: Any, y_pred: Any, sample_weight: Any = None, mask: Any = None
     ) -> tuple[float, np.ndarray]:
-        found = None
-        plain = sample_weight is mask is self.dtype is None
-        if plain and self.reduction == "sum_over_batch_size":
-            found = core_losses.mean_squared_error(y_true, y_pred)
+        found = self._by_core(y_true, y_pred, sample_weight, mask)
         return found or super().value_and_gradient(y_true, y_pred, sample_weight, mask)
+
+    def _by_core(
+        self, y_true: Any, y_pred: Any, sample_weight: Any, mask: Any
+    ) -> tuple[float, np.ndarray] | None:
+        """Value and gradient in one call, or None where it takes more than that."""
+        plain = sample_weight is mask is self.dtype is None
+        # A class below may have replaced any part of the loss.
+        if plain and self.reduction == "sum_over_batch_size" and type(self) is MeanSquaredError:
+            return core_losses.mean_squared_error(y_true, y_pred)
+        return None
 
     def elements(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
         return np.square(y_pred - y_true)

@@ -15,7 +15,7 @@ from fastlstm import losses
 from fastlstm._numbers import real_number
 from fastlstm._reduction import expand_over, match_shape, merge_weights
 from fastlstm._registry import Registry, snake_case
-from fastlstm.errors import as_real_array, one_of
+from fastlstm.errors import as_mask, as_real_array, one_of
 
 __all__ = [
     "AUC",
@@ -354,7 +354,8 @@ class _LossMetric(_MeanMetric):
         ignored = getattr(self._loss, "ignore_class", None)
         if ignored is not None:
             counted = _match_labels(np.asarray(y_true), np.asarray(y_pred), self.name) != ignored
-            mask = counted if mask is None else counted & np.asarray(mask, dtype=bool)
+            what = f"{type(self).__name__}: `mask`"
+            mask = counted if mask is None else counted & as_mask(mask, what)
         weights = merge_weights(
             sample_weight,
             mask,
@@ -649,6 +650,7 @@ _REGISTRY: Registry[Metric] = Registry(
         "MAE": MeanAbsoluteError,
         "MSE": MeanSquaredError,
         "RMSE": RootMeanSquaredError,
+        "acc": Accuracy,
         "bce": BinaryCrossentropy,
         "kld": KLDivergence,
         "log_cosh": LogCoshError,
@@ -686,7 +688,7 @@ def get(identifier: Any) -> Metric:
     Raises
     ------
     ValueError
-        For an unknown name; "accuracy" must go through `resolve` to fit the model's outputs.
+        For an unknown name. "accuracy" must go through `resolve` to fit the model's outputs.
     TypeError
         For anything else.
 
@@ -735,6 +737,4 @@ def direction_of(name: str) -> str | None:
     >>> direction_of("accuracy"), direction_of("mse"), direction_of("gap")
     ('up', 'down', None)
     """
-    if name == "acc":
-        return "up"
     return _REGISTRY.class_of(name).direction if name in _REGISTRY else None

@@ -145,8 +145,10 @@ def lstm_forward(
     batch, steps, _ = x.shape
     units = recurrent_kernel.shape[0]
     x = _in_step_order(x, go_backwards)
-    valid = np.ones((batch, steps), bool) if mask is None else np.asarray(mask, bool)
+    valid = np.ones((batch, steps), bool) if mask is None else np.array(mask, bool)
     valid = _in_step_order(valid, go_backwards)
+    # Whatever a masked step holds, NaN included, it counts for nothing.
+    x = np.where(valid[:, :, None], x, x.dtype.type(0))
     # Before the first valid step the output is zero; after it the last one is repeated, and
     # that one is the carried state.
     shown = valid if zero_output_for_mask else np.logical_or.accumulate(valid, axis=1)
@@ -222,7 +224,8 @@ def lstm_backward(
         dc = np.where(counts, dc_step * r(zf), dc)
     dx = _in_step_order(dz @ cache.kernel.T, cache.go_backwards)
     dkernel = np.einsum("btf,btz->fz", cache.x, dz)
-    drecurrent_kernel = np.einsum("bth,btz->hz", cache.h[:, :-1], dz)
+    h_before = np.where(cache.valid[:, :, None], cache.h[:, :-1], 0)
+    drecurrent_kernel = np.einsum("bth,btz->hz", h_before, dz)
     dbias = dz.sum(axis=(0, 1)) if cache.has_bias else None
     return dx, dkernel, drecurrent_kernel, dbias, dh, dc
 

@@ -49,6 +49,16 @@ def random_case(
     return Case(arrays, {**options, "training": True}, gradients)
 
 
+def misaligned(array: np.ndarray) -> np.ndarray:
+    """The same values, one byte beside where numbers of that size belong."""
+    memory = np.zeros(array.nbytes + 1, np.uint8)[1:]
+    copy = np.frombuffer(memory, array.dtype).reshape(array.shape)
+    copy[...] = array
+    assert not copy.flags.aligned
+    assert copy.flags.c_contiguous
+    return copy
+
+
 class GoldenLSTM:
     """A golden case run through a module with the functions of `fastlstm.functional`."""
 

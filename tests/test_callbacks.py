@@ -1,11 +1,13 @@
 """Callbacks: what they do to a real training, and with logs made up for the purpose."""
 
 import csv
+import math
 
 import numpy as np
 import pytest
 
 from fastlstm.callbacks import (
+    BackupAndRestore,
     Callback,
     CallbackList,
     CSVLogger,
@@ -17,6 +19,7 @@ from fastlstm.callbacks import (
     TerminateOnNaN,
 )
 from fastlstm.layers import Dense
+from fastlstm.layers.weight import Weight
 from fastlstm.models import Sequential, load_model
 
 RNG = np.random.default_rng(0)
@@ -27,15 +30,20 @@ class Stage:
     """A model that only counts: its weight is the number of the epoch."""
 
     def __init__(self):
-        self.epoch = -1.0
+        self.weights = [Weight(np.array([-1.0]), "epoch")]
         self.stop_training = False
         self.optimizer = type("Optimizer", (), {"learning_rate": 1.0})()
 
-    def get_weights(self):
-        return [np.array([self.epoch])]
+    @property
+    def epoch(self):
+        return self.weights[0].value.item()
 
-    def set_weights(self, weights):
-        self.epoch = float(weights[0][0])
+    @epoch.setter
+    def epoch(self, epoch):
+        self.weights[0].assign([epoch])
+
+    def get_weights(self):
+        return [weight.numpy() for weight in self.weights]
 
 
 def play(callback, results, name="val_loss"):
@@ -70,6 +78,9 @@ def model():
         ({"patience": 1, "baseline": 2.0}, [5, 1, 4, 4], 2, 2),
         ({"patience": 2, "baseline": 2.0}, [5, 4, 3, 3.5, 1], 3, 3),
         ({"patience": 5, "restore_best_weights": True}, [3, 1, 2], 2, 1),
+        ({"patience": 2, "restore_best_weights": True}, [math.nan, 3, 4, 5, 6], 3, 1),
+        ({"patience": 2, "restore_best_weights": True}, [3, math.nan, math.nan, 1], 2, 0),
+        ({"patience": 3, "restore_best_weights": True}, [math.nan] * 5, 2, 0),
     ],
 )
 def test_early_stopping(arguments, results, stops, weights):
@@ -122,6 +133,59 @@ def test_best_checkpoint_in_memory():
     play(best, [5, 2, 3, 1.5, 4])
     assert best.best_weights[0].tolist() == [3.0]
     assert best.best == 1.5
+
+
+def test_nan_is_never_the_best():
+    best = ModelCheckpoint(monitor="val_loss", save_best_only=True)
+    play(best, [math.nan, 5, math.nan, 3, 4])
+    assert (best.best, best.best_weights[0].tolist()) == (3, [3.0])
+    play(best, [math.nan])
+    assert best.best == 3
+
+
+def fit_to_nan(network, *callbacks):
+    """Two epochs whose rate makes every weight NaN or infinite in the first one."""
+    with np.errstate(all="ignore"):
+        network.optimizer.learning_rate = 1e200
+        network.fit(X, Y, batch_size=4, epochs=2, verbose=0, callbacks=list(callbacks))
+    assert not any(np.isfinite(weight).any() for weight in network.get_weights())
+
+
+def assert_equal_weights(found, want):
+    for a, b in zip(found, want, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_early_stopping_ends_in_good_order_when_the_weights_are_nan():
+    network = model()
+    early = EarlyStopping(monitor="loss", patience=1, restore_best_weights=True)
+    ended = []
+    fit_to_nan(network, early, LambdaCallback(on_train_end=ended.append))
+    assert network.stop_training
+    assert len(ended) == 1
+    assert_equal_weights(network.get_weights(), early.best_weights)
+
+
+def test_models_whose_weights_are_nan_are_saved_and_come_back(tmp_path):
+    network, whole, weights = model(), tmp_path / "all.safetensors", tmp_path / "w.safetensors"
+    fit_to_nan(
+        network,
+        ModelCheckpoint(whole, monitor="loss"),
+        ModelCheckpoint(weights, monitor="loss", save_weights_only=True),
+        BackupAndRestore(tmp_path / "backup", delete_checkpoint=False),
+        ReduceLROnPlateau(monitor="loss", patience=1),
+        TerminateOnNaN(),
+    )
+    assert_equal_weights(load_model(whole).get_weights(), network.get_weights())
+    again = model()
+    again.load_weights(weights)
+    assert_equal_weights(again.get_weights(), network.get_weights())
+    resumed = model()
+    history = resumed.fit(
+        X, Y, epochs=1, verbose=0, callbacks=[BackupAndRestore(tmp_path / "backup")]
+    )
+    assert history.epoch == []
+    assert_equal_weights(resumed.get_weights(), network.get_weights())
 
 
 def test_checkpoint_every_few_batches(tmp_path):

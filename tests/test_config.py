@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import fastlstm
-from fastlstm import config
+from fastlstm import config, functional, release_memory
 from fastlstm._core import blas, kernels
 
 
@@ -145,3 +145,53 @@ def test_floatx():
         assert fastlstm.floatx() == "float64"
     finally:
         fastlstm.set_floatx("float32")
+
+
+RESIDENT = """
+import numpy as np
+import fastlstm
+from fastlstm import functional
+
+def resident():
+    [line] = [line for line in open("/proc/self/status") if line.startswith("VmRSS")]
+    return int(line.split()[1]) << 10
+
+def train(steps):
+    x, dy = np.ones((32, steps, 16), np.float32), np.ones((32, steps, 64), np.float32)
+    kernel, recurrent_kernel = np.ones((16, 256), np.float32), np.ones((64, 256), np.float32)
+    cache = functional.lstm_forward(x, kernel, recurrent_kernel, training=True)[3]
+    functional.lstm_backward(cache, dy)
+
+train(3)
+fastlstm.release_memory()
+before = resident()
+train(1000)
+kept = resident() - before
+freed = fastlstm.release_memory()
+print(kept >> 20, freed >> 20, (resident() - before) >> 20)
+train(3000)
+print(fastlstm.release_memory() >> 20)
+"""
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="memory cannot be measured")
+def test_kept_memory_is_given_back():
+    kept, freed, left, most = map(int, printed(RESIDENT).split())
+    # 32 * 1000 rows of 64 units: their gates and cell states alone are 39 MiB.
+    assert kept >= 39
+    assert freed >= 39
+    assert left < kept / 4
+    assert most <= 256
+
+
+def test_memory_in_use_is_not_given_back():
+    rng = np.random.default_rng(0)
+    x, kernel, recurrent_kernel = (rng.normal(size=s) for s in ((3, 4, 2), (2, 20), (5, 20)))
+    y, _, _, cache = functional.lstm_forward(x, kernel, recurrent_kernel, training=True)
+    wanted = functional.lstm_backward(cache, y)
+    release_memory()
+    functional.lstm_forward(-x, kernel, recurrent_kernel, training=True)
+    for got, want in zip(functional.lstm_backward(cache, y)[:3], wanted[:3], strict=True):
+        np.testing.assert_array_equal(got, want)
+    release_memory()
+    assert release_memory() == 0

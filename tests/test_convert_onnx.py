@@ -18,6 +18,7 @@ from fastlstm.layers import LSTM, Bidirectional, Dense, Input, TimeDistributed
 onnx = pytest.importorskip("onnx")
 
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
+from onnx_graphs import RandomGraph  # noqa: E402
 
 from fastlstm.convert import from_onnx, to_onnx  # noqa: E402
 
@@ -232,11 +233,28 @@ def test_operators_as_the_runtime_computes_them(operator, version, attributes, g
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
+def test_random_graphs_as_the_runtime_computes_them():
+    seen = set()
+    for seed in range(300):
+        rng = np.random.default_rng(seed)
+        made = RandomGraph(rng, length=int(rng.integers(1, 8)))
+        model = made.model()
+        (want,) = run_there(model.SerializeToString(), made.inputs.values())
+        found = from_onnx(model).predict(made.inputs)
+        assert (found.shape, found.dtype) == (want.shape, want.dtype), (seed, made.operators)
+        np.testing.assert_allclose(
+            found, want, rtol=1e-4, atol=1e-5, err_msg=f"{seed}: {made.operators}"
+        )
+        seen.update(made.operators)
+    assert seen == {name[4:] for name in dir(RandomGraph) if name.startswith("add_")}
+
+
 def test_everything_that_is_not_there_is_named_at_once():
     nodes = [
         helper.make_node("GRU", ["X", "W", "R"], ["Y"], name="gru", hidden_size=2),
         helper.make_node("Relu", ["Y"], ["Z"], name="fine"),
         helper.make_node("Own", ["Z"], ["Q"], name="own", domain="my.domain"),
+        helper.make_node("LSTM", ["Q", "W", "R"], ["L"], name="lstm", hidden_size=0, clip=-1.0),
     ]
     source = [helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in "XWR"]
     target = [helper.make_tensor_value_info("Q", TensorProto.FLOAT, None)]
@@ -244,6 +262,8 @@ def test_everything_that_is_not_there_is_named_at_once():
     with pytest.raises(ValueError, match="gru") as error:
         from_onnx(model)
     assert "my.domain.Own" in str(error.value)
+    assert "`hidden_size`" in str(error.value)
+    assert "`clip`" in str(error.value)
     assert "fine" not in str(error.value)
     with pytest.raises(ValueError, match="activation Swish"):
         from_onnx(node_model(activations=["Swish", "Tanh", "Tanh"]))
@@ -257,8 +277,13 @@ def test_what_is_no_model_and_data_that_do_not_fit(tmp_path):
     with pytest.raises(FileNotFoundError):
         from_onnx(tmp_path / "none.onnx")
     model = from_onnx(node_model())
-    for bad in (np.ones((5, 2, 4)), [np.ones((5, 2, 3))] * 2, {"Z": 1}, np.ones(3)):
-        with pytest.raises((ValueError, IndexError)):
+    for bad, message in (
+        (np.ones((5, 2, 4)), r"X must have the shape \(5, 2, 3\)"),
+        ([np.ones((5, 2, 3))] * 2, "got 2 arrays"),
+        ({"Z": 1}, r"got \['Z'\]"),
+        (np.ones(3), "X must have the shape"),
+    ):
+        with pytest.raises(ValueError, match=message):
             model.predict(bad)
 
 
@@ -309,19 +334,124 @@ INPUTS = {
 }
 
 
-@pytest.mark.parametrize("make", INPUTS)
-def test_models_for_the_runtime(make, tmp_path):
-    model, arrays = make(), INPUTS[make]
+def assert_written(model, arrays, path):
+    """The file of a model answers as the model does, in ONNX Runtime and here."""
     for weight in model.weights:
         weight.assign(RNG.normal(0, 0.5, weight.shape))
-    to_onnx(model, tmp_path / "model.onnx")
+    to_onnx(model, path)
+    onnx.checker.check_model(path, full_check=True)
     predicted = model.predict(arrays if len(arrays) > 1 else arrays[0])
     want = list(predicted.values()) if isinstance(predicted, dict) else as_list(predicted)
-    again = as_list(from_onnx(tmp_path / "model.onnx").predict(arrays))
-    for found, expected in zip(again, want, strict=True):
-        np.testing.assert_allclose(found, expected, **CLOSE)
-    for found, expected in zip(run_there(tmp_path / "model.onnx", arrays), want, strict=True):
-        np.testing.assert_allclose(found, expected, **CLOSE)
+    for answer in (as_list(from_onnx(path).predict(arrays)), run_there(path, arrays)):
+        for found, expected in zip(answer, want, strict=True):
+            assert found.dtype == expected.dtype
+            np.testing.assert_allclose(found, expected, **CLOSE)
+
+
+@pytest.mark.parametrize("make", INPUTS)
+def test_models_for_the_runtime(make, tmp_path):
+    assert_written(make(), INPUTS[make], tmp_path / "model.onnx")
+
+
+@pytest.mark.parametrize("merge", ["Add", "Multiply", "Average"])
+@pytest.mark.parametrize("batch", [2, 3])
+def test_arrays_of_unlike_ranks_merge_behind_the_batch(merge, batch, tmp_path):
+    x, y = Input((4,)), Input((3, 4))
+    model = fastlstm.Model([x, y], getattr(layers, merge)()([y, x, x]))
+    arrays = [RNG.normal(size=(batch, *shape)).astype(np.float32) for shape in ((4,), (3, 4))]
+    assert_written(model, arrays, tmp_path / "model.onnx")
+
+
+def test_layers_of_one_name_keep_their_own_weights(tmp_path):
+    inner = fastlstm.Sequential([Input((4,)), Dense(4, name="dense")], name="inner")
+    x = Input((4,))
+    model = fastlstm.Model(x, Dense(4, name="dense")(inner(x)))
+    assert_written(model, [RNG.normal(size=(3, 4)).astype(np.float32)], tmp_path / "model.onnx")
+
+
+@pytest.mark.parametrize("name", ["a_output", "MatMul_0_0", "a.kernel", "x/y", "b"])
+def test_inputs_may_have_the_names_of_what_is_made(name, tmp_path):
+    x, y = Input((4,), name=name), Input((4,), name="x_y")
+    model = fastlstm.Model([x, y], {"a": Dense(2, name="a")(layers.Add()([x, y]))})
+    arrays = [RNG.normal(size=(3, 4)).astype(np.float32) for _ in range(2)]
+    assert_written(model, arrays, tmp_path / "model.onnx")
+
+
+def test_sequences_of_unlike_lengths(tmp_path):
+    x, y = Input((None, 4)), Input((None, 4))
+    model = fastlstm.Model([x, y], [LSTM(3, return_sequences=True)(x), LSTM(3)(y)])
+    arrays = [RNG.normal(size=(2, steps, 4)).astype(np.float32) for steps in (5, 3)]
+    assert_written(model, arrays, tmp_path / "model.onnx")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int32"])
+def test_indices_that_come_as_floats(dtype, tmp_path):
+    model = fastlstm.Sequential([Input((4,), dtype=dtype), layers.Embedding(9, 3), LSTM(2)])
+    assert_written(model, [RNG.integers(0, 9, (2, 4)).astype(dtype)], tmp_path / "model.onnx")
+
+
+def random_model(rng):
+    """A chain of layers on sequences (B, T, 3), with branches that come together again."""
+    x = y = Input((4 if rng.random() < 0.5 else None, 3))
+    fixed = x.shape[1] is not None
+    activations = ["elu", "hard_sigmoid", "leaky_relu", "linear", "relu", "sigmoid", "softplus",
+                   "softsign", "tanh"]  # fmt: skip
+
+    def recurrent(**options):
+        return LSTM(
+            int(rng.integers(1, 5)),
+            activation=str(rng.choice(activations)),
+            recurrent_activation=str(rng.choice(["sigmoid", "hard_sigmoid", "tanh"])),
+            use_bias=bool(rng.random() < 0.7),
+            **options,
+        )
+
+    def turned(y):
+        return recurrent(return_sequences=True, go_backwards=bool(rng.random() < 0.5))(y)
+
+    def two_ways(y):
+        mode = str(rng.choice(["concat", "sum", "mul", "ave"]))
+        return Bidirectional(recurrent(return_sequences=True), merge_mode=mode)(y)
+
+    def dense(y):
+        activation = str(rng.choice([*activations, "exponential", "selu", "softmax"]))
+        y = layers.Activation("tanh")(y)
+        return TimeDistributed(Dense(int(rng.integers(1, 5)), activation=activation))(y)
+
+    def merged(y):
+        kind = [layers.Add, layers.Multiply, layers.Average, layers.Concatenate]
+        other = Dense(y.shape[-1])(y)
+        return kind[int(rng.integers(4))]()([y, other])
+
+    def shifted(y):
+        return layers.Add()([y, Dense(y.shape[-1])(recurrent()(y))])
+
+    def from_states(y):
+        units = int(rng.integers(1, 5))
+        _, h, c = LSTM(units, return_state=True)(y)
+        return LSTM(units, return_sequences=True)(y, initial_state=[h, c])
+
+    def nested(y):
+        z = Input(y.shape[1:])
+        return fastlstm.Model(z, Dense(3, name="dense")(turned(z)))(y)
+
+    def permuted(y):
+        return layers.Permute((2, 1))(layers.Reshape((y.shape[2], 4))(y)) if fixed else y
+
+    steps = [turned, two_ways, dense, merged, shifted, from_states, nested, permuted]
+    for _ in range(int(rng.integers(1, 6))):
+        y = steps[int(rng.integers(len(steps)))](y)
+    ends = [y, recurrent()(y), layers.RepeatVector(2)(recurrent()(y))]
+    if fixed:
+        ends.append(layers.Flatten()(y))
+    return fastlstm.Model(x, ends)
+
+
+def test_random_models_for_the_runtime(tmp_path):
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        model = random_model(rng)
+        assert_written(model, [rng.normal(size=(3, 4, 3)).astype(np.float32)], tmp_path / "model")
 
 
 def test_everything_that_cannot_be_written_is_named_at_once(tmp_path):

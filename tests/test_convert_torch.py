@@ -113,6 +113,10 @@ def test_several_modules():
         ({"weight_ih_l0": np.ones((8, 3))}, "l0"),
         ({"weight": 3}, "weight"),
         (5, "state dict"),
+        ({3: np.ones((2, 3))}, "state dict"),
+        ({"weight": np.ones((2, 3), int)}, "real numbers"),
+        ({"weight": np.ones((2, 3), complex)}, "real numbers"),
+        ({"weight_ih_l0": np.ones(8), "weight_hh_l0": np.ones((8, 2))}, "weight_ih_l0"),
     ],
 )
 def test_bad_sources(source, message):
@@ -162,3 +166,47 @@ def test_layers_that_torch_lacks_are_named_at_once():
         convert.to_torch(model)
     named = [name for name in ("sum", "relu", "back", "fine", "flat") if f'"{name}"' in str(error)]
     assert named == ["sum", "relu", "back", "flat"]
+
+
+class RunsCode:
+    """A pickle of it makes a folder when it is read."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __reduce__(self):
+        import os
+
+        return os.mkdir, (self.folder,)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_pickles_run_nothing(tmp_path, zipped):
+    torch = pytest.importorskip("torch")
+    path = tmp_path / "model.pt"
+    content = {"weight": RunsCode(str(tmp_path / "made"))}
+    torch.save(content, path, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(ValueError, match=r"model\.pt"):
+        convert.from_torch(path)
+    assert not (tmp_path / "made").exists()
+    torch.load(path, weights_only=False)
+    assert (tmp_path / "made").exists()  # had it been run
+
+
+def test_tensors_larger_than_what_is_stored_are_refused(tmp_path):
+    torch = pytest.importorskip("torch")
+    torch.save({"weight": torch.ones(1, 1).expand(10**7, 10**7)}, tmp_path / "model.pt")
+    with pytest.raises(ValueError, match="larger than what is stored"):
+        convert.from_torch(tmp_path / "model.pt")
+
+
+def test_paths_of_all_kinds(tmp_path):
+    path = GOLDEN / "torch_lstm.safetensors"
+    want = convert.from_torch(path).get_weights()
+    for kind in (str(path), bytes(path)):
+        for found, array in zip(convert.from_torch(kind).get_weights(), want, strict=True):
+            np.testing.assert_array_equal(found, array)
+    with pytest.raises(FileNotFoundError):
+        convert.from_torch(tmp_path / "none.pt")
+    with pytest.raises(IsADirectoryError):
+        convert.from_torch(tmp_path)

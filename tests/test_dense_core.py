@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+from lstm_cases import misaligned
 
 from fastlstm import functional, gradcheck, reference
 from fastlstm.activations import NAMES
+from fastlstm.errors import as_real_array
 
 
 def arrays_for(leading, inputs, units, dtype=np.float64):
@@ -71,3 +73,28 @@ def test_inputs_are_not_written_to():
     dy = np.ones_like(y)
     dy.flags.writeable = False
     functional.dense_backward(cache, dy)
+
+
+def test_misaligned_arrays_are_copied():
+    arrays = arrays_for((3,), 4, 5)
+    y, cache = functional.dense_forward(*arrays, activation="tanh", training=True)
+    wanted = y, *functional.dense_backward(cache, y)
+    y, cache = functional.dense_forward(*map(misaligned, arrays), activation="tanh", training=True)
+    assert cache.x.flags.aligned
+    assert cache.plan.kernel.flags.aligned
+    for got, want in zip(
+        (y, *functional.dense_backward(cache, misaligned(y))), wanted, strict=True
+    ):
+        np.testing.assert_array_equal(got, want)
+
+
+def test_what_is_looked_at_as_real_numbers_is_aligned():
+    x = misaligned(np.linspace(-1, 1, 7))
+    for value in (x, misaligned(np.arange(3)), misaligned(np.float64(2.5))):
+        found = as_real_array(value, np.float64, "x")
+        assert found.flags.aligned
+        assert found.shape == value.shape
+        np.testing.assert_array_equal(found, value)
+    np.testing.assert_array_equal(
+        functional.activation_forward(x, "tanh"), functional.activation_forward(x.copy(), "tanh")
+    )

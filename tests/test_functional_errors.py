@@ -86,6 +86,17 @@ def test_arrays_resized_under_the_cache(name, shape):
         functional.lstm_backward(cache)
 
 
+@pytest.mark.parametrize("shape", [(2, 3000), (2000, 3), (3, 2), (1, 1)])
+@pytest.mark.parametrize("mask", [None, 0.7])
+def test_inputs_and_outputs_resized_together_under_the_cache(isa, shape, mask):
+    case = random_case(SHAPE, mask=mask)
+    y, _, _, cache = case.forward(functional)
+    case.arrays["x"].resize((*shape, 4), refcheck=False)
+    y.resize((*shape, 5), refcheck=False)
+    with pytest.raises(ValueError, match="resized"):
+        functional.lstm_backward(cache)
+
+
 @pytest.mark.parametrize("shape", [(9, 3), (3, 9), (1,)])
 def test_arrays_resized_under_a_dense_cache(shape):
     for name in ("x", "kernel"):

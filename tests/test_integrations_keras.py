@@ -235,6 +235,32 @@ def test_small_passes_stay_in_programs_of_jax(tmp_path):
     assert result.returncode == 0, result.stderr[-3000:]
 
 
+BROADCAST = (
+    SETUP
+    + """
+one = np.random.default_rng(1).normal(size=(1, 5)).astype("float32")
+for options in (
+    {"initial_state": [one, one]},
+    {"initial_state": [one[0], one[0]]},
+    {"mask": np.arange(6)[None, :] % 3 > 0},
+    {"mask": np.ones((8, 6, 1), bool)},
+):
+    layer = layers.LSTM(5, return_sequences=True)
+    want = keras.ops.convert_to_numpy(layer(x, **options))
+    with hook.enabled():
+        found = keras.ops.convert_to_numpy(layer(x, **options))
+    np.testing.assert_allclose(found, want, rtol=1e-5, atol=1e-6)
+"""
+)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "torch"])
+def test_states_and_masks_that_keras_broadcasts(backend, tmp_path):
+    needs(backend)
+    result = run(["-c", BROADCAST], backend, tmp_path)
+    assert result.returncode == 0, result.stderr[-3000:]
+
+
 def test_other_backends_are_refused(tmp_path):
     program = """
 import sys, types

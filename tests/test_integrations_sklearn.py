@@ -162,3 +162,45 @@ def test_other_sequences_than_fitted():
         estimator.predict(X[:, :5])
     with pytest.raises(ValueError, match="fitted on"):
         estimator.predict(X[:, :, :1])
+
+
+def test_a_fitted_forecaster_keeps_its_window_until_it_is_fitted_again():
+    wave = np.sin(np.arange(40.0))
+    forecaster = LSTMForecaster(window=6, units=3, epochs=2, random_state=0).fit(wave)
+    want, following = forecaster.predict(wave), forecaster.forecast()
+    forecaster.set_params(window=9, horizon=2)
+    np.testing.assert_array_equal(forecaster.predict(wave), want)
+    np.testing.assert_array_equal(forecaster.forecast(), following)
+    with pytest.raises(ValueError, match="NaN"):
+        forecaster.fit(np.full((50, 1), np.nan))
+    np.testing.assert_array_equal(forecaster.predict(wave), want)
+    assert forecaster.fit(wave).predict(wave).shape == (40 - 9 + 1, 2)
+
+
+def test_a_constant_is_not_scaled_by_the_rounding_of_its_mean():
+    targets = np.full(100, 0.1)
+    assert targets.std() > 0
+    estimator = LSTMRegressor(units=3, epochs=1).fit(np.ones((100, 4)), targets)
+    assert estimator._scaler.scale == 1
+    assert np.abs(estimator.predict(RNG.normal(size=(5, 4))) - 0.1).max() > 1e-6
+
+
+def test_the_detector_does_not_mind_where_zero_is():
+    data = np.sin(np.arange(12) / 2 + RNG.uniform(0, 6, (40, 1)))
+    far = np.round(data * 2**20) / 2**20
+    detector = LSTMAutoencoderDetector(units=3, epochs=3, random_state=0)
+    want = detector.fit(far).score_samples(far)
+    found = detector.fit(far + 2**30).score_samples(far + 2**30)
+    np.testing.assert_allclose(found, want, rtol=1e-4)
+
+
+@pytest.mark.parametrize("estimator", [LSTMRegressor, LSTMClassifier])
+def test_numbers_beyond_float32_are_refused(estimator):
+    model = estimator(units=3, epochs=1, random_state=0)
+    with pytest.raises(ValueError, match="float32"):
+        model.fit(X * 1e100, SUMS > 0)
+    model.fit(X, SUMS > 0)
+    with pytest.raises(ValueError, match="float32"):
+        model.predict(X * 1e100)
+    with pytest.raises(ValueError, match="too large"), np.errstate(over="ignore"):
+        LSTMRegressor(epochs=1).fit(X, SUMS * 1e300)

@@ -11,6 +11,7 @@ from golden_files import GOLDEN, load_golden
 from layer_checks import as_list, check_layer_gradients, check_round_trip, randomize
 
 from fastlstm.layers import LSTM, Context, Input
+from fastlstm.layers.weight import changing
 
 CASES = sorted(GOLDEN.glob("lstm_*.npz"))
 WEIGHTS = ("kernel", "recurrent_kernel", "bias")
@@ -257,6 +258,22 @@ def test_gradients_with_dropout(options, rates, masked):
     check_layer_gradients(with_fixed_dropout(layer), x, states=states, training=True, mask=mask)
 
 
+@pytest.mark.parametrize("from_state", [False, True])
+def test_each_gate_has_factors_of_its_own(from_state):
+    # Every gate is its factor, 0 or 2, times 1: c = f + i g is 0 or 6 where the three are the same.
+    layer = LSTM(
+        1, activation="linear", recurrent_activation="linear", unit_forget_bias=False, seed=5,
+        dropout=0.5, recurrent_dropout=0.5, return_state=True, kernel_initializer="zeros",
+        recurrent_initializer="zeros",
+    )  # fmt: skip
+    layer.build((200, 1, 1))
+    (layer.recurrent_kernel if from_state else layer.kernel).assign(np.ones((1, 4)))
+    ones = np.ones((200, 1), np.float32)
+    _, h, c = layer(ones[:, None], initial_state=[ones, ones], training=True)
+    assert set(np.unique(c)) == {0, 2, 4, 6}
+    assert set(np.unique(h[c == 2])) == {0, 4}
+
+
 def test_recurrent_dropout_at_rate_zero_is_the_plain_layer():
     x = normal(3, 5, 2)
     dropped = LSTM(3, dtype="float64", recurrent_dropout=0.5, return_sequences=True)
@@ -355,6 +372,27 @@ def test_stateful_batch_size_comes_from_the_graph():
     with pytest.raises(ValueError, match="batch size of 3"):
         layer(normal(2, 4, 1))
     assert layer(normal(3, 4, 1)).shape == (3, 2)
+
+
+@pytest.mark.parametrize("become", ["from the start", "later"])
+def test_states_are_kept_where_the_batch_size_came_with_the_data(become):
+    x = normal(3, 6, 2).astype(np.float32)
+    layer = LSTM(4, stateful=become != "later", return_sequences=True)
+    layer(Input(shape=(None, 2)))
+    whole = LSTM(4, return_sequences=True)
+    whole.build(x.shape)
+    whole.set_weights(layer.get_weights())
+    if become == "later":
+        layer(x)
+        layer.stateful = True
+    assert layer.states is None
+    halves = [layer(x[:, :2]), layer(x[:, 2:])]
+    np.testing.assert_allclose(np.concatenate(halves, axis=1), whole(x), rtol=1e-5, atol=1e-6)
+    with pytest.raises(ValueError, match="stateful with a batch size of 3"):
+        layer(x[:2])
+    layer.stateful = False
+    np.testing.assert_array_equal(layer(x[:2]), whole(x[:2]))
+    np.testing.assert_array_equal(layer(x), whole(x))
 
 
 # ---- shapes, configuration -----------------------------------------------------------------------
@@ -457,7 +495,109 @@ def test_frozen_layer_passes_the_gradient_on():
     assert len(layer.trainable_weights) == 3
 
 
+# ---- settings that change ------------------------------------------------------------------------
+
+CHANGES = {
+    "activation": "softsign",
+    "recurrent_activation": "hard_sigmoid",
+    "go_backwards": True,
+    "zero_output_for_mask": True,
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+@pytest.mark.parametrize("how", ["array", "mask", "recurrent dropout"])
+def test_a_setting_that_is_assigned_counts_from_the_next_call_on(name, how):
+    x, mask = normal(3, 5, 2), MASK if how != "array" or name.startswith("zero") else None
+    rates = {"recurrent_dropout": 0.5} if how == "recurrent dropout" else {}
+    call = {"mask": mask, "training": bool(rates)}
+    options = {"return_sequences": True, "dtype": "float64", **rates}
+    layer, fresh = LSTM(4, seed=3, **options), LSTM(4, seed=3, **options, **{name: CHANGES[name]})
+    before = layer(x, **call)
+    fresh.build(x.shape)
+    if rates:
+        fresh(x, **call)
+    fresh.set_weights(layer.get_weights())
+    setattr(layer, name, CHANGES[name])
+    after = layer(x, **call)
+    np.testing.assert_array_equal(after, fresh(x, **call))
+    assert np.abs(after - before).max() > 1e-3
+    assert layer.get_config()[name] == CHANGES[name]
+
+
+def test_a_setting_that_is_assigned_is_checked():
+    layer, x = LSTM(4, name="known"), normal(3, 5, 2)
+    before, config = layer(x), layer.get_config()
+    bad = [
+        ("activation", "nonsense", ValueError, '"known": `activation` must be one of'),
+        ("recurrent_activation", "softmax", ValueError, "`recurrent_activation` must be one of"),
+        ("dropout", 2, ValueError, "`dropout` must be from 0 to 1"),
+        ("recurrent_dropout", "x", TypeError, "`recurrent_dropout` must be a number"),
+        ("units", 5, AttributeError, '"known": `units` must stay 4.*got 5; make a new layer'),
+        ("units", 0, ValueError, "`units` must be a positive integer"),
+        ("use_bias", False, AttributeError, "`use_bias` must stay True"),
+    ]
+    for name, value, error, message in bad:
+        with pytest.raises(error, match=message):
+            setattr(layer, name, value)
+    layer.units, layer.use_bias = 4, True
+    assert layer.get_config() == config
+    np.testing.assert_array_equal(layer(x), before)
+    unbuilt = LSTM(4)
+    unbuilt.units, unbuilt.use_bias = 3, False
+    assert unbuilt(x).shape == (3, 3)
+    assert len(unbuilt.weights) == 2
+
+
+@pytest.mark.parametrize("name", ["dropout", "recurrent_dropout"])
+def test_dropout_may_begin_later(name):
+    layer, x = LSTM(4, seed=3), normal(3, 5, 2)
+    before = layer(x, training=True)
+    setattr(layer, name, 0.5)
+    assert layer.stage() is None
+    dropped = layer(x, training=True)
+    assert np.abs(dropped - before).max() > 1e-3
+    np.testing.assert_array_equal(layer(x), before)
+    setattr(layer, name, 0)
+    np.testing.assert_array_equal(layer(x, training=True), before)
+
+
 # ---- threads -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("recurrent_dropout", [0.0, 0.4])
+@pytest.mark.parametrize("zero_output_for_mask", [False, True])
+@pytest.mark.parametrize("return_sequences", [False, True])
+@pytest.mark.parametrize("go_backwards", [False, True])
+def test_a_mask_may_be_changed_after_the_call(
+    recurrent_dropout, zero_output_for_mask, return_sequences, go_backwards
+):
+    x, dy = normal(3, 4, 2), normal(3, 4, 5)
+    layers = [
+        LSTM(
+            5,
+            dtype="float64",
+            recurrent_dropout=recurrent_dropout,
+            zero_output_for_mask=zero_output_for_mask,
+            return_sequences=return_sequences,
+            go_backwards=go_backwards,
+            seed=3,
+        )
+        for _ in range(2)
+    ]
+    found = []
+    for layer, changes in zip(layers, (False, True), strict=True):
+        layer.build(x.shape)
+        randomize(layer)
+        mask = np.array([[1, 0, 1, 1], [0, 1, 1, 0], [1, 0, 0, 0]], bool)
+        context = Context()
+        layer(x, mask=mask, training=True, context=context)
+        if changes:
+            mask[:] = ~mask
+        dx = layer.backward(context, dy if return_sequences else dy[:, 0])
+        found.append([dx, *(context.gradients[w] for w in layer.weights)])
+    for got, want in zip(*found, strict=True):
+        np.testing.assert_array_equal(got, want)
 
 
 def test_one_layer_serves_many_threads():
@@ -479,6 +619,29 @@ def test_one_layer_serves_many_threads():
         np.testing.assert_array_equal(dx, expected[1])
         for a, b in zip(gradients, expected[2], strict=True):
             np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("ends", [True, False], ids=["ends", "interrupted"])
+def test_nothing_computed_while_weights_change_is_kept(ends):
+    layer, x = LSTM(4), normal(3, 6, 2).astype(np.float32)
+    layer(x)
+    buffers = [np.empty(w.shape, np.float32) for w in layer.weights]
+    for weight, buffer in zip(layer.weights, buffers, strict=True):
+        buffer[...] = weight.value
+        weight.rebind(buffer)
+    change = changing(layer.weights)
+    change.__enter__()
+    for buffer in buffers:
+        # What another thread computes now has seen some of the change.
+        layer(x)
+        buffer += 0.5
+    if ends:
+        change.__exit__(None, None, None)
+    fresh = LSTM(4)
+    fresh.build(x.shape)
+    fresh.set_weights(layer.get_weights())
+    for _ in range(2):
+        np.testing.assert_array_equal(layer(x), fresh(x))
 
 
 # ---- errors --------------------------------------------------------------------------------------
@@ -521,7 +684,8 @@ def test_bad_arguments(arguments, error, message):
         (normal(2, 4, 3) + 1j, {}, TypeError, "real numbers"),
         (np.full((2, 4, 3), 2**53 + 1), {}, ValueError, "exactly"),
         (normal(2, 4, 3), {"mask": np.ones((2, 3), bool)}, ValueError, r"\(B, T\) = \(2, 4\)"),
-        (normal(2, 4, 3), {"mask": np.ones((2, 4))}, TypeError, "`mask` must hold bools"),
+        (normal(2, 4, 3), {"mask": np.full((2, 4), 2)}, ValueError, "booleans, or 0 and 1 only"),
+        (normal(2, 4, 3), {"mask": np.full((2, 4), "a")}, TypeError, "`mask` must hold booleans"),
         (normal(2, 4, 3), {"initial_state": [normal(2, 2)]}, ValueError, "2 states h and c"),
         (normal(2, 4, 3), {"initial_state": normal(2, 2)}, TypeError, r"a list \[h, c\]"),
         (

@@ -1,5 +1,6 @@
 """The other layers: values, gradients, masks, shapes, configuration, errors."""
 
+import copy
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -356,6 +357,22 @@ def test_multiply_counts_masked_inputs_as_one():
     check_layer_gradients(layer, [a, b], mask=[one, None])
 
 
+def test_the_mask_of_a_product_may_be_changed_after_the_call():
+    rng = np.random.default_rng(0)
+    inputs, dy = list(rng.normal(size=(2, 3, 4, 2))), rng.normal(size=(3, 4, 2))
+    masks = list(rng.random((2, 3, 4)) < 0.5)
+    layer, found = Multiply(dtype="float64"), []
+    for changes in (False, True):
+        context = Context()
+        layer(inputs, mask=masks, context=context)
+        if changes:
+            for mask in masks:
+                mask[:] = ~mask
+        found.append(layer.backward(context, dy))
+    for got, want in zip(*found, strict=True):
+        np.testing.assert_array_equal(got, want)
+
+
 @pytest.mark.parametrize(
     ("layer", "shapes", "message"),
     [
@@ -622,6 +639,20 @@ def test_weights_set_by_hand():
     assert buffer[:6].all()
 
 
+def test_what_is_read_of_weights_is_a_copy():
+    layer = LSTM(3)
+    x = normal(2, 4, 5)
+    before, values = layer(x), layer.get_weights()
+    twin = copy.copy(layer.kernel)
+    for array in (*layer.get_weights(), layer.kernel.numpy(), np.array(layer.kernel)):
+        array += 1
+    twin.assign(twin.numpy() + 1)
+    np.testing.assert_array_equal(layer(x), before)
+    for weight, value in zip(layer.weights, values, strict=True):
+        np.testing.assert_array_equal(weight.value, value)
+        assert not weight.value.flags.writeable
+
+
 def test_regularizers_and_constraints_reach_the_weights():
     layer = Dense(2, kernel_regularizer="l2", bias_constraint="non_neg")
     layer.build((None, 3))
@@ -630,6 +661,39 @@ def test_regularizers_and_constraints_reach_the_weights():
     assert layer.kernel.constraint is layer.bias.regularizer is None
     check_round_trip(layer, normal(2, 3))
     assert isinstance(layer.kernel, Weight)
+
+
+def test_arguments_that_are_assigned_later_are_checked_and_count():
+    x = normal(2, 3)
+    dense = Dense(4, activation="tanh")
+    before = dense(x)
+    dense.activation = "relu"
+    twin = Dense(4, activation="relu")
+    twin.build(x.shape)
+    twin.set_weights(dense.get_weights())
+    np.testing.assert_array_equal(dense(x), twin(x))
+    assert np.abs(dense(x) - before).max() > 1e-3
+    activation, dropout = layers.Activation("tanh"), Dropout(0.0, seed=3)
+    activation.activation = "relu"
+    np.testing.assert_array_equal(activation(x), np.maximum(x, 0).astype(np.float32))
+    ones = np.ones((20, 20), np.float32)
+    np.testing.assert_array_equal(dropout(ones, training=True), ones)
+    dropout.rate = 0.5
+    assert set(np.unique(dropout(ones, training=True))) == {0, 2}
+    projected = layers.ProjectedLSTM(4, 2)
+    projected(normal(2, 3, 3))
+    for layer, name, value, error, message in [
+        (dense, "activation", "nonsense", ValueError, "`activation` must be one of"),
+        (dense, "units", 5, AttributeError, "`units` must stay 4"),
+        (dense, "use_bias", False, AttributeError, "`use_bias` must stay True"),
+        (activation, "activation", "nonsense", ValueError, "`activation` must be one of"),
+        (dropout, "rate", 1.5, ValueError, "`rate` must be from 0 to 1"),
+        (projected, "projection_units", 3, AttributeError, "`projection_units` must stay 2"),
+    ]:
+        config = layer.get_config()
+        with pytest.raises(error, match=message):
+            setattr(layer, name, value)
+        assert layer.get_config() == config
 
 
 def test_every_public_layer_is_listed():

@@ -15,6 +15,7 @@ from fastlstm.layers import (
     Dense,
     Dropout,
     Embedding,
+    Flatten,
     Input,
     Lambda,
     Masking,
@@ -23,6 +24,9 @@ from fastlstm.layers import (
     deserialize,
     serialize,
 )
+from fastlstm.models import Model
+from fastlstm.optimizers import SGD
+from fastlstm.utils import set_random_seed
 
 CASES = sorted([*GOLDEN.glob("timedistributed_*.npz"), *GOLDEN.glob("bidirectional_*.npz")])
 MASK = np.array([[0, 1, 0, 1, 0], [0, 0, 0, 0, 0], [1, 1, 1, 0, 1]], bool)
@@ -137,6 +141,61 @@ def test_time_distributed_passes_training_and_the_mask_on():
     assert (layer(x) == 1).all()
     assert set(np.unique(layer(x, training=True))) == {0.0, 2.0}
     np.testing.assert_array_equal(layer.compute_mask(x, MASK), MASK)
+
+
+NESTED_MASK = np.random.default_rng(3).random((4, 5, 6)) < 0.5
+NESTED_MASK[1, 2:] = False
+
+
+@pytest.mark.parametrize(
+    ("layer", "want"),
+    [
+        (LSTM(3), NESTED_MASK.any(axis=-1)),
+        (LSTM(3, return_sequences=True), NESTED_MASK),
+        (Bidirectional(LSTM(3)), NESTED_MASK.any(axis=-1)),
+        (Dense(3), NESTED_MASK),
+        (TimeDistributed(Dense(3)), NESTED_MASK),
+        (Flatten(), NESTED_MASK.any(axis=-1)),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_the_mask_of_steps_in_steps_fits_the_outputs(layer, want):
+    outer = TimeDistributed(layer)
+    y, mask = outer.call_with_mask(normal(4, 5, 6, 2), NESTED_MASK)
+    np.testing.assert_array_equal(mask, want)
+    assert y.shape[: mask.ndim] == mask.shape
+
+
+def test_words_of_characters_are_read_as_if_padding_were_not_there():
+    """(B, words, characters): what is padded equals what is cut off, through loss and gradient."""
+    set_random_seed(2)
+    characters = Input(shape=(None, None), dtype="int32")
+    embedded = Embedding(9, 4, mask_zero=True, dtype="float64")(characters)
+    words = TimeDistributed(Bidirectional(LSTM(3, dtype="float64")))(embedded)
+    steps = LSTM(5, return_sequences=True, dtype="float64")(words)
+    tags = TimeDistributed(Dense(2, dtype="float64"))(steps)
+    model = Model(characters, tags)
+    model.compile(SGD(0.1), "mse", weighted_metrics=["mae"])
+    ids = np.random.default_rng(1).integers(1, 9, size=(2, 4, 5))
+    ids[0, 2:] = ids[1, 3:] = 0
+    ids[:, 0, 3:] = ids[:, 1, 2:] = 0
+    y = normal(2, 4, 2)
+    real = [[word[word > 0][None] for word in text if word.any()] for text in ids]
+    want = []
+    for row, text in enumerate(real):
+        vectors = [model.layers[2].layer(model.layers[1](word)) for word in text]
+        steps = model.layers[3](np.stack(vectors, axis=1))
+        want.append(model.layers[4](steps)[0])
+        np.testing.assert_allclose(model.predict(ids)[row, : len(vectors)], want[-1], rtol=1e-10)
+    errors = np.concatenate([w - y[row, : len(w)] for row, w in enumerate(want)])
+    loss, mae = model.evaluate(ids, y, verbose=0)
+    assert loss == pytest.approx((errors**2).mean(), rel=1e-9)
+    assert mae == pytest.approx(np.abs(errors).mean(), rel=1e-9)
+    before = model.get_weights()
+    assert model.train_on_batch(ids, y)[0] == pytest.approx(loss)
+    after = model.get_weights()
+    np.testing.assert_array_equal(before[0][0], after[0][0])
+    assert all(np.abs(b - a).max() > 1e-6 for b, a in zip(before, after, strict=True))
 
 
 def test_time_distributed_embedding_keeps_integers():
@@ -383,3 +442,49 @@ def test_nothing_is_lost_between_wrappers():
     assert (dy[MASK] != 0).all()
     assert not dy[~MASK].any()
     assert len(contexts[0].gradients) == 8
+
+
+@pytest.mark.parametrize("become", ["from the start", "later"])
+def test_bidirectional_keeps_states_where_the_batch_size_came_with_the_data(become):
+    x = normal(3, 5, 2)
+    layer = Bidirectional(LSTM(4, stateful=become != "later", return_state=True), dtype="float64")
+    layer(Input(shape=(None, 2)))
+    if become == "later":
+        layer(x)
+        layer.stateful = True
+        assert layer.forward_layer.stateful
+        assert layer.backward_layer.stateful
+    states = layer(x)[1:]
+    stateless = Bidirectional(LSTM(4, return_state=True), dtype="float64")
+    stateless.build(x.shape)
+    stateless.set_weights(layer.get_weights())
+    second = layer(x)
+    for found, want in zip(second, stateless(x, initial_state=states), strict=True):
+        np.testing.assert_allclose(found, want, rtol=1e-6, atol=1e-7)
+    assert np.abs(second[0] - stateless(x)[0]).max() > 1e-3
+
+
+def test_layers_that_were_called_before_become_a_bidirectional():
+    x, mask = normal(2, 5, 3), np.array([[0, 1, 1, 0, 1], [1, 0, 1, 1, 0]], bool)
+    forward = LSTM(4, return_sequences=True)
+    backward = LSTM(4, return_sequences=True, go_backwards=True)
+    forward(x, mask=mask), backward(x, mask=mask)
+    layer = Bidirectional(forward, backward_layer=backward)
+    layer.build(x.shape)
+    fresh = Bidirectional(
+        LSTM(4, return_sequences=True),
+        backward_layer=LSTM(4, return_sequences=True, go_backwards=True),
+    )
+    fresh.build(x.shape)
+    fresh.set_weights(layer.get_weights())
+    np.testing.assert_array_equal(layer(x, mask=mask), fresh(x, mask=mask))
+
+
+def test_another_merge_mode_is_checked():
+    layer, x = Bidirectional(LSTM(4)), normal(2, 5, 3)
+    halves = np.split(layer(x), 2, axis=-1)
+    layer.merge_mode = "sum"
+    np.testing.assert_array_equal(layer(x), halves[0] + halves[1])
+    with pytest.raises(ValueError, match="`merge_mode` must be one of"):
+        layer.merge_mode = "max"
+    assert layer.merge_mode == "sum"

@@ -210,6 +210,84 @@ def test_own_losses_train():
     gradcheck(lambda p: Quartic().value_and_gradient(Y, p, mask=MASK), P, atol=1e-8)
 
 
+class Pinball(losses.MeanSquaredError):
+    """Replaces what every element costs, and the derivative."""
+
+    def elements(self, y_true, y_pred):
+        return np.maximum(0.9 * (y_true - y_pred), 0.1 * (y_pred - y_true))
+
+    def element_gradient(self, y_true, y_pred):
+        return np.where(y_true > y_pred, -0.9, 0.1)
+
+
+class Weighted(losses.MeanSquaredError):
+    """Replaces what every sample costs, and the derivative."""
+
+    def call(self, y_true, y_pred):
+        return 3 * super().call(y_true, y_pred)
+
+    def gradient(self, y_true, y_pred):
+        return 3 * super().gradient(y_true, y_pred)
+
+
+class Positive(losses.MeanSquaredError):
+    """Replaces which samples count; the derivative follows."""
+
+    def own_mask(self, y_true):
+        return y_true[..., 0] > 0.5
+
+
+class Flat(losses.CategoricalCrossentropy):
+    """Replaces how targets are smoothed; the derivative follows."""
+
+    def _smoothed(self, y_true):
+        return 0.5 * y_true + 0.1
+
+
+@pytest.mark.parametrize("loss_class", [Pinball, Weighted, Positive, Flat])
+@pytest.mark.parametrize("weights", [None, RNG.uniform(0.5, 2, size=(4, 3))])
+def test_training_heeds_what_a_subclass_replaces(loss_class, weights):
+    loss = loss_class()
+    value, gradient = loss.value_and_gradient(Y, P, weights)
+    assert value == pytest.approx(loss(Y, P, weights), rel=1e-12)
+    gradcheck(lambda p: loss.value_and_gradient(Y, p, weights), P, atol=1e-8)
+    plain = loss_class.__mro__[1]().value_and_gradient(Y, P, weights)
+    assert abs(plain[0] - value) > 1e-3
+    assert np.abs(plain[1] - gradient).max() > 1e-3
+
+
+def test_a_subclass_may_replace_the_gradient_alone():
+    class Clipped(losses.MeanSquaredError):
+        def gradient(self, y_true, y_pred):
+            return np.clip(super().gradient(y_true, y_pred), -0.05, 0.05)
+
+    value, gradient = Clipped().value_and_gradient(Y, P)
+    plain, unclipped = losses.MeanSquaredError().value_and_gradient(Y, P)
+    assert value == pytest.approx(plain, rel=1e-12)
+    np.testing.assert_allclose(gradient, np.clip(unclipped, -0.05 / 12, 0.05 / 12), rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["__call__", "call", "elements"])
+@pytest.mark.parametrize("base", [losses.MeanSquaredError, losses.BinaryCrossentropy, Weighted])
+def test_a_value_replaced_without_its_gradient_is_refused_in_training(base, name):
+    def doubled(self, *arguments, **keywords):
+        return 2 * getattr(base, name)(self, *arguments, **keywords)
+
+    loss = type("Doubled", (type("Between", (base,), {name: doubled}),), {})()
+    assert loss(Y, P) == pytest.approx(2 * base()(Y, P))
+    with pytest.raises(TypeError, match=f"'doubled'.*`{name}` of Between was replaced.*`gradient`"):
+        loss.value_and_gradient(Y, P)
+
+
+def test_a_value_without_any_gradient_is_refused_in_training():
+    class Quintic(losses.Loss):
+        def call(self, y_true, y_pred):
+            return ((y_pred - y_true) ** 5).mean(axis=-1)
+
+    with pytest.raises(TypeError, match="'quintic' has no gradient"):
+        Quintic().value_and_gradient(Y, P)
+
+
 @pytest.mark.parametrize(
     ("use", "error", "message"),
     [

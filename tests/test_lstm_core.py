@@ -2,10 +2,14 @@
 
 import numpy as np
 import pytest
-from lstm_cases import GRADIENT_NAMES, random_case
+from lstm_cases import GRADIENT_NAMES, misaligned, random_case
 
 from fastlstm import functional, reference
+from fastlstm._core import lstm
 from fastlstm.activations import ELEMENTWISE
+
+NAMES = ("y", "h", "c", *GRADIENT_NAMES)
+WEIGHTS = ("kernel", "recurrent_kernel", "bias")
 
 # Around the vector widths 4, 8 and 16: one, width - 1, width, width + 1, 2 width + 3.
 UNITS = (1, 2, 3, 4, 5, 7, 8, 9, 11, 15, 16, 17, 19, 35)
@@ -231,24 +235,151 @@ def test_a_mask_equals_shorter_sequences(side):
         np.testing.assert_allclose(c[b], c_one[0], rtol=1e-12)
 
 
-def test_nan_under_the_mask_stays_there():
-    case = random_case((2, 4, 3, 5))
-    mask = np.array([[True, False, True, True], [False, True, True, False]])
-    clean = case.forward(functional, mask=mask, training=False)
-    case.arrays["x"][~mask] = np.nan
-    dirty = case.forward(functional, mask=mask, training=False)
-    for got, want in zip(dirty[:3], clean[:3], strict=True):
-        np.testing.assert_array_equal(got, want)
+@pytest.mark.parametrize("module", [functional, reference])
+@pytest.mark.parametrize("what", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("steps", [2, 4])
+@pytest.mark.parametrize("go_backwards", [False, True])
+def test_what_a_masked_step_holds_reaches_nothing(isa, module, what, steps, go_backwards):
+    # Two steps of three rows are too few to pack weights for.
+    case = random_case((3, steps, 3, 5), go_backwards=go_backwards)
+    mask = np.arange(steps) % 2 == np.array([[0], [1], [2]])
+
+    def both_passes():
+        y, h, c, cache = case.forward(module, mask=mask)
+        return dict(
+            zip(NAMES, (y, h, c, *module.lstm_backward(cache, *case.gradients)), strict=True)
+        )
+
+    wanted = both_passes()
+    case.arrays["x"][~mask] = what
+    for name, got in both_passes().items():
+        np.testing.assert_array_equal(got, wanted[name], err_msg=name)
+    assert not wanted["dx"][~mask].any()
 
 
-def test_denormals_are_flushed_and_the_mode_comes_back():
-    tiny = np.float32(1e-40)
-    case = random_case((2, 3, 2, 4), np.float32)
-    case.arrays["c0"][:] = tiny
-    case.forward(functional)
-    # Outside the pass denormals are numbers again.
-    assert tiny * np.float32(1) == tiny
-    assert not functional.activation_forward(np.full(3, tiny), "tanh").any()
+@pytest.mark.parametrize("module", [functional, reference])
+def test_states_of_rows_without_a_step_reach_no_weight_gradient(isa, module):
+    case = random_case((3, 4, 3, 5))
+    mask = np.array([[True, True, False, True], [False] * 4, [True] * 4])
+    wanted = module.lstm_backward(case.forward(module, mask=mask)[3], *case.gradients)
+    case.arrays["h0"][1] = np.nan
+    case.arrays["c0"][1] = np.nan
+    got = module.lstm_backward(case.forward(module, mask=mask)[3], *case.gradients)
+    for name, one, two in zip(GRADIENT_NAMES, got, wanted, strict=True):
+        np.testing.assert_array_equal(one, two, err_msg=name)
+
+
+@pytest.mark.parametrize("go_backwards", [False, True])
+@pytest.mark.parametrize("zero_output_for_mask", [False, True])
+@pytest.mark.parametrize("dtype", [bool, np.uint8])
+@pytest.mark.parametrize("module", [functional, reference])
+def test_a_mask_may_be_changed_after_the_call(
+    isa, module, go_backwards, zero_output_for_mask, dtype
+):
+    case = random_case(
+        (3, 4, 2, 5), go_backwards=go_backwards, zero_output_for_mask=zero_output_for_mask
+    )
+    mask = np.array([[1, 0, 1, 1], [0, 1, 1, 0], [0, 0, 0, 1]], dtype)
+    wanted = module.lstm_backward(case.forward(module, mask=mask.copy())[3], *case.gradients)
+    cache = case.forward(module, mask=mask)[3]
+    mask[:] = 1 - mask
+    got = module.lstm_backward(cache, *case.gradients)
+    for name, one, two in zip(GRADIENT_NAMES, got, wanted, strict=True):
+        np.testing.assert_array_equal(one, two, err_msg=name)
+
+
+def denormals_are_numbers():
+    # As bits from first to last: where denormals are taken for zero they cannot be made from
+    # numbers, and equal it.
+    tiny = np.arange(1, 4, dtype=np.uint32)
+    return bool(((tiny.view(np.float32) * np.float32(1)).view(np.uint32) == tiny).all())
+
+
+# Few rows run on plain weights.
+@pytest.mark.parametrize("shape", [(2, 3, 2, 4), (2, 4, 2, 4)])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_the_mode_for_denormals_comes_back_after_a_pass(isa, shape, dtype):
+    case = random_case(shape, dtype)
+    cache = case.forward(functional)[3]
+    assert denormals_are_numbers()
+    functional.lstm_backward(cache, *case.gradients)
+    assert denormals_are_numbers()
+
+
+def test_the_mode_for_denormals_comes_back_after_two_passes_side_by_side():
+    plans = [
+        lstm.LSTMPlan(*(case.arrays[n] for n in WEIGHTS), "tanh", "sigmoid", backwards, False)
+        for backwards in (False, True)
+        for case in [random_case((1, 9, 64, 64), np.float32)]
+    ]
+    lstm.forward_pair(*plans, np.ones((1, 300, 64), np.float32))
+    assert denormals_are_numbers()
+
+
+def test_the_mode_for_denormals_comes_back_after_activations_and_dense_layers(isa):
+    x = np.arange(1, 7, dtype=np.uint32).reshape(3, 2).view(np.float32)
+    assert not functional.activation_forward(x, "tanh").any()
+    assert denormals_are_numbers()
+    functional.activation_backward(x, x, "tanh")
+    assert denormals_are_numbers()
+    y, cache = functional.dense_forward(x, x.T.copy(), activation="tanh", training=True)
+    assert denormals_are_numbers()
+    functional.dense_backward(cache, y)
+    assert denormals_are_numbers()
+
+
+# The backward pass goes by blocks of 256 rows, or of 1024 where there are many weights.
+@pytest.mark.parametrize("shape", [(3, 301, 2, 5), (5, 211, 9, 509)])
+@pytest.mark.parametrize("mask", [None, 0.8])
+def test_gradients_over_several_blocks_equal_the_reference(isa, shape, mask):
+    case = random_case(shape, mask=mask)
+    case.arrays["recurrent_kernel"] *= 0.5
+    gradients = functional.lstm_backward(case.forward(functional)[3], *case.gradients)
+    wanted = reference.lstm_backward(case.forward(reference)[3], *case.gradients)
+    for name, got, want in zip(GRADIENT_NAMES, gradients, wanted, strict=True):
+        np.testing.assert_allclose(got, want, err_msg=name, rtol=1e-10, atol=1e-10)
+
+
+def test_input_gradients_after_a_backward_pass_without_them(isa):
+    case = random_case((3, 4, 7, 5))
+    cache = case.forward(functional)[3]
+    wanted = functional.lstm_backward(case.forward(functional)[3], *case.gradients)
+    nothing, *others = lstm.backward(cache, *case.gradients, wants_dx=False)
+    assert nothing is None
+    for got in (others, lstm.backward(cache, *case.gradients)[1:]):
+        for one, two in zip(got, wanted[1:], strict=True):
+            np.testing.assert_array_equal(one, two)
+    np.testing.assert_array_equal(lstm.backward(cache, *case.gradients)[0], wanted[0])
+
+
+@pytest.mark.parametrize("shape", [(1, 1 << 17, 1, 3), (1 << 17, 1, 1, 3), (512, 256, 1, 3)])
+def test_weight_gradients_of_many_rows_are_sums_of_short_sums(isa, shape):
+    # One running sum would lose a digit or two: it is off by up to 5e-5.
+    case = random_case(shape, np.float32)
+    for name in ("x", "recurrent_kernel"):
+        case.arrays[name] = np.abs(case.arrays[name])
+    case.arrays["recurrent_kernel"] *= 0.1
+    dy = np.ones(case.gradients[0].shape, np.float32)
+    double = case._replace(arrays={n: a.astype(np.float64) for n, a in case.arrays.items()})
+    got = functional.lstm_backward(case.forward(functional)[3], dy)[1:4]
+    wanted = functional.lstm_backward(double.forward(functional)[3], dy)[1:4]
+    for name, one, two in zip(GRADIENT_NAMES[1:4], got, wanted, strict=True):
+        worst = np.abs(one / two - 1).max()
+        assert worst < 3e-6, name
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_misaligned_arrays_are_copied(isa, dtype):
+    case = random_case((3, 4, 2, 5), dtype)
+    y, h, c, cache = case.forward(functional)
+    wanted = y, h, c, *functional.lstm_backward(cache, *case.gradients)
+    arrays = {name: misaligned(array) for name, array in case.arrays.items()}
+    y, h, c, cache = case._replace(arrays=arrays).forward(functional)
+    for array in (cache.x, cache.plan.kernel, cache.plan.recurrent_kernel, cache.plan.bias):
+        assert array.flags.aligned
+    gradients = functional.lstm_backward(cache, *map(misaligned, case.gradients))
+    for name, got, want in zip(NAMES, (y, h, c, *gradients), wanted, strict=True):
+        np.testing.assert_array_equal(got, want, err_msg=name)
 
 
 def test_other_layouts_and_types_are_converted_once():

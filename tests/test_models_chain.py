@@ -1,11 +1,15 @@
 """The fast way through a chain of plain layers trains exactly as the graph does."""
 
 import copy
+import json
 import pickle
 
 import numpy as np
 import pytest
 
+import fastlstm
+from fastlstm import set_floatx
+from fastlstm.gradient_check import numeric_gradient
 from fastlstm.layers import (
     LSTM,
     Bidirectional,
@@ -17,6 +21,7 @@ from fastlstm.layers import (
     TimeDistributed,
 )
 from fastlstm.models import Model, Sequential, training
+from fastlstm.optimizers import SGD
 from fastlstm.utils import set_random_seed
 
 
@@ -113,15 +118,102 @@ def test_what_is_more_than_a_chain_takes_the_graph(layers):
     assert model._training_chain is None
 
 
-def test_shared_and_branched_layers_take_the_graph():
+def test_branched_layers_take_the_graph():
     source = Input((4, 3))
-    layer = Dense(3)
-    for outputs in (layer(layer(source)), [layer(source), Dense(1)(source)]):
-        model = Model(source, outputs)
-        model.compile("sgd", "mse")
-        y = [np.zeros((2, *t.shape[1:])) for t in model.outputs]
-        model.train_on_batch(np.ones((2, 4, 3)), y if len(y) > 1 else y[0])
-        assert model._training_chain is None
+    model = Model(source, [Dense(3)(source), Dense(1)(source)])
+    model.compile("sgd", "mse")
+    y = [np.zeros((2, *t.shape[1:])) for t in model.outputs]
+    model.train_on_batch(np.ones((2, 4, 3)), y)
+    assert model._training_chain is None
+
+
+def twice():
+    layer = Dense(3, activation="tanh")
+    return [Input((4, 3)), layer, layer]
+
+
+def twice_around_another():
+    layer = LSTM(3, return_sequences=True)
+    return [Input((4, 3)), layer, Dense(3), layer]
+
+
+def beside_its_time_distributed():
+    layer = Dense(3, activation="tanh", kernel_regularizer="l2")
+    return [Input((4, 3)), layer, TimeDistributed(layer)]
+
+
+def in_two_time_distributed():
+    layer = Dense(3, activation="sigmoid")
+    recurrent = LSTM(3, return_sequences=True)
+    return [Input((4, 3)), TimeDistributed(layer), recurrent, TimeDistributed(layer)]
+
+
+SHARED = [twice, twice_around_another, beside_its_time_distributed, in_two_time_distributed]
+
+
+@pytest.fixture
+def float64():
+    set_floatx("float64")
+    yield
+    set_floatx("float32")
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("layers", SHARED)
+def test_a_layer_in_two_places_trains_by_the_sum_of_both_gradients(layers, monkeypatch):
+    set_random_seed(3)
+    model = Sequential(layers())
+    x, y = normal(5, 4, 3), normal(5, 4, 3, seed=1)
+    before = model.get_weights()
+
+    def loss(*weights):
+        model.set_weights(weights)
+        return model.evaluate(x, y, verbose=0)
+
+    def gradients():
+        model.set_weights(before)
+        model.compile(SGD(1.0), "mse")
+        model.train_on_batch(x, y)
+        return [old - new for old, new in zip(before, model.get_weights(), strict=True)]
+
+    by_chain = gradients()
+    assert model._training_chain is not None
+    monkeypatch.setattr(training, "chain_of", lambda graph: None)
+    by_graph = gradients()
+    assert model._training_chain is None
+    for number, (found, want) in enumerate(zip(by_chain, by_graph, strict=True)):
+        np.testing.assert_array_equal(found, want)
+
+        def moved(weight, number=number):
+            return loss(*before[:number], weight, *before[number + 1 :])
+
+        numeric = numeric_gradient(moved, before[number])
+        assert np.abs(numeric).max() > 1e-3
+        np.testing.assert_allclose(found, numeric, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("layers", SHARED)
+def test_a_layer_in_two_places_stays_one_in_files_configs_and_copies(layers, tmp_path):
+    set_random_seed(3)
+    model = Sequential(layers())
+    model.compile(SGD(0.5), "mse")
+    x, y = normal(5, 4, 3), normal(5, 4, 3, seed=1)
+    model.fit(x, y, verbose=0)
+    path = tmp_path / "model.safetensors"
+    model.save(path)
+    twins = [
+        fastlstm.load_model(path),
+        copy.deepcopy(model),
+        pickle.loads(pickle.dumps(model)),
+        Sequential.from_config(json.loads(json.dumps(model.get_config()))),
+    ]
+    twins[-1].set_weights(model.get_weights())
+    twins[-1].compile(SGD(0.5), "mse")
+    want = model.fit(x, y, verbose=0, epochs=2).history
+    for twin in twins:
+        assert len(twin.layers) == len(model.layers)
+        assert twin.count_params() == model.count_params()
+        assert twin.fit(x, y, verbose=0, epochs=2).history == want
 
 
 def test_a_trained_model_copies_and_pickles():

@@ -1,10 +1,16 @@
 """Graphs: any shape of them, gradients through all, masks, shared and nested layers."""
 
+import copy
+import functools
+import pickle
+import sys
+
 import numpy as np
 import pytest
 from layer_checks import randomize
 
 from fastlstm import gradcheck
+from fastlstm.gradient_check import numeric_gradient
 from fastlstm.layers import (
     LSTM,
     Add,
@@ -22,6 +28,7 @@ from fastlstm.layers import (
     TimeDistributed,
 )
 from fastlstm.models import Model, Sequential
+from fastlstm.regularizers import L2
 
 
 def normal(*shape, seed=0):
@@ -289,7 +296,6 @@ def test_config_round_trip():
             ValueError,
             "has 3 outputs",
         ),
-        (lambda x, y: Sequential([Dense(1)]).summary(), ValueError, "not built yet"),
         (lambda x, y: Sequential([Dense(1)]).count_params(), ValueError, "not built yet"),
         (lambda x, y: Model(x, y).get_layer("dense"), ValueError, "the name of a layer"),
         (lambda x, y: Model(x, y).get_layer(index=9), ValueError, "no layer 9"),
@@ -382,3 +388,136 @@ def test_settings_of_a_call_are_part_of_the_configuration():
     model = Model(source, Times()(source, factor=2.0))
     x = normal(5, 4, 3).astype("float32")
     np.testing.assert_array_equal(Model.from_config(model.get_config()).predict(x), 2 * x)
+
+
+# ---- long models -------------------------------------------------------------------------------
+
+
+def count_calls(run):
+    """How many functions, of Python and of C, `run` calls."""
+    calls = 0
+
+    def count(frame, event, argument):
+        nonlocal calls
+        calls += event in ("call", "c_call")
+
+    sys.setprofile(count)
+    try:
+        run()
+    finally:
+        sys.setprofile(None)
+    return calls
+
+
+def long_stack(count):
+    return Sequential([Input((3,)), *(Dense(3) for _ in range(count))])
+
+
+def built_late(count):
+    model = Sequential()
+    for _ in range(count):
+        model.add(Dense(3))
+    model.build((None, 3))
+    return model
+
+
+def long_graph(count):
+    x = start = Input((3,))
+    for _ in range(count):
+        x = Add()([x, Dense(3)(x)])
+    return Model(start, x)
+
+
+def emptied(count):
+    model = long_stack(count)
+    for _ in range(count):
+        model.pop()
+
+
+LONG_MODELS = [long_stack, built_late, long_graph]
+
+
+@pytest.mark.parametrize("make", [*LONG_MODELS, emptied])
+def test_the_work_of_building_grows_as_the_number_of_layers(make):
+    make(2)  # what is done once in a process
+    assert count_calls(lambda: make(80)) < 2.2 * count_calls(lambda: make(40))
+
+
+@pytest.mark.parametrize("make", LONG_MODELS)
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda model: model.summary(print_fn=lambda line: None),
+        lambda model: model.get_weights(),
+        lambda model: model.count_params(),
+        lambda model: type(model).from_config(model.get_config()),
+        lambda model: model.predict(np.ones((2, 3))),
+        copy.deepcopy,
+    ],
+)
+def test_the_work_of_using_grows_as_the_number_of_layers(make, use):
+    use(make(2))
+    small, large = make(40), make(80)
+    assert count_calls(lambda: use(large)) < 2.2 * count_calls(lambda: use(small))
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
+def test_long_models_and_single_layers_of_them_are_copied_without_recursion(copied):
+    shared = Dense(3)
+    layers = [shared, *(Dense(3) for _ in range(400)), shared]
+    x = normal(2, 3)
+    model = Sequential([Input((3,)), *layers])
+    twin = copied(model)
+    np.testing.assert_array_equal(twin.predict(x), model.predict(x))
+    assert twin.layers[0] is twin.layers[-1]
+    tensor = start = Input((3,))
+    for layer in layers:
+        tensor = layer(tensor)
+    model = Model(start, tensor)
+    np.testing.assert_array_equal(copied(model).predict(x), model.predict(x))
+    last = copied(layers[-2])
+    np.testing.assert_array_equal(last(x), layers[-2](x))
+    assert len(pickle.dumps(last)) < 10_000
+
+
+def test_a_copied_model_takes_more_layers_and_gives_them_back():
+    model = Sequential([Input((3,)), Dense(4), Dense(2)])
+    twin = copy.deepcopy(model)
+    assert twin.layers[1].output is twin.output
+    twin.add(Dense(5))
+    assert (twin.output.shape, model.output.shape) == ((None, 5), (None, 2))
+    assert twin.pop().units == 5
+    x = normal(2, 3)
+    np.testing.assert_array_equal(twin.predict(x), model.predict(x))
+
+
+@pytest.mark.parametrize(
+    "penalised",
+    [
+        lambda: Dense(2, activity_regularizer=L2(30.0), dtype="float64"),
+        lambda: LSTM(2, activity_regularizer=L2(30.0), dtype="float64"),
+        lambda: Bidirectional(LSTM(2, activity_regularizer=L2(30.0), dtype="float64")),
+        lambda: TimeDistributed(Dense(2, activity_regularizer=L2(30.0), dtype="float64")),
+    ],
+    ids=["Dense", "LSTM", "Bidirectional", "TimeDistributed"],
+)
+def test_a_penalty_on_outputs_that_have_no_loss_reaches_the_weights(penalised):
+    source = Input((3, 2))
+    below = Dense(3, activation="tanh", dtype="float64")(source)
+    model = Model(source, [Dense(1, dtype="float64")(below), penalised()(below)])
+    randomize(model)
+    x, dy, weights = normal(4, 3, 2), normal(4, 3, 1), model.get_weights()
+
+    def loss(k, changed):
+        model.set_weights([*weights[:k], changed, *weights[k + 1 :]])
+        context = Context()
+        (y, _), _, _ = model.graph.run([x], context=context)
+        return float((y * dy).sum()) + sum(context.penalties)
+
+    context = Context()
+    _, _, tape = model.graph.run([x], context=context)
+    model.graph.backward(tape, [dy, None])
+    for k, weight in enumerate(model.weights):
+        want = numeric_gradient(functools.partial(loss, k), weights[k])
+        np.testing.assert_allclose(context.gradients[weight], want, rtol=1e-6, atol=1e-8)
+        assert np.abs(want).max() > 1e-3

@@ -75,6 +75,49 @@ def test_a_functional_chain_looks_the_same(capsys):
     assert {len(line) for line in lines if set(line) <= {"_", "="}} == {65}
 
 
+def test_before_it_is_built_shapes_are_unknown():
+    lines = []
+    model = Sequential([LSTM(5), TimeDistributed(Dense(1))])
+    model.summary(print_fn=lines.append)
+    assert lines[3:7] == [
+        "lstm_1 (LSTM)                ?                         unbuilt",
+        "_" * 65,
+        "time_distributed_1 (TimeDist ?                         unbuilt",
+        "=" * 65,
+    ]
+    assert lines[7:10] == ["Total params: 0", "Trainable params: 0", "Non-trainable params: 0"]
+    assert not model.built
+    lines.clear()
+    Sequential().summary(print_fn=lines.append)
+    assert lines[2:4] == ["=" * 65, "Total params: 0"]
+
+
+def test_layers_that_were_built_before_the_model_show_their_parameters():
+    dense = Dense(2)
+    dense.build((None, 3))
+    lines = []
+    Sequential([dense, LSTM(4)]).summary(print_fn=lines.append)
+    assert lines[3] == "dense_1 (Dense)              ?                         8"
+    assert "Total params: 8" in lines
+
+
+def test_a_layer_in_two_places_has_two_rows_and_counts_once():
+    dense = Dense(3)
+    lines = []
+    Sequential([Input((4, 3)), dense, TimeDistributed(dense), LSTM(2), Dense(3), dense]).summary(
+        print_fn=lines.append
+    )
+    rows = [line for line in lines if "(" in line and "Layer" not in line]
+    assert rows == [
+        "dense_1 (Dense)              (None, 4, 3)              12",
+        "time_distributed_1 (TimeDist (None, 4, 3)              12",
+        "lstm_1 (LSTM)                (None, 2)                 48",
+        "dense_2 (Dense)              (None, 3)                 9",
+        "dense_1 (Dense)              (None, 3)                 12",
+    ]
+    assert "Total params: 69" in lines
+
+
 def test_graphs_show_what_is_connected():
     x = Input(shape=(3,), name="x")
     left, right = Dense(4, name="left")(x), Dense(4, name="right")(x)

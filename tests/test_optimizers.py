@@ -1,6 +1,7 @@
 """Optimizers against their textbook formulas, written out one weight at a time."""
 
 import copy
+import gc
 import pickle
 
 import numpy as np
@@ -192,6 +193,20 @@ def test_a_weight_without_a_gradient_is_left_alone():
     np.testing.assert_array_equal(middle.value, twin.value)
 
 
+def test_weights_decay_by_the_learning_rate_of_their_step():
+    weights = as_weights(starting_weights())
+    rates = schedules.PiecewiseConstantDecay([1], [0.5, 0.1])
+    optimizer = optimizers.SGD(rates, weight_decay=0.3)
+    nothing = {w: np.zeros(w.shape) for w in weights}
+    expected = 1.0
+    for step in range(4):
+        optimizer.apply(nothing)
+        expected *= 1 - 0.3 * float(rates(step))
+    assert expected < (1 - 0.3 * 0.1) ** 4
+    for weight, start in zip(weights, starting_weights(), strict=True):
+        np.testing.assert_allclose(weight.value, start * expected, rtol=1e-12)
+
+
 def test_decay_can_spare_weights():
     weights = as_weights(starting_weights())
     optimizer = optimizers.SGD(0.1, weight_decay=0.5)
@@ -232,6 +247,57 @@ def test_two_optimizers_in_turn():
     assert (one.iterations, two.iterations) == (4, 4)
 
 
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "twin_of", [lambda x: x, copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))]
+)
+def test_a_weight_that_was_frozen_for_a_while_goes_on_where_it_stopped(name, twin_of):
+    optimizer, steady = copy.deepcopy(CASES[name][0]), copy.deepcopy(CASES[name][0])
+    weights, twins = as_weights(starting_weights()), as_weights(starting_weights())
+    steady.build(twins)
+    for step in range(6):
+        grads = gradients_of_step(step)
+        kept = [0, 1, 2] if step in (0, 1, 4, 5) else [1]
+        # One buffer, then another, then the first again; beside it one that never rebuilds.
+        optimizer.build([weights[k] for k in kept])
+        optimizer.apply({weights[k]: grads[k] for k in kept})
+        steady.apply({twins[k]: grads[k] for k in kept})
+        optimizer, weights = twin_of((optimizer, weights))
+    for weight, twin in zip(weights, twins, strict=True):
+        np.testing.assert_array_equal(weight.value, twin.value)
+    for got, want in zip(optimizer.get_state(), steady.get_state(), strict=True):
+        np.testing.assert_array_equal(got, want)
+
+
+def test_nothing_is_remembered_of_weights_that_are_gone():
+    optimizer = optimizers.Adam(0.1)
+    for _ in range(3):
+        weights = as_weights(starting_weights())
+        optimizer.build(weights)
+    gc.collect()
+    assert len(optimizer._resting) == 0
+    optimizer.build(weights[:1])
+    assert set(optimizer._resting) == set(weights[1:])
+    del weights
+    gc.collect()
+    assert len(optimizer._resting) == 0
+
+
+def test_frozen_weights_hold_no_memory_of_the_buffer_they_left():
+    weights = as_weights(starting_weights())
+    optimizer = optimizers.SGD(0.1)
+    optimizer.build(weights)
+    values = [w.numpy() for w in weights]
+    optimizer.build(weights[:1])
+    for weight, value in zip(weights, values, strict=True):
+        np.testing.assert_array_equal(weight.value, value)
+        assert weight.value.base.size == weight.size
+    other = optimizers.SGD(0.1)
+    other.build(weights)
+    optimizer.build(weights[1:])
+    assert all(np.shares_memory(w.value, other._buffers[0].parameters) for w in weights[:1])
+
+
 RATES = {
     "exponential": (
         schedules.ExponentialDecay(0.1, decay_steps=3, decay_rate=0.5),
@@ -268,6 +334,19 @@ def test_schedules(name):
         np.testing.assert_allclose(got[k], want, rtol=1e-6, atol=1e-9)
     again = type(schedule).from_config(schedule.get_config())
     assert float(again(5)) == float(schedule(5))
+
+
+def test_decay_follows_the_schedule():
+    schedule = schedules.ExponentialDecay(0.4, decay_steps=2, decay_rate=0.5)
+    weights = as_weights(starting_weights())
+    optimizer = optimizers.SGD(schedule, weight_decay=0.5)
+    optimizer.build(weights)
+    factor = 1.0
+    for t in range(5):
+        optimizer.apply({w: np.zeros(w.shape) for w in weights})
+        factor *= 1 - 0.5 * 0.4 * 0.5 ** (t / 2)
+        for weight, start in zip(weights, starting_weights(), strict=True):
+            np.testing.assert_allclose(weight.value, factor * start, rtol=1e-6)
 
 
 def test_the_learning_rate_can_be_set():

@@ -26,7 +26,7 @@ FORWARD_FAULTS = {
     "h0 and c0 swapped": ("h[:, 0] = h0", "h[:, 0] = h0 if c0 is None else c0"),
     "the first step dropped": ("for t in range(steps):", "for t in range(1, steps):"),
     "no bias": ("if bias is not None:\n            z", "if False:\n            z"),
-    "the mask ignored": ("if mask is None else np.asarray(mask, bool)", "if True else mask"),
+    "the mask ignored": ("if mask is None else np.array(mask, bool)", "if True else mask"),
     "masked output not carried": (
         "else np.logical_or.accumulate(valid, axis=1)",
         "else valid",

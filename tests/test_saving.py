@@ -1,5 +1,7 @@
 """Models in files: what comes back, what is refused, and what an interruption leaves."""
 
+import errno
+import io
 import json
 import multiprocessing
 import os
@@ -15,7 +17,16 @@ import numpy as np
 import pytest
 
 import fastlstm
-from fastlstm import Input, Model, Sequential, load_model, losses, metrics, optimizers
+from fastlstm import (
+    Input,
+    Model,
+    Sequential,
+    initializers,
+    load_model,
+    losses,
+    metrics,
+    optimizers,
+)
 from fastlstm.callbacks import BackupAndRestore, Callback
 from fastlstm.layers import (
     LSTM,
@@ -25,12 +36,15 @@ from fastlstm.layers import (
     Dropout,
     Embedding,
     Lambda,
+    Layer,
     LayerNormalization,
     Masking,
     RepeatVector,
     TimeDistributed,
+    base,
+    deserialize,
 )
-from fastlstm.saving.safetensors import read_tensors, write_tensors
+from fastlstm.saving.safetensors import atomic_writer, read_tensors, write_tensors
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.normal(size=(20, 6, 3)), RNG.normal(size=(20, 2))
@@ -286,7 +300,14 @@ def tensor(dtype="F32", shape=(1,), begin=0, end=4):
     return {"dtype": dtype, "shape": list(shape), "data_offsets": [begin, end]}
 
 
+def header_of_names(count):
+    """As many empty tensors."""
+    empty = b'":{"dtype":"F32","shape":[0],"data_offsets":[0,0]}'
+    return b"{" + b",".join(b'"%d%s' % (number, empty) for number in range(count)) + b"}"
+
+
 HOSTILE = {
+    "a header of half a million names": file_of(header_of_names(500_000)),
     "nothing": b"",
     "no header": b"\x01\x02",
     "a header longer than the file": file_of({}, length=10**6),
@@ -356,6 +377,14 @@ HOSTILE_MODELS = {
         layers=[spec("Lambda", function={"function": "os.system"}, input_shape=[1])],
     ),
     "too deep": spec("Sequential", name="s", layers=[DEEP]),
+    "more layers than the weights are for": spec(
+        "Sequential",
+        name="s",
+        layers=[spec("Dropout", rate=0.5, input_shape=[2]) for _ in range(20_000)],
+    ),
+    "more uses of a layer than the weights are for": spec(
+        "Model", name="m", layers=[], calls=[[0, 0]] * 20_000, inputs=[], outputs=[]
+    ),
     "places that are none": spec(
         "Model", name="m", trainable=True, layers=[], calls=[], inputs=[[9, 9]], outputs=[[0, 0]]
     ),
@@ -370,6 +399,53 @@ def test_hostile_descriptions(tmp_path, description):
     write_tensors(path, {"a": np.zeros(3)}, texts)
     with pytest.raises(ValueError, match="hostile"):
         load_model(path)
+
+
+# ---- whose fault it is -------------------------------------------------------------------------
+
+
+class Stubborn(fastlstm.layers.Layer):
+    """A layer of the program that fails where it is told to."""
+
+    fails_in, error = "", AssertionError
+
+    @classmethod
+    def _fail(cls, where):
+        if cls.fails_in == where:
+            raise cls.error("the program's own")
+
+    @classmethod
+    def from_config(cls, config):
+        cls._fail("from_config")
+        return cls(**config)
+
+    def build(self, input_shape):
+        self._fail("build")
+        self.scale = self.add_weight((input_shape[-1],))
+
+    def call(self, inputs):
+        self._fail("call")
+        return inputs * self.scale.value
+
+
+@pytest.mark.parametrize("error", [AssertionError, AttributeError, KeyError, TypeError, ValueError])
+@pytest.mark.parametrize("where", ["from_config", "build", "call"])
+def test_errors_of_the_programs_own_classes_go_through(tmp_path, monkeypatch, where, error):
+    model = Sequential([Input((3,)), Stubborn(name="own")])
+    model.save(tmp_path / "model.safetensors")
+    assert_same_weights(load_model(tmp_path / "model.safetensors"), model)
+    monkeypatch.setattr(Stubborn, "fails_in", where)
+    monkeypatch.setattr(Stubborn, "error", error)
+    with pytest.raises(error, match=r"^\W?the program's own\W?$"):
+        load_model(tmp_path / "model.safetensors")
+
+
+def test_settings_that_a_class_of_the_program_does_not_take_are_the_files_fault(tmp_path):
+    description = spec("Sequential", name="s", layers=[spec("Stubborn", name="own", strange=1)])
+    texts = {"fastlstm_version": "0", "format_version": "1", "weights": "[]"}
+    write_tensors(tmp_path / "m.safetensors", {}, {**texts, "model": json.dumps(description)})
+    with pytest.raises(ValueError, match=r"m\.safetensors.*strange"):
+        load_model(tmp_path / "m.safetensors")
 
 
 @pytest.mark.parametrize(
@@ -452,6 +528,137 @@ def _umask():
     return mask
 
 
+SAVE_HALF = """
+import sys, time
+from fastlstm.saving.safetensors import atomic_writer
+
+with atomic_writer(sys.argv[1]) as file:
+    file.write(bytes(1000))
+    file.flush()
+    print("half", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_what_killed_programs_leave_is_removed_and_what_running_ones_write_is_not(tmp_path):
+    path, other = tmp_path / "model.safetensors", tmp_path / "model.safetensors.safetensors"
+    command = [sys.executable, "-c", SAVE_HALF]
+    started = [
+        subprocess.Popen([*command, str(target)], stdout=subprocess.PIPE)
+        for target in (path, path, other)
+    ]
+    for child in started:
+        assert child.stdout.readline() == b"half\n"
+    unfinished = set(tmp_path.iterdir())
+    assert len(unfinished) == 3
+    killed, running, killed_at_another = started
+    for child in (killed, killed_at_another):
+        child.kill()
+        child.wait()
+    try:
+        with atomic_writer(path) as file:
+            # Nor what a thread of this program is writing.
+            stacked().save(path)
+            file.write(b"whole")
+        assert path.read_bytes() == b"whole"
+        left = set(tmp_path.iterdir()) & unfinished
+        # One is being written, the other is not of this file.
+        assert len(left) == 2
+        assert sum(name.name.startswith(".model.safetensors.safetensors.") for name in left) == 1
+    finally:
+        running.kill()
+        for child in started:
+            child.wait()
+            child.stdout.close()
+    stacked().save(path)
+    stacked().save(other)
+    assert set(tmp_path.iterdir()) == {path, other}
+
+
+def test_programs_that_save_to_one_name_at_once(tmp_path):
+    path = tmp_path / "model.safetensors"
+    children = [
+        subprocess.Popen([sys.executable, "-c", SAVE_FOR_EVER, str(path)], stdout=subprocess.PIPE)
+        for _ in range(2)
+    ]
+    try:
+        for child in children:
+            assert child.stdout.readline()
+        for _ in range(30):
+            kernel, bias = load_model(path).get_weights()
+            assert (kernel == kernel[0, 0]).all()
+            assert (bias == kernel[0, 0]).all()
+        assert [child.poll() for child in children] == [None, None]
+    finally:
+        for child in children:
+            child.kill()
+            child.wait()
+            child.stdout.close()
+    stacked().save(path)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+SAVE_ON_A_FULL_DISK = """
+import resource, sys
+import fastlstm
+
+model = fastlstm.Sequential([fastlstm.layers.Dense(300, input_shape=(300,))])
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+try:
+    model.save(sys.argv[1])
+except OSError as error:
+    print(type(error).__name__, error.errno)
+"""
+
+
+def test_a_full_disk_leaves_the_old_file(tmp_path):
+    path = tmp_path / "model.safetensors"
+    stacked().save(path)
+    before = path.read_bytes()
+    found = subprocess.run(
+        [sys.executable, "-c", SAVE_ON_A_FULL_DISK, str(path)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert found.stdout.split() == ["OSError", str(errno.EFBIG)]
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_folders_that_cannot_be_written_to(tmp_path):
+    folder = tmp_path / "folder"
+    folder.mkdir(mode=0o500)
+    if os.access(folder, os.W_OK):
+        pytest.skip("this user may write everywhere")
+    with pytest.raises(PermissionError):
+        stacked().save(folder / "model.safetensors")
+    with pytest.raises(IsADirectoryError):
+        load_model(folder)
+
+
+@pytest.mark.parametrize("kind", [str, bytes, Path])
+def test_paths_of_all_kinds(tmp_path, kind):
+    model, path = stacked(), kind(tmp_path / "model.safetensors")
+    model.save(path)
+    assert_same_weights(load_model(path), model)
+    model.save_weights(path)
+    model.load_weights(path)
+    with pytest.raises(ValueError, match=r"model\.keras"):
+        model.save(kind(tmp_path / "model.keras"))
+    with pytest.raises(TypeError, match="BytesIO"):
+        load_model(io.BytesIO())
+
+
+def test_more_than_a_header_may_hold_is_not_saved(tmp_path):
+    many = Sequential([Input((3,)), *[Dropout(0.1) for _ in range(150)]])
+    with pytest.raises(ValueError, match=r"Sequential.*layers"):
+        many.save(tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match="header"):
+        write_tensors(tmp_path / "model.safetensors", {}, {"long": "x" * 16_000_000})
+    assert not list(tmp_path.iterdir())
+
+
 class Interrupt(Callback):
     def __init__(self, epoch, batch):
         super().__init__()
@@ -466,17 +673,26 @@ class Interrupt(Callback):
 
 
 @pytest.mark.parametrize("epoch", [0, 1, 3])
-def test_an_interrupted_fit_goes_on(tmp_path, epoch):
+@pytest.mark.parametrize("steps", [None, 2])
+def test_an_interrupted_fit_goes_on(tmp_path, epoch, steps):
     def fit(model, *callbacks):
         fastlstm.utils.set_random_seed(1)
-        return model.fit(X, Y, epochs=5, batch_size=6, verbose=0, callbacks=list(callbacks))
+        return model.fit(
+            X,
+            Y,
+            epochs=5,
+            batch_size=6,
+            steps_per_epoch=steps,
+            verbose=0,
+            callbacks=list(callbacks),
+        )
 
     fastlstm.utils.set_random_seed(0)
     model = stacked()
     twin, resumed = deepcopy(model), deepcopy(model)
     fit(twin)
     with pytest.raises(KeyboardInterrupt):
-        fit(model, BackupAndRestore(tmp_path), Interrupt(epoch, 2))
+        fit(model, BackupAndRestore(tmp_path), Interrupt(epoch, 1))
     assert bool(list(tmp_path.iterdir())) == (epoch > 0)
     history = fit(resumed, BackupAndRestore(tmp_path))
     assert history.epoch == list(range(epoch, 5))
@@ -497,3 +713,165 @@ def test_backups_of_another_model_and_bad_arguments(tmp_path):
     full.save(tmp_path / "training.safetensors", include_optimizer=True)
     with pytest.raises(ValueError, match="no backup"):
         full.fit(X, Y, verbose=0, callbacks=[BackupAndRestore(tmp_path)])
+
+
+# ---- classes of one name -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def known_classes(monkeypatch):
+    """Lets a test define classes named like those of others, and forget them."""
+    known = {name: dict(homes) for name, homes in base._classes.items()}
+    monkeypatch.setattr(base, "_classes", known)
+
+
+def scaling(name, factor, module):
+    """A layer class called `name`, of a module of the user's."""
+
+    def call(self, inputs):
+        return inputs * factor
+
+    def init(self, **keywords):
+        Layer.__init__(self, **{k: v for k, v in keywords.items() if k != "units"})
+
+    return type(name, (Layer,), {"call": call, "__init__": init, "__module__": module})
+
+
+def saved(folder, *layers, **compiled):
+    model = Sequential([Input((3,)), *layers])
+    if compiled:
+        model.compile(**compiled)
+    model.save(folder / "model.safetensors")
+    return folder / "model.safetensors"
+
+
+def scale_of(model):
+    return float(model.predict(np.ones((1, 3), "float32"))[0, 0])
+
+
+def test_a_layer_class_named_like_one_of_the_package(known_classes, tmp_path):
+    path = saved(tmp_path, scaling("Dense", 2, "mine")(name="mine"), Dense(3, name="theirs"))
+    again = load_model(path)
+    assert [type(layer).__module__ for layer in again.layers] == ["mine", Dense.__module__]
+    other = scaling("Dense", 7, "mine")
+    again = load_model(path, custom_objects={"Dense": other})
+    assert [type(layer) for layer in again.layers] == [other, Dense]
+
+
+@pytest.mark.parametrize("name", ["Dense", "Twofold"])
+def test_a_layer_class_that_is_not_here_is_no_other_of_its_name(known_classes, tmp_path, name):
+    path = saved(tmp_path, scaling(name, 2, "mine")())
+    del base._classes[name]["mine"]
+    other = scaling(name, 7, "theirs")
+    with pytest.raises(ValueError, match=rf"'{name}' was defined in 'mine'.*custom_objects={{'"):
+        load_model(path)
+    assert scale_of(load_model(path, custom_objects={name: other})) == 7
+
+
+def test_two_layer_classes_of_one_name(known_classes, tmp_path):
+    first, second = scaling("Twofold", 2, "mine"), scaling("Twofold", 7, "theirs")
+    assert scale_of(load_model(saved(tmp_path, first()))) == 2
+    assert scale_of(load_model(saved(tmp_path, second()))) == 7
+
+
+def test_two_layer_classes_of_one_function(known_classes, tmp_path):
+    def made(factor):
+        class Twofold(Layer):
+            def call(self, inputs):
+                return inputs * factor
+
+        return Twofold
+
+    first = made(2)
+    path = saved(tmp_path, first())
+    assert scale_of(load_model(path)) == 2
+    made(7)
+    with pytest.raises(ValueError, match=r"'Twofold' was defined more than once.*custom_objects"):
+        load_model(path)
+    assert scale_of(load_model(path, custom_objects={"Twofold": first})) == 2
+
+
+def test_a_layer_class_may_be_of_the_program_there_and_of_a_module_here(known_classes, tmp_path):
+    path = saved(tmp_path, scaling("Twofold", 2, "__main__")())
+    del base._classes["Twofold"]
+    scaling("Twofold", 3, "train")
+    assert scale_of(load_model(path)) == 3
+    path = saved(tmp_path, scaling("Dense", 2, "__main__")())
+    del base._classes["Dense"]["__main__"]
+    with pytest.raises(ValueError, match=r"'Dense' was defined in '__main__'.*custom_objects"):
+        load_model(path)
+
+
+def test_descriptions_that_do_not_say_whose_class_they_mean(known_classes):
+    description = {"class_name": "Dense", "config": {"units": 2}}
+    assert type(deserialize(description)) is Dense
+    other = scaling("Dense", 2, "mine")
+    assert type(deserialize({**description, "module": "keras.layers"})) is Dense
+    with pytest.raises(ValueError, match=r"'fastlstm' and in 'mine'.*custom_objects"):
+        deserialize(description)
+    for meant in (Dense, other):
+        assert type(deserialize(description, {"Dense": meant})) is meant
+
+
+class MeanAbsoluteError(losses.Loss):
+    """Named like one of the package."""
+
+    def call(self, y_true, y_pred):
+        return np.zeros(len(y_true))
+
+
+class Ones(initializers.Initializer):
+    def __call__(self, shape, dtype=None):
+        return np.full(shape, 3.0, dtype)
+
+    def get_config(self):
+        return {}
+
+
+class ExponentialDecay(optimizers.schedules.LearningRateSchedule):
+    def __call__(self, step):
+        return 0.5
+
+    def get_config(self):
+        return {}
+
+
+class AUC(metrics.Mean):
+    pass
+
+
+def first_metric(model):
+    return model._compile_arguments["plain_metrics"][0]
+
+
+@pytest.mark.parametrize(
+    ("cls", "layer", "compiled", "found"),
+    [
+        (MeanAbsoluteError, {}, {"loss": MeanAbsoluteError()}, lambda m: m.loss),
+        (Ones, {"bias_initializer": Ones()}, {}, lambda m: m.layers[0].bias_initializer),
+        (
+            ExponentialDecay,
+            {},
+            {"optimizer": optimizers.SGD(ExponentialDecay()), "loss": "mse"},
+            lambda m: m.optimizer._learning_rate,
+        ),
+        (
+            AUC,
+            {},
+            {"loss": "mse", "metrics": [AUC()]},
+            lambda m: m._compile_arguments["plain_metrics"][0],
+        ),
+        (
+            AUC,
+            {},
+            {"loss": "mse", "metrics": [AUC]},
+            lambda m: m._compile_arguments["plain_metrics"][0](),
+        ),
+    ],
+)
+def test_other_objects_named_like_those_of_the_package(tmp_path, cls, layer, compiled, found):
+    path = saved(tmp_path, Dense(2, **layer), **compiled)
+    name = cls.__name__
+    with pytest.raises(ValueError, match=rf"'{name}' was defined in 'test_saving'.*custom_objects"):
+        load_model(path)
+    assert type(found(load_model(path, custom_objects={name: cls}))) is cls

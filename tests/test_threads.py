@@ -12,6 +12,7 @@ from fastlstm import functional
 from fastlstm._core import lstm
 from fastlstm.layers import LSTM, Dense, TimeDistributed
 from fastlstm.models import Sequential
+from fastlstm.optimizers import SGD
 
 pytestmark = pytest.mark.usefixtures("two_threads")
 
@@ -112,3 +113,35 @@ def test_models_of_their_own_in_training():
         return model.get_weights()
 
     assert_same(results_at_once(train), [train(0)] * THREADS)
+
+
+def test_predictions_beside_training():
+    model = new_model()
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(8, 6, 3)), rng.normal(size=(8, 6, 2))
+    wanted, over, found = model.predict(x, verbose=0), threading.Event(), []
+
+    def predict():
+        while not over.is_set() or len(found) < 5:
+            found.append(model.predict(x, verbose=0))
+
+    predicting = threading.Thread(target=predict)
+    predicting.start()
+    try:
+        # Weights move to other arrays and are written to, always the same numbers.
+        for _ in range(ROUNDS):
+            model.compile(optimizer=SGD(0.0), loss="mse")
+            model.fit(x, y, epochs=2, batch_size=4, verbose=0)
+        constant = len(found)
+        model.compile(optimizer=SGD(0.1), loss="mse")
+        model.fit(x, y, epochs=ROUNDS, batch_size=4, verbose=0)
+    finally:
+        over.set()
+        predicting.join(60)
+    assert constant > 1
+    assert_same([(prediction,) for prediction in found[:constant]], [(wanted,)] * constant)
+    # What is kept is of the last weights.
+    fresh = new_model()
+    fresh.set_weights(model.get_weights())
+    np.testing.assert_array_equal(model.predict(x), fresh.predict(x))
+    assert np.abs(model.predict(x) - wanted).max() > 1e-3

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The passes of csrc/ against plain loops, in both real types, without Python; its threads, too.
+# The passes of csrc/ in both real types without Python: against plain loops, with the assertions of
+# a debug build; and what threads do, under ThreadSanitizer.
 #
 # usage: tools/check_csrc.sh [COMPILER [EMULATOR ...]]
 #   tools/check_csrc.sh
@@ -14,7 +15,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
 machine=$("$compiler" -dumpmachine)
-common="-std=gnu11 -O3 -pthread -ffp-contract=off -fno-math-errno -Wall -Wextra -Icsrc"
+common="-std=gnu11 -O3 -pthread -ffp-contract=off -fno-math-errno -Wall -Wextra -Werror -Icsrc"
 case $machine in
   x86_64*) isas="baseline avx2 avx512" ;;
   aarch64*) isas="baseline neon" ;;
@@ -29,32 +30,53 @@ flags_of() {
   esac
 }
 
-for double in 0 1; do
-  objects=()
-  compile() {
-    local object="$work/$double-${#objects[@]}.o"
-    "$compiler" $common -DFASTLSTM_DOUBLE=$double "${@:2}" -c "$1" -o "$object"
-    objects+=("$object")
-  }
-  for isa in $isas; do
-    # The dispatcher names the kernels of both types.
-    for type in 0 1; do
-      "$compiler" $common -DFASTLSTM_DOUBLE=$type $(flags_of "$isa") \
-        -c "csrc/kernels_$isa.c" -o "$work/$isa-$type.o"
+compile() { # folder, FASTLSTM_DOUBLE, source, flags
+  "$compiler" $common -DFASTLSTM_DOUBLE="$2" "${@:4}" -c "$3" -o "$work/$1/$(basename "$3" .c)-$2.o"
+}
+
+# The whole of csrc/ for both types, in $work/FOLDER; the dispatcher names the kernels of both.
+compile_csrc() { # folder, flags
+  mkdir "$work/$1"
+  for double in 0 1; do
+    for isa in $isas; do
+      compile "$1" $double "csrc/kernels_$isa.c" $(flags_of "$isa") "${@:2}"
     done
-    objects+=("$work/$isa-0.o" "$work/$isa-1.o")
+    for source in csrc/{pack,dense,lstm_functions,lstm_forward,lstm_backward,dispatch,team,blocks}.c; do
+      compile "$1" $double "$source" "${@:2}"
+    done
   done
-  for source in csrc/{pack,dense,lstm_functions,lstm_forward,lstm_backward,dispatch,team,blocks}.c; do
-    compile "$source"
-  done
-  compile tests/csrc/check_passes.c -O1
-  "$compiler" $common "${objects[@]}" -lm -o "$work/check.exe"
-  "$@" "$work/check.exe"
+}
+
+# A program of tests/csrc/ for one type, linked with what compile_csrc left and run.
+check() { # folder, FASTLSTM_DOUBLE, program, emulator
+  "$compiler" $common "$work/$1"/kernels_*.o "$work/$1"/{pack,dense,lstm_*,dispatch,team,blocks}-"$2".o \
+    "$work/$1/$3-$2.o" ${sanitizer:-} -lm -o "$work/$1/$3-$2.exe"
+  "${@:4}" "$work/$1/$3-$2.exe"
+}
+
+compile_csrc plain
+for double in 0 1; do
+  compile plain $double tests/csrc/check_passes.c -O1
+  check plain $double check_passes "$@"
+done
+
+echo "tiles of every height"
+for rows in 1 2 4 5 6; do
+  compile plain 0 csrc/kernels_baseline.c -DMR=$rows
+  check plain 0 check_passes "$@" | sed -n "s/^[0-9].*wrong\$/& with $rows rows/p"
 done
 
 sanitizer=-fsanitize=thread
-echo "int main(void) { return 0; }" | "$compiler" $sanitizer -x c - -o "$work/empty" 2> "$work/why" &&
-  "$@" "$work/empty" 2> "$work/why" || sanitizer=
-"$compiler" $common -O1 -g $sanitizer tests/csrc/check_threads.c csrc/team.c csrc/blocks.c \
-  -o "$work/threads.exe"
-TSAN_OPTIONS=halt_on_error=1 "$@" "$work/threads.exe"
+export TSAN_OPTIONS=halt_on_error=1
+echo "int main(void) { return 0; }" > "$work/empty.c"
+if ! { "$compiler" $sanitizer "$work/empty.c" -o "$work/empty" && "$@" "$work/empty"; } 2> "$work/why"; then
+  echo "not under ThreadSanitizer, which $compiler does not have here: $(tail -n 1 "$work/why")"
+  sanitizer=
+fi
+compile_csrc threads -O1 -g $sanitizer
+for double in 0 1; do
+  compile threads $double tests/csrc/check_races.c -O1 -g $sanitizer
+  check threads $double check_races "$@"
+done
+compile threads 0 tests/csrc/check_threads.c -O1 -g $sanitizer
+check threads 0 check_threads "$@"

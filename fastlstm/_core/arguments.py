@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fastlstm.errors import as_real_array
+from fastlstm.errors import as_mask, as_real_array
 
 FLOAT32 = np.dtype(np.float32)
 FLOAT64 = np.dtype(np.float64)
@@ -45,16 +45,10 @@ def array_of_rank(value: Any, dtype: np.dtype, rank: int, what: str, symbols: st
 def mask_in_step_order(
     mask: Any, shape: tuple[int, int], go_backwards: bool, what: str
 ) -> np.ndarray:
-    """`mask` (B, T) as bytes of 0 and 1, in the order in which the steps are done."""
-    array = np.asarray(mask)
+    """`mask` (B, T) as new bytes of 0 and 1, in the order in which the steps are done."""
+    array = as_mask(mask, what)
     if array.shape != shape:
         raise ValueError(f"{what} must have shape (B, T) = {shape}, got {array.shape}.")
-    if array.dtype.kind not in "biuf":
-        raise TypeError(f"{what} must hold booleans, got an array of dtype {array.dtype}.")
-    if array.dtype != np.bool_:
-        if not ((array == 0) | (array == 1)).all():
-            raise ValueError(f"{what} must hold booleans (or 0 and 1 only).")
-        array = array != 0
     if go_backwards:
         array = array[:, ::-1]
     return np.ascontiguousarray(array).view(np.uint8)

@@ -20,7 +20,7 @@ cdef object FLOAT32 = arguments.FLOAT32, FLOAT64 = arguments.FLOAT64
 
 
 cdef bint locate(object value, bint is_double, int rank, Located *found) except -1:
-    """Whether `value` is a C-contiguous array of that type and rank, and where it is.
+    """Whether `value` is a C-contiguous, aligned array of that type and rank, and where it is.
 
     A `rank` of -1 is any from 1 to MOST_RANK. What is not found is nowhere, and of rank 0.
     """
@@ -35,7 +35,8 @@ cdef bint locate(object value, bint is_double, int rank, Located *found) except 
         PyErr_Clear()
         return False
     fits = view.format[0] == code and view.format[1] == 0 and (
-        view.ndim == rank or rank == -1 and 1 <= view.ndim <= MOST_RANK)
+        view.ndim == rank or rank == -1 and 1 <= view.ndim <= MOST_RANK
+    ) and <size_t>view.buf % <size_t>view.itemsize == 0
     if fits:
         found.data, found.rank = view.buf, view.ndim
         for axis in range(view.ndim):

@@ -1,5 +1,7 @@
 """The one door to BLAS (OpenBLAS as built by the scipy-openblas32 project)."""
 
+from fastlstm._core.watch cimport WORK_OF_A_UNIT, is_stopped, stops
+
 cdef extern from "cblas.h" nogil:
     cdef enum CBLAS_ORDER:
         CblasRowMajor
@@ -23,9 +25,17 @@ cdef extern from "cblas.h" nogil:
     void scipy_openblas_set_num_threads(int)
     int scipy_openblas_get_num_threads()
 
-# Rows of one call: BLAS counts in 32 bits, so longer matrices go piece by piece.
+# Rows of one call. BLAS counts in 32 bits and does not stop, so longer matrices go piece by piece;
+# with too few rows a product reads its other matrix for too little work.
 cdef enum:
     MOST_ROWS = 1 << 30
+    LEAST_ROWS = 512
+    WORK_OF_A_PIECE = 1 << 29
+
+# Rows, and columns, that `sum_rows` takes at a time.
+cdef enum:
+    STRETCH = 256
+    COLUMNS = 64
 
 
 def openblas_config() -> str:
@@ -77,12 +87,17 @@ cdef void _gemm(bint transpose_a, bint transpose_b, Py_ssize_t m, Py_ssize_t n, 
                           b, <int>ldb, beta, c, <int>ldc)
 
 
+cdef Py_ssize_t rows_of_a_piece(Py_ssize_t n, Py_ssize_t k) noexcept nogil:
+    return max(<Py_ssize_t>LEAST_ROWS,
+               min(<Py_ssize_t>MOST_ROWS, WORK_OF_A_PIECE // (n * (k + WORK_OF_A_UNIT))))
+
+
 cdef void gemm(bint transpose_a, bint transpose_b, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k,
                const real *a, Py_ssize_t lda, const real *b, Py_ssize_t ldb,
-               real beta, real *c, Py_ssize_t ldc) noexcept nogil:
+               real beta, real *c, Py_ssize_t ldc, pass_watch *watch) noexcept nogil:
     """C = op(A) op(B) + beta C. Widths and row distances must fit 32 bits; m, k need not."""
-    cdef Py_ssize_t start = 0, rows, row, column
-    if m == 0 or n == 0:
+    cdef Py_ssize_t start = 0, rows, row, column, piece
+    if m == 0 or n == 0 or is_stopped(watch):
         return
     if k == 0:
         if beta == 0:
@@ -90,15 +105,52 @@ cdef void gemm(bint transpose_a, bint transpose_b, Py_ssize_t m, Py_ssize_t n, P
                 for column in range(n):
                     c[row * ldc + column] = 0
         return
-    if transpose_a and k > MOST_ROWS:
+    if transpose_a:
+        piece = rows_of_a_piece(n, m)
         while start < k:
-            rows = min(<Py_ssize_t>MOST_ROWS, k - start)
-            _gemm(transpose_a, transpose_b, m, n, rows, a + start * lda, lda, b + start * ldb, ldb,
+            rows = min(piece, k - start)
+            _gemm(True, transpose_b, m, n, rows, a + start * lda, lda, b + start * ldb, ldb,
                   beta if start == 0 else <real>1, c, ldc)
             start += rows
+            if stops(watch, rows * n * m):
+                return
         return
+    piece = rows_of_a_piece(n, k)
     while start < m:
-        rows = min(<Py_ssize_t>MOST_ROWS, m - start)
-        _gemm(transpose_a, transpose_b, rows, n, k, a + (start if transpose_a else start * lda),
-              lda, b, ldb, beta, c + start * ldc, ldc)
+        rows = min(piece, m - start)
+        _gemm(False, transpose_b, rows, n, k, a + start * lda, lda, b, ldb, beta,
+              c + start * ldc, ldc)
         start += rows
+        if stops(watch, rows * n * k):
+            return
+
+
+cdef void _add_columns(Py_ssize_t m, Py_ssize_t n, Py_ssize_t columns, const real *a,
+                       real *total) noexcept nogil:
+    """total (columns) += the sum of the rows of some columns of a (m, n)."""
+    cdef real[COLUMNS] sums
+    cdef Py_ssize_t row, j
+    for j in range(columns):
+        sums[j] = 0
+    for row in range(m):
+        for j in range(columns):
+            sums[j] += a[row * n + j]
+    for j in range(columns):
+        total[j] += sums[j]
+
+
+cdef void sum_rows(Py_ssize_t m, Py_ssize_t n, const real *a, real *total,
+                   pass_watch *watch) noexcept nogil:
+    cdef Py_ssize_t start = 0, rows, column, columns
+    for column in range(n):
+        total[column] = 0
+    while start < m:
+        rows = min(<Py_ssize_t>STRETCH, m - start)
+        column = 0
+        while column < n:
+            columns = min(<Py_ssize_t>COLUMNS, n - column)
+            _add_columns(rows, n, columns, a + start * n + column, total + column)
+            column += columns
+        start += rows
+        if stops(watch, rows * n):
+            return

@@ -19,6 +19,7 @@ from fastlstm._core.memory cimport Memory
 from fastlstm._core.passes cimport (
     dense_backward, dense_forward, dense_functions, dense_pass, packing_functions,
 )
+from fastlstm._core.watch cimport WORK_OF_A_UNIT, begin_watch, end_watch, pass_watch
 from fastlstm._core import arguments
 
 cdef object empty = np.empty
@@ -165,6 +166,11 @@ cdef dense_pass prepared(DensePlan plan, Py_ssize_t rows):
     return base
 
 
+cdef double work_of(const dense_pass *base) noexcept nogil:
+    """About how many multiplications take as long as a forward pass."""
+    return <double>base.rows * base.units * (base.features + WORK_OF_A_UNIT)
+
+
 cdef Py_ssize_t rows_of(const Located *at):
     """The product of all axes but the last."""
     cdef Py_ssize_t rows = 1
@@ -214,25 +220,29 @@ cdef str _run_forward(DensePlan plan, dense_forward *f):
     """Run `f`; returns what the products read, as `DenseCache.path` names it."""
     cdef const dense_functions *functions = dense_functions_of(plan.is_double)
     cdef bint is_double = plan.is_double
+    cdef bint blas = f.base.kernels == NULL, pack
     cdef PackedKernel packed
+    cdef pass_watch memory
     cdef const void *plain[2]
     plain_weights(plan, plain)
     f.kernel, f.bias = plain[0], plain[1]
-    if f.base.kernels == NULL:
+    pack = not blas and _wants_packing(plan, f.base.rows)
+    if blas:
         f.base.kernels = <const void *>table_f64() if is_double else <const void *>table_f32()
-        with nogil:
-            dense_blas.run_forward(f, is_double)
-        return "BLAS"
-    if not _wants_packing(plan, f.base.rows):
-        with nogil:
-            functions.run_forward_plain(f)
-        return "plain"
-    packed = packed_for(plan, f.base.kernels, plain[0])
-    f.kernel = packed.memory.data
-    f.base.members = functions.members(&f.base, 1)
+    elif pack:
+        packed = packed_for(plan, f.base.kernels, plain[0])
+        f.kernel = packed.memory.data
+        f.base.members = functions.members(&f.base, 1)
+    f.base.watch = begin_watch(&memory, work_of(&f.base))
     with nogil:
-        functions.run_forward(f)
-    return "packed"
+        if blas:
+            dense_blas.run_forward(f, is_double)
+        elif pack:
+            functions.run_forward(f)
+        else:
+            functions.run_forward_plain(f)
+    end_watch(f.base.watch)
+    return "BLAS" if blas else "packed" if pack else "plain"
 
 
 # ---- backward ------------------------------------------------------------------------------------
@@ -297,6 +307,7 @@ cdef _run_backward(DensePlan plan, dense_backward *g):
     cdef bint is_double = plan.is_double, packed = g.base.kernels != NULL
     cdef PackedKernel transposed
     cdef Memory scratch
+    cdef pass_watch memory
     cdef const void *plain[2]
     plain_weights(plan, plain)
     g.kernel = plain[0]
@@ -309,8 +320,10 @@ cdef _run_backward(DensePlan plan, dense_backward *g):
     else:
         scratch = Memory(dense_blas.backward_scratch_bytes(g, is_double))
     g.base.scratch = scratch.data
+    g.base.watch = begin_watch(&memory, 2 * work_of(&g.base))
     with nogil:
         if packed:
             functions.run_backward(g)
         else:
             dense_blas.run_backward(g, is_double)
+    end_watch(g.base.watch)

@@ -26,6 +26,7 @@ cdef class LSTMPlan:
 
     # Run the plan on memory of the caller's, of the plan's real type, C-contiguous: x (B, T, F);
     # h and c (B, H), which come in as the initial and go out as the final states; y (B, T, H) or
-    # NULL. Needs the GIL, and releases it for the length of the pass.
+    # NULL. Needs the GIL, and releases it for the length of the pass. What the handler of a signal
+    # raises stops a long pass in the main thread: h and c are then as they were.
     cdef int run(self, const void *x, void *h, void *c, void *y, Py_ssize_t batch,
                  Py_ssize_t steps) except -1

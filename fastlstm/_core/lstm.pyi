@@ -26,11 +26,7 @@ class LSTMPlan:
 class LSTMCache:
     plan: LSTMPlan
     x: np.ndarray
-    h0: np.ndarray
-    c0: np.ndarray
     y: np.ndarray
-    valid: np.ndarray | None
-    shown: np.ndarray | None
     path: str
 
 def forward(

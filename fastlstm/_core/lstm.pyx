@@ -20,6 +20,9 @@ from fastlstm._core.memory cimport Memory
 from fastlstm._core.passes cimport (
     lstm_backward, lstm_forward, lstm_functions, lstm_pass, packing_functions,
 )
+from fastlstm._core.watch cimport (
+    WORK_OF_A_STEP, WORK_OF_A_UNIT, begin_watch, can_be_stopped, end_watch, pass_watch,
+)
 from fastlstm._core import arguments
 from fastlstm._core.kernels import isa_name
 
@@ -122,7 +125,7 @@ cdef class LSTMPlan:
         f.base = prepared(self, batch, steps)
         f.base.x, f.h, f.c, f.y = x, h, c, y
         if batch > 0 and steps > 0:
-            _run_forward(self, &f)
+            _run_forward_or_restore(self, &f)
         return 0
 
 
@@ -136,6 +139,12 @@ cdef lstm_pass prepared(LSTMPlan plan, Py_ssize_t batch, Py_ssize_t steps):
     base.batch, base.steps = batch, steps
     base.features, base.units = plan.features, plan.units
     return base
+
+
+cdef double work_of(const lstm_pass *p) noexcept nogil:
+    """About how many multiplications take as long as a pass."""
+    cdef double row = 4.0 * (p.features + p.units) + WORK_OF_A_UNIT
+    return p.steps * (WORK_OF_A_STEP + <double>p.batch * p.units * row)
 
 
 cdef int plain_weights(LSTMPlan plan, const void **plain) except -1:
@@ -250,6 +259,7 @@ cdef class LSTMCache:
 
     cdef readonly LSTMPlan plan
     cdef readonly object x
+    cdef Py_ssize_t batch, steps    # as they were
     cdef Memory memory              # holds these:
     cdef void *h0                   # (B, H)
     cdef void *c0                   # (B, H)
@@ -257,8 +267,8 @@ cdef class LSTMCache:
     cdef void *c                    # (B, T, H) states after each step, in step order
     cdef void *h                    # the same; NULL where they are the outputs
     cdef readonly object y
-    cdef readonly object valid      # (B, T) uint8 in step order, or None: steps that count
-    cdef readonly object shown      # (B, T) uint8 in step order, or None: outputs that are states
+    cdef object valid               # (B, T) uint8 in step order, or None: steps that count
+    cdef object shown               # (B, T) uint8 in step order, or None: outputs that are states
     cdef readonly str path
     # What the gates hold depends on the kernels that computed them.
     cdef const void *kernels
@@ -301,6 +311,7 @@ def forward_pair(LSTMPlan first not None, LSTMPlan second not None, x, bint sequ
     cdef const lstm_functions *functions = lstm_functions_of(first.is_double)
     cdef lstm_forward f, g
     cdef lstm_forward *both[2]
+    cdef pass_watch memory
     x, y, h, c = _begin_forward(first, &f, x, None, None, sequences)
     _, y2, h2, c2 = _begin_forward(second, &g, x, None, None, sequences)
     if f.base.batch > 0 and f.base.steps > 0:
@@ -312,8 +323,11 @@ def forward_pair(LSTMPlan first not None, LSTMPlan second not None, x, bint sequ
         ):
             _kept = _use_panels(first, &f, 1), _use_panels(second, &g, 1)
             both[0], both[1] = &f, &g
+            f.base.watch = begin_watch(&memory, work_of(&f.base) + work_of(&g.base))
+            g.base.watch = f.base.watch
             with nogil:
                 functions.run_forward_pair(both)
+            end_watch(f.base.watch)
         else:
             _run_forward(first, &f)
             _run_forward(second, &g)
@@ -351,6 +365,7 @@ cdef _keep_for_backward(LSTMCache cache, lstm_forward *f):
     cdef size_t of_gates = in_lines(4 * size * f.base.steps)
     # With a mask the outputs are not the states.
     cdef bint keeps_h = cache.valid is not None
+    cache.batch, cache.steps = f.base.batch, f.base.steps
     cache.kernels, cache.path = f.base.kernels, ""
     cache.memory = Memory(2 * of_states + of_gates + (1 + keeps_h) * of_sequence)
     cache.h0 = cache.memory.data
@@ -379,16 +394,42 @@ cdef tuple _use_panels(LSTMPlan plan, lstm_forward *f, int members):
     return panels, scratch
 
 
+cdef int _run_forward_or_restore(LSTMPlan plan, lstm_forward *f) except -1:
+    """Run `f` on states of a caller's, which are as they were if it is stopped."""
+    cdef size_t size = f.base.batch * f.base.units * (
+        sizeof(double) if plan.is_double else sizeof(float))
+    cdef Memory before
+    if not can_be_stopped(work_of(&f.base)):
+        _run_forward(plan, f)
+        return 0
+    before = Memory(2 * size)
+    memcpy(before.data, f.h, size)
+    memcpy(<char *>before.data + size, f.c, size)
+    try:
+        _run_forward(plan, f)
+    except BaseException:
+        memcpy(f.h, before.data, size)
+        memcpy(f.c, <char *>before.data + size, size)
+        raise
+    return 0
+
+
 cdef str _run_forward(LSTMPlan plan, lstm_forward *f):
-    """Run `f`; returns what the products read, as `LSTMCache.path` names it."""
+    """Run `f`; returns what the products read, as `LSTMCache.path` names it.
+
+    Raises what a signal's handler raises in the meantime.
+    """
     cdef const lstm_functions *functions = lstm_functions_of(plan.is_double)
     cdef bint is_double = plan.is_double, blas = f.base.kernels == NULL
     cdef Memory scratch
     cdef const void *plain[3]
+    cdef pass_watch memory
+    f.base.watch = begin_watch(&memory, work_of(&f.base))
     if not blas and _wants_packing(plan, <double>f.base.batch * f.base.steps):
         _kept = _use_panels(plan, f, 0)
         with nogil:
             functions.run_forward(f)
+        end_watch(f.base.watch)
         return "packed"
     plain_weights(plan, plain)
     f.kernel, f.recurrent_kernel, f.bias = plain[0], plain[1], plain[2]
@@ -405,10 +446,21 @@ cdef str _run_forward(LSTMPlan plan, lstm_forward *f):
             lstm_blas.run_forward(f, is_double)
         else:
             functions.run_forward_plain(f)
+    end_watch(f.base.watch)
     return "BLAS" if blas else "plain"
 
 
 # ---- backward ------------------------------------------------------------------------------------
+
+cdef bint _has_shape(object sequence, LSTMCache cache, Py_ssize_t width, Located *found) except -1:
+    """Whether it still is (B, T, width), as when `cache` was made, and where it is."""
+    return (
+        locate(sequence, cache.plan.is_double, 3, found)
+        and found.shape[0] == cache.batch
+        and found.shape[1] == cache.steps
+        and found.shape[2] == width
+    )
+
 
 cdef int _use_cache(LSTMCache cache, lstm_backward *g) except -1:
     """Have `g` read what the forward pass left, and what it got.
@@ -418,17 +470,13 @@ cdef int _use_cache(LSTMCache cache, lstm_backward *g) except -1:
     cdef LSTMPlan plan = cache.plan
     cdef Located x, y
     cdef bint fits = (
-        locate(cache.x, plan.is_double, 3, &x)
-        and x.shape[2] == plan.features
-        and locate(cache.y, plan.is_double, 3, &y)
-        and y.shape[0] == x.shape[0] and y.shape[1] == x.shape[1] and y.shape[2] == plan.units
+        _has_shape(cache.x, cache, plan.features, &x)
+        and _has_shape(cache.y, cache, plan.units, &y)
     )
-    if fits and cache.valid is not None:
-        fits = cache.valid.shape == cache.shown.shape == (x.shape[0], x.shape[1])
     if not fits:
         raise _resized("lstm_backward")
     memset(g, 0, sizeof(lstm_backward))
-    g.base = prepared(plan, x.shape[0], x.shape[1])
+    g.base = prepared(plan, cache.batch, cache.steps)
     g.base.kernels = cache.kernels
     g.base.x = x.data
     g.base.valid = <const unsigned char *>data_of(cache.valid)
@@ -485,6 +533,8 @@ cdef _run_backward(LSTMPlan plan, lstm_backward *g):
     cdef Panels columns
     cdef Memory scratch
     cdef const void *plain[3]
+    cdef pass_watch memory
+    g.base.watch = begin_watch(&memory, 3 * work_of(&g.base))
     plain_weights(plan, plain)
     if packed:
         columns = columns_for(plan, g.base.kernels, plain, g.dx != NULL)
@@ -501,3 +551,4 @@ cdef _run_backward(LSTMPlan plan, lstm_backward *g):
             functions.run_backward(g)
         else:
             lstm_blas.run_backward(g, is_double)
+    end_watch(g.base.watch)

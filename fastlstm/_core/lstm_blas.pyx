@@ -21,12 +21,13 @@ Backward, from the last step to the first, with dz the gradient of z:
 
 from libc.string cimport memcpy, memset
 
-from fastlstm._core.blas cimport gemm
+from fastlstm._core.blas cimport gemm, rows_of_a_piece, sum_rows
 from fastlstm._core.kernels cimport (
     GATE_SCRATCH_ROWS, flush_denormals, fp_mode, gate_shape, gates_f32, gates_f64, kernels_f32,
     kernels_f64, real, restore_denormals, select_gates_f32, select_gates_f64,
 )
 from fastlstm._core.passes cimport lstm_backward, lstm_forward, lstm_pass
+from fastlstm._core.watch cimport WORK_OF_A_STEP, WORK_OF_A_UNIT, is_stopped, stops
 
 # Inference projects the inputs of as many steps at once as give this many pre-activations:
 # 1 MiB in float32, so that a block stays in the second-level cache.
@@ -51,28 +52,35 @@ cdef Py_ssize_t block_of(const lstm_forward *f) noexcept nogil:
     return max(1, min(f.base.steps, BLOCK_ELEMENTS // max(<Py_ssize_t>1, row)))
 
 
+cdef void project_rows(const lstm_forward *f, Py_ssize_t count, const real *x, Py_ssize_t stride,
+                       const real *kernel, real *z, Py_ssize_t z_stride) noexcept nogil:
+    """z = x kernel + bias for `count` rows that lie at those distances."""
+    cdef Py_ssize_t features = f.base.features, width = 4 * f.base.units
+    cdef Py_ssize_t piece = rows_of_a_piece(width, features), start = 0, rows, row
+    while start < count and not is_stopped(f.base.watch):
+        rows = min(piece, count - start)
+        if f.bias != NULL:
+            for row in range(start, start + rows):
+                memcpy(z + row * z_stride, f.bias, width * sizeof(real))
+        gemm(False, False, rows, width, features, x + start * stride, stride, kernel, width,
+             <real>(0 if f.bias == NULL else 1), z + start * z_stride, z_stride, f.base.watch)
+        start += rows
+
+
 cdef void project(const lstm_forward *f, Py_ssize_t first, Py_ssize_t count, const real *kernel,
                   real *z) noexcept nogil:
     """z (B, count, 4H) = x[:, first:first+count] kernel + bias."""
     cdef Py_ssize_t batch = f.base.batch, features = f.base.features, width = 4 * f.base.units
-    cdef Py_ssize_t row, b, t, stride = f.base.steps * features
+    cdef Py_ssize_t b, t, stride = f.base.steps * features
     cdef const real *x = <const real *>f.base.x + first * features
-    cdef real beta = 0
-    if f.bias != NULL:
-        beta = 1
-        for row in range(batch * count):
-            memcpy(z + row * width, f.bias, width * sizeof(real))
     if count == f.base.steps:
-        gemm(False, False, batch * count, width, features, x, features, kernel, width, beta, z,
-             width)
+        project_rows(f, batch * count, x, features, kernel, z, width)
     elif batch < count:
         for b in range(batch):
-            gemm(False, False, count, width, features, x + b * stride, features, kernel, width,
-                 beta, z + b * count * width, width)
+            project_rows(f, count, x + b * stride, features, kernel, z + b * count * width, width)
     else:
         for t in range(count):
-            gemm(False, False, batch, width, features, x + t * features, stride, kernel, width,
-                 beta, z + t * width, count * width)
+            project_rows(f, batch, x + t * features, stride, kernel, z + t * width, count * width)
 
 
 cdef void gates_forward(const lstm_pass *p, real *z, real *c, real *h, real *scratch
@@ -122,9 +130,13 @@ cdef void _forward(lstm_forward *f, const real *kernel) noexcept nogil:
         project(f, base, count, kernel, z)
         for s in range(first, last):
             t = place_of(p, s) - base
-            gemm(False, False, p.batch, width, units, h, units,
-                 <const real *>f.recurrent_kernel, width, <real>1, z + t * width, count * width)
+            gemm(False, False, p.batch, width, units, h, units, <const real *>f.recurrent_kernel,
+                 width, <real>1, z + t * width, count * width, p.watch)
+            if stops(p.watch, WORK_OF_A_STEP):
+                break
             for b in range(p.batch):
+                if stops(p.watch, units * WORK_OF_A_UNIT):
+                    break
                 if is_set(p.valid, p, b, s):
                     gates_forward(p, z + (b * count + t) * width, c + b * units, h + b * units,
                                   scratch)
@@ -138,6 +150,8 @@ cdef void _forward(lstm_forward *f, const real *kernel) noexcept nogil:
                     memcpy(<real *>f.saved_c + out, c + b * units, row_bytes)
                 if f.saved_h != NULL:
                     memcpy(<real *>f.saved_h + out, h + b * units, row_bytes)
+        if is_stopped(p.watch):
+            break
     restore_denormals(mode)
 
 
@@ -157,6 +171,8 @@ cdef void step_back(lstm_backward *g, Py_ssize_t s, const real *recurrent_kernel
     cdef const real *dy
     cdef real *dh
     for b in range(p.batch):
+        if stops(p.watch, units * WORK_OF_A_UNIT):
+            return
         dh = <real *>g.dh + b * units
         row = (b * p.steps + t) * width
         if g.dy != NULL and is_set(p.shown, p, b, s):
@@ -172,30 +188,43 @@ cdef void step_back(lstm_backward *g, Py_ssize_t s, const real *recurrent_kernel
         memset(dh, 0, units * sizeof(real))
     # Rows that took part start from zero, the others keep what they carry.
     gemm(False, True, p.batch, units, width, dz + t * width, p.steps * width, recurrent_kernel,
-         width, <real>1, <real *>g.dh, units)
+         width, <real>1, <real *>g.dh, units, p.watch)
+
+
+cdef void copy_if_valid(const lstm_pass *p, Py_ssize_t b, Py_ssize_t step, Py_ssize_t width,
+                        const real *row, real *rows) noexcept nogil:
+    """rows (B, T, width), in the order of x, at (b, step) OUT `row`, or zeros if it does not count:
+    there dz is zero, but zero times NaN would not be.
+    """
+    cdef real *to = rows + (b * p.steps + place_of(p, step)) * width
+    if is_set(p.valid, p, b, step):
+        memcpy(to, row, width * sizeof(real))
+    else:
+        memset(to, 0, width * sizeof(real))
 
 
 cdef void gather_previous_states(const lstm_backward *g, real *h_prev) noexcept nogil:
-    """h_prev (B, T, H) OUT the state before each step, in the order of x."""
+    """h_prev (B, T, H) OUT the state before each step that counts, in the order of x."""
     cdef const lstm_pass *p = &g.base
     cdef Py_ssize_t b, s
     for b in range(p.batch):
         for s in range(p.steps):
-            memcpy(h_prev + (b * p.steps + place_of(p, s)) * p.units,
-                   state_row(p, <const real *>g.saved_h, g.h0, b, s - 1), p.units * sizeof(real))
+            copy_if_valid(p, b, s, p.units, state_row(p, <const real *>g.saved_h, g.h0, b, s - 1),
+                          h_prev)
 
 
-cdef void sum_rows(const lstm_pass *p, const real *dz, real *total, real *scratch) noexcept nogil:
-    """total (4H) = sum of dz (B, T, 4H), first over each sequence, so that the sum stays short."""
-    cdef Py_ssize_t b, t, j, width = 4 * p.units
-    memset(total, 0, width * sizeof(real))
+cdef const real *valid_inputs(const lstm_pass *p, real *copies) noexcept nogil:
+    """x (B, T, F) with zeros in the steps that do not count; `copies` has room where there are any.
+    """
+    cdef const real *x = <const real *>p.x
+    cdef Py_ssize_t b, s
+    if p.valid == NULL:
+        return x
     for b in range(p.batch):
-        memset(scratch, 0, width * sizeof(real))
-        for t in range(p.steps):
-            for j in range(width):
-                scratch[j] += dz[(b * p.steps + t) * width + j]
-        for j in range(width):
-            total[j] += scratch[j]
+        for s in range(p.steps):
+            copy_if_valid(p, b, s, p.features, x + (b * p.steps + place_of(p, s)) * p.features,
+                          copies)
+    return copies
 
 
 cdef void _backward(lstm_backward *g, const real *kernel) noexcept nogil:
@@ -207,15 +236,20 @@ cdef void _backward(lstm_backward *g, const real *kernel) noexcept nogil:
     cdef fp_mode mode = flush_denormals()
     for s in range(p.steps - 1, -1, -1):
         step_back(g, s, <const real *>g.recurrent_kernel, dz, scratch)
+        if stops(p.watch, WORK_OF_A_STEP):
+            break
+    if is_stopped(p.watch):
+        restore_denormals(mode)
+        return
     gather_previous_states(g, h_prev)
     if g.dx != NULL:
         gemm(False, True, rows, features, width, dz, width, kernel, width, <real>0,
-             <real *>g.dx, features)
-    gemm(True, False, features, width, rows, <const real *>p.x, features, dz, width, <real>0,
-         <real *>g.dkernel, width)
+             <real *>g.dx, features, p.watch)
+    gemm(True, False, features, width, rows, valid_inputs(p, h_prev + rows * p.units), features,
+         dz, width, <real>0, <real *>g.dkernel, width, p.watch)
     gemm(True, False, p.units, width, rows, h_prev, p.units, dz, width, <real>0,
-         <real *>g.drecurrent_kernel, width)
-    sum_rows(p, dz, <real *>g.dbias, scratch)
+         <real *>g.drecurrent_kernel, width, p.watch)
+    sum_rows(rows, width, dz, <real *>g.dbias, p.watch)
     restore_denormals(mode)
 
 
@@ -226,7 +260,8 @@ cdef size_t forward_scratch_bytes(const lstm_forward *f, bint is_double) noexcep
 
 cdef size_t backward_scratch_bytes(const lstm_backward *g, bint is_double) noexcept nogil:
     cdef Py_ssize_t rows = g.base.batch * g.base.steps
-    return ((5 * rows + GATE_SCRATCH_ROWS) * g.base.units
+    cdef Py_ssize_t inputs = 0 if g.base.valid == NULL else rows * g.base.features
+    return (((5 * rows + GATE_SCRATCH_ROWS) * g.base.units + inputs)
             * (sizeof(double) if is_double else sizeof(float)))
 
 

@@ -6,6 +6,7 @@ cdef extern from "blocks.h" nogil:
         size_t size
     block block_take(size_t size)
     void block_give(block given)
+    size_t blocks_release()
 
 
 cdef class Memory:
@@ -23,3 +24,11 @@ cdef class Memory:
     def __dealloc__(self):
         if self.data != NULL:
             block_give(block(self.data, self.size))
+
+
+def release() -> int:
+    """Give what is kept back to the system; returns how many bytes that were."""
+    cdef size_t bytes
+    with nogil:
+        bytes = blocks_release()
+    return bytes

@@ -4,6 +4,8 @@ cdef extern from "team.h" nogil:
     ctypedef struct team_meeting:
         pass
 
+from fastlstm._core.watch cimport pass_watch
+
 cdef extern from "lstm.h" nogil:
     ctypedef struct lstm_pass:
         const void *kernels
@@ -13,6 +15,7 @@ cdef extern from "lstm.h" nogil:
         const unsigned char *shown
         const void *x
         void *scratch
+        pass_watch *watch
         team_meeting meeting
 
     ctypedef struct lstm_forward:
@@ -74,6 +77,7 @@ cdef extern from "dense.h" nogil:
         Py_ssize_t rows, features, units
         const void *x
         void *scratch
+        pass_watch *watch
         team_meeting meeting
 
     ctypedef struct dense_forward:

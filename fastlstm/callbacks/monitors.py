@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 from pathlib import Path
@@ -21,7 +22,7 @@ _MODES = ("auto", "min", "max")
 
 
 class MonitorCallback(Callback):
-    """The base of callbacks that watch one result.
+    """The base of callbacks that watch one result; NaN is never an improvement.
 
     Parameters
     ----------
@@ -51,7 +52,9 @@ class MonitorCallback(Callback):
         self.min_delta = abs(real_number(f"{type(self).__name__}: `min_delta`", min_delta))
 
     def is_improvement(self, value: float, reference: float | None) -> bool:
-        """Whether `value` is better than `reference`; anything is better than None."""
+        """Whether `value` is better than `reference`: any number is than None, and NaN never."""
+        if math.isnan(value):
+            return False
         if reference is None:
             return True
         if self._more_is_better():
@@ -65,10 +68,10 @@ class MonitorCallback(Callback):
 
     def _direction(self) -> str:
         name = self.monitor.removeprefix("val_")
-        for metric in getattr(self.model, "metrics", None) or ():
-            known = getattr(metric, "direction", None)
-            if known and getattr(metric, "name", None) == name:
-                return known
+        objective = getattr(self.model, "_objective", None)
+        known = None if objective is None else objective.direction_of(name)
+        if known is not None:
+            return known
         # With several outputs, names begin with that of the output: "dense_2_loss".
         words = name.split("_")
         for start in range(len(words)):
@@ -166,7 +169,8 @@ class EarlyStopping(MonitorCallback):
         if self.best_weights is not None:
             if self.verbose:
                 print(f"Restoring model weights from the best epoch: {self.best_epoch + 1}.")
-            self.model.set_weights(self.best_weights)
+            for weight, value in zip(self.model.weights, self.best_weights, strict=True):
+                weight.restore(value)
 
 
 class ReduceLROnPlateau(MonitorCallback):

@@ -16,7 +16,7 @@ from fastlstm.layers import LSTM, Bidirectional, Dropout, InputLayer, Layer, Tim
 from fastlstm.layers.weight import Weight
 from fastlstm.models import Model, Sequential
 
-__all__ = ["Group", "groups_of", "keras_class_name"]
+__all__ = ["Group", "first_use", "groups_of", "keras_class_name"]
 
 LayersOf = Callable[[Model], Sequence[Layer]]
 
@@ -35,6 +35,14 @@ def keras_class_name(layer: Layer) -> str:
     if isinstance(layer, Model):
         return "Sequential" if isinstance(layer, Sequential) else "Functional"
     return type(layer).__name__
+
+
+def first_use(layer: Layer) -> int:
+    """The number of a layer's first use where Keras 3 lists the inputs and outputs of a model.
+
+    There, and not between layers, it counts as a use that a functional model has been made.
+    """
+    return int(isinstance(layer, Model) and not isinstance(layer, Sequential))
 
 
 def groups_of(layer: Layer, path: str, layers_of: LayersOf) -> Iterator[Group]:

@@ -2,6 +2,9 @@
 
 Keras 3 writes the masks that layers hand on as operations of the graph, such as ``NotEqual``, and
 as the argument ``mask`` of the layers that receive them. Here layers hand masks on by themselves.
+
+One thing differs: Keras 3 gives no mask to a layer that gets more than one argument of tensors, so
+an LSTM with ``initial_state`` computes without it, and yet hands it on. Here the mask counts.
 """
 
 from __future__ import annotations
@@ -9,7 +12,30 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-__all__ = ["each_place", "replaced_places", "without_masks"]
+from fastlstm._registry import snake_case
+from fastlstm.layers import Embedding, Layer, Masking
+from fastlstm.layers.bidirectional import Bidirectional
+from fastlstm.layers.lstm import LSTM
+from fastlstm.layers.merging import Concatenate
+from fastlstm.layers.projected_lstm import ProjectedLSTM
+from fastlstm.layers.structure import as_list
+from fastlstm.layers.symbolic import Node
+from fastlstm.models import Model
+
+__all__ = [
+    "IGNORED_MASK",
+    "each_place",
+    "names_of_operations",
+    "nodes_with_ignored_masks",
+    "replaced_places",
+    "uses_with_masks",
+    "without_masks",
+]
+
+IGNORED_MASK = (
+    "it gets `initial_state` and a sequence with a mask, which Keras 3 ignores there and fastlstm "
+    "does not; take away the mask, or give it by name, `mask=...`, in Keras"
+)
 
 # Where a tensor comes from: the name of a layer, which of its calls, which of its outputs.
 Place = Sequence[Any]
@@ -131,3 +157,67 @@ def _without_mask(node: Any, dropped: set[str]) -> Any:
     if not any(name in dropped for name, _, _ in each_place(node["kwargs"].get("mask"))):
         return node
     return {**node, "kwargs": {k: v for k, v in node["kwargs"].items() if k != "mask"}}
+
+
+def uses_with_masks(config: Mapping[str, Any]) -> set[tuple[str, int]]:
+    """The uses of layers, by name and number, that Keras calls with a mask."""
+    return {
+        (spec["name"], number)
+        for spec in config["layers"]
+        for number, node in enumerate(spec["inbound_nodes"])
+        if isinstance(node, Mapping) and node["kwargs"].get("mask") is not None
+    }
+
+
+# ---- masks in a model of fastlstm ----------------------------------------------------------------
+
+
+def names_of_operations(model: Model) -> set[str]:
+    """What Keras may call the operations that it adds for the masks of a model."""
+    if not any(map(_makes_mask, model.layers)) and not any(
+        isinstance(layer, Model) for layer in model.layers
+    ):
+        return set()
+    count = len(model.graph.steps)
+    names = map(snake_case, _OPERATIONS)
+    return {f"{name}{end}" for name in names for end in ("", *(f"_{n}" for n in range(count)))}
+
+
+def nodes_with_ignored_masks(model: Model) -> list[Node]:
+    """The uses of layers in a model, and in those inside it, whose mask Keras 3 ignores."""
+    found: list[Node] = []
+    _follow_masks(model, [False] * len(model.inputs), found)
+    return found
+
+
+def _follow_masks(model: Model, given: Sequence[bool], found: list[Node]) -> list[bool]:
+    """Which outputs have a mask where these inputs have; adds to `found`."""
+    has_mask = {id(tensor): has for tensor, has in zip(model.inputs, given, strict=True)}
+    for step in model.graph.steps:
+        node, by_name = step.node, "mask" in step.node.keywords
+        masks = [by_name or has_mask[id(tensor)] for tensor in as_list(node.inputs)]
+        if "initial_state" in node.keywords and masks[0] and not by_name:
+            found.append(node)
+        outputs = as_list(node.outputs)
+        if isinstance(step.layer, Model):
+            handed_on = _follow_masks(step.layer, masks, found)
+        else:
+            handed_on = _handed_on(step.layer, masks, len(outputs))
+        has_mask.update((id(t), has) for t, has in zip(outputs, handed_on, strict=True))
+    return [has_mask[id(tensor)] for tensor in model.outputs]
+
+
+def _makes_mask(layer: Layer) -> bool:
+    return isinstance(layer, Masking) or (isinstance(layer, Embedding) and layer.mask_zero)
+
+
+def _handed_on(layer: Layer, masks: Sequence[bool], outputs: int) -> list[bool]:
+    """Which outputs of a layer have a mask."""
+    if isinstance(layer, LSTM | Bidirectional | ProjectedLSTM):
+        first = layer.forward_layer if isinstance(layer, Bidirectional) else layer
+        pair = isinstance(layer, Bidirectional) and layer.merge_mode is None
+        sequences = 2 if pair else 1
+        has = masks[0] and first.return_sequences
+        return [has and number < sequences for number in range(outputs)]
+    enough = any if isinstance(layer, Concatenate) else all
+    return [_makes_mask(layer) or (layer.supports_masking and enough(masks))] * outputs

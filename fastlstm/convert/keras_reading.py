@@ -2,29 +2,42 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
 import os
 import zipfile
-import zlib
+from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from fastlstm._extras import require
-from fastlstm.convert.keras_layout import LayersOf, groups_of
-from fastlstm.convert.keras_masks import each_place, replaced_places, without_masks
+import numpy as np
+
+from fastlstm.convert.keras_hdf5 import MOST_EXPANSION, Group, opened
+from fastlstm.convert.keras_layout import LayersOf, first_use, groups_of
+from fastlstm.convert.keras_masks import (
+    IGNORED_MASK,
+    each_place,
+    nodes_with_ignored_masks,
+    replaced_places,
+    uses_with_masks,
+    without_masks,
+)
 from fastlstm.layers import LSTM, Bidirectional, InputLayer, Layer, deserialize
 from fastlstm.layers.structure import as_list
+from fastlstm.layers.symbolic import Node
 from fastlstm.layers.weight import Weight, weights_to_load
 from fastlstm.models import Model, Sequential
+from fastlstm.saving.blame import blaming, raised_by_program
+from fastlstm.saving.descriptions import require_backed
 
 __all__ = ["from_keras", "load_keras_weights"]
 
 _MODELS = ("Functional", "Model", "Sequential")
-# The most that a member of an archive, or the weights of a file, may hold for each of its bytes.
-_MOST_EXPANSION = 100
+# An HDF5 file needs more than this for a weight, were it of one number.
+_BYTES_PER_WEIGHT = 256
+
+FilePath = str | bytes | os.PathLike[str]
 
 
 def from_keras(source: Any, custom_objects: Mapping[str, Any] | None = None) -> Model:
@@ -52,50 +65,37 @@ def from_keras(source: Any, custom_objects: Mapping[str, Any] | None = None) -> 
         reader = _Reader(json.loads(source.to_json()), "3", size, custom_objects)
         _copy_from_object(reader.model, source, reader.layers_of)
         return reader.model
-    path = Path(source)
+    path = Path(os.fsdecode(source))
     with path.open("rb") as file:
         start = file.read(8)
-    if start.startswith(b"PK"):
-        return _from_archive(path, custom_objects)
-    if start == b"\x89HDF\r\n\x1a\n":
-        return _from_hdf5(path, custom_objects)
+        file.seek(0)
+        with blaming(path):
+            if start.startswith(b"PK"):
+                return _from_archive(file, path, custom_objects)
+            if start == b"\x89HDF\r\n\x1a\n":
+                return _from_hdf5(file, path, custom_objects)
     raise ValueError(f"from_keras: {os.fspath(path)!r} is neither a .keras nor an .h5 file.")
 
 
-def load_keras_weights(model: Model, path: str | os.PathLike[str]) -> None:
+def load_keras_weights(model: Model, path: FilePath) -> None:
     """Copy the weights of a ``.weights.h5`` or ``.h5`` file into a model of the same layers.
 
     All of them or, on an error, none. Raises ``ValueError`` where layers or shapes differ.
     """
-    with _opened(path) as file:
-        _assign(_stored(file, model, lambda each: each.layers))
+    with Path(os.fsdecode(path)).open("rb") as file, opened(file, path) as root:
+        _assign(_stored(root, model, lambda each: each.layers))
 
 
-@contextlib.contextmanager
-def _opened(source: Any) -> Iterator[Any]:
-    """An HDF5 file; ``ValueError`` where it is damaged."""
-    h5py = require("h5py", "keras")
-    try:
-        with h5py.File(source, "r") as file:
-            yield file
-    except FileNotFoundError:
-        raise
-    except (KeyError, OSError, RuntimeError) as error:
-        raise ValueError(f"The HDF5 file is damaged: {error}.") from error
-
-
-def _from_archive(path: Path, custom_objects: Mapping[str, Any] | None) -> Model:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            config = json.loads(_member(archive, "config.json"))
-            weights = _member(archive, "model.weights.h5")
-            about = json.loads(_member(archive, "metadata.json", b"{}"))
-    except (EOFError, RecursionError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"from_keras: {os.fspath(path)!r} is damaged: {error}.") from None
+def _from_archive(file: BinaryIO, path: Path, custom_objects: Mapping[str, Any] | None) -> Model:
+    with zipfile.ZipFile(file) as archive:
+        config = json.loads(_member(archive, "config.json"))
+        weights = _member(archive, "model.weights.h5")
+        about = json.loads(_member(archive, "metadata.json", b"{}"))
     version = about.get("keras_version", "3") if isinstance(about, Mapping) else "3"
-    reader = _Reader(config, str(version), _MOST_EXPANSION * len(weights), custom_objects)
-    with _opened(io.BytesIO(weights)) as file:
-        _assign(_stored(file, reader.model, reader.layers_of))
+    require_backed("it", config, len(weights) // _BYTES_PER_WEIGHT)
+    reader = _Reader(config, str(version), MOST_EXPANSION * len(weights), custom_objects)
+    with opened(io.BytesIO(weights), path) as root:
+        _assign(_stored(root, reader.model, reader.layers_of))
     return reader.model
 
 
@@ -103,26 +103,31 @@ def _member(archive: zipfile.ZipFile, name: str, default: bytes | None = None) -
     """What an archive holds under a name; ``ValueError`` for nothing, and for too much."""
     if name not in archive.namelist():
         if default is None:
-            raise ValueError(f"from_keras: {archive.filename!r} has no {name!r} in it.")
+            raise ValueError(f"it has no {name!r} in it")
         return default
     info = archive.getinfo(name)
-    if info.file_size > _MOST_EXPANSION * max(1, info.compress_size):
-        raise ValueError(f"from_keras: {name!r} in {archive.filename!r} is too large.")
-    return archive.read(name)
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError(f"{name!r} in it is packed in another way than Keras does")
+    if info.file_size > MOST_EXPANSION * max(1, info.compress_size):
+        raise ValueError(f"{name!r} in it is too large")
+    with archive.open(info) as member:
+        # With a size, for otherwise all is unpacked, however much more than was announced.
+        return member.read(info.file_size)
 
 
-def _from_hdf5(path: Path, custom_objects: Mapping[str, Any] | None) -> Model:
-    with _opened(path) as file:
-        if "model_config" not in file.attrs:
+def _from_hdf5(file: BinaryIO, path: Path, custom_objects: Mapping[str, Any] | None) -> Model:
+    with opened(file, path) as root:
+        if not root.has("model_config"):
             raise ValueError(
-                f"from_keras: {os.fspath(path)!r} holds weights alone: make the model and call "
-                f"`fastlstm.convert.load_keras_weights`."
+                "it holds weights alone: make the model and call "
+                "`fastlstm.convert.load_keras_weights`"
             )
-        config = json.loads(file.attrs["model_config"])
-        version = _text(file.attrs.get("keras_version", "2"))
-        size = _MOST_EXPANSION * path.stat().st_size
-        reader = _Reader(config, version, size, custom_objects)
-        _assign(_stored(file, reader.model, reader.layers_of))
+        config = json.loads(root.text("model_config"))
+        version = root.text("keras_version", "2")
+        size = file.seek(0, os.SEEK_END)
+        require_backed("it", config, size // _BYTES_PER_WEIGHT)
+        reader = _Reader(config, version, MOST_EXPANSION * size, custom_objects)
+        _assign(_stored(root, reader.model, reader.layers_of))
     return reader.model
 
 
@@ -137,7 +142,7 @@ def _assign(stored: Stored) -> None:
     for weight, array in stored:
         if array.shape != weight.shape:
             raise ValueError(f"{weight.path!r} must have shape {weight.shape}, got {array.shape}.")
-    arrays = [array[...] for _, array in stored]
+    arrays = [np.asarray(array) for _, array in stored]
     for (weight, _), array in zip(stored, arrays, strict=True):
         weight.restore(array)
 
@@ -148,28 +153,25 @@ def _paired(where: str, weights: Sequence[Weight], arrays: Sequence[Any]) -> Sto
     return list(zip(weights, arrays, strict=True))
 
 
-def _stored(file: Any, model: Model, layers_of: LayersOf) -> Stored:
+def _stored(file: Group, model: Model, layers_of: LayersOf) -> Stored:
     """The weights of a model and what an HDF5 file, of Keras 3's layout or of 2's, has for them."""
-    root = file.get("model_weights", file)
-    if "layer_names" in root.attrs:
+    root = file.group("model_weights") if "model_weights" in file else file
+    if root.has("layer_names"):
         return _stored_by_name(root, model, layers_of)
     found: Stored = []
     for group in groups_of(model, "", layers_of):
         if group.weights:
             place = f"{group.path}vars"
-            arrays = file.get(place, {})
-            found += _paired(
-                f"{group.layer.label}: {place!r}",
-                group.weights,
-                [arrays[str(number)] for number in range(len(arrays))],
-            )
+            count = len(file.group(place)) if place in file else 0
+            arrays = [file.array(f"{place}/{number}") for number in range(count)]
+            found += _paired(f"{group.layer.label}: {place!r}", group.weights, arrays)
     return found
 
 
-def _stored_by_name(root: Any, model: Model, layers_of: LayersOf) -> Stored:
+def _stored_by_name(root: Group, model: Model, layers_of: LayersOf) -> Stored:
     """Keras 2's layout: a group for each layer, with the names of its weights in their order."""
-    groups = [root[_text(name)] for name in root.attrs["layer_names"]]
-    groups = [group for group in groups if len(group.attrs["weight_names"])]
+    groups = [root.group(name) for name in root.names("layer_names")]
+    groups = [group for group in groups if group.names("weight_names")]
     layers = [layer for layer in layers_of(model) if layer.weights]
     if len(groups) != len(layers):
         raise ValueError(
@@ -177,14 +179,10 @@ def _stored_by_name(root: Any, model: Model, layers_of: LayersOf) -> Stored:
         )
     found: Stored = []
     for layer, group in zip(layers, groups, strict=True):
-        arrays = [group[_text(name)] for name in group.attrs["weight_names"]]
+        arrays = [group.array(name) for name in group.names("weight_names")]
         order = [*layer.trainable_weights, *layer.non_trainable_weights]
         found += _paired(layer.label, order, arrays)
     return found
-
-
-def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
 
 
 def _copy_from_object(model: Model, source: Any, layers_of: LayersOf) -> None:
@@ -215,6 +213,7 @@ class _Reader:
         self._custom_objects = custom_objects
         self._problems: list[str] = []
         self._orders: dict[Model, list[Layer]] = {}
+        self._told_masks: set[Node] = set()
         if not isinstance(spec, Mapping) or spec.get("class_name") not in _MODELS:
             kind = spec.get("class_name") if isinstance(spec, Mapping) else spec
             raise ValueError(
@@ -224,10 +223,20 @@ class _Reader:
             with weights_to_load(most_bytes):
                 made = self._made(spec)
         except (AttributeError, LookupError, RecursionError, TypeError) as error:
+            if raised_by_program(error):
+                raise
             raise ValueError(f"from_keras: the configuration is damaged: {error!r}.") from error
         if made is None:
-            raise ValueError("from_keras: these cannot be converted:\n" + "\n".join(self._problems))
+            raise self._refusal()
         self.model: Model = made
+        if not self._is_old:
+            ignored = set(nodes_with_ignored_masks(made)) - self._told_masks
+            self._problems += {f"- {node.layer.label}: {IGNORED_MASK}": None for node in ignored}
+        if self._problems:
+            raise self._refusal()
+
+    def _refusal(self) -> ValueError:
+        return ValueError("from_keras: these cannot be converted:\n" + "\n".join(self._problems))
 
     def layers_of(self, model: Model) -> list[Layer]:
         """The layers of a model in Keras's order."""
@@ -242,6 +251,7 @@ class _Reader:
             config = {"name": None, "layers": config}
         try:
             if spec["class_name"] != "Sequential":
+                with_masks = uses_with_masks(config)
                 config = without_masks(config)
         except ValueError as error:
             self._problems.append(f"- {config['name']}: {error}")
@@ -252,8 +262,12 @@ class _Reader:
             if spec["class_name"] == "Sequential":
                 model: Model = self._sequential(spec, config, layers)
             else:
-                model = _functional(config, layers, self._is_old)
+                graph = _graph_of(config, layers)
+                self._told_masks |= graph.nodes_of(with_masks)
+                model = graph.model(config, self._is_old)
         except (TypeError, ValueError) as error:
+            if raised_by_program(error):
+                raise
             self._problems.append(f"- {config['name']}: {error}")
             return None
         kept = layers if spec["class_name"] != "Sequential" else model.layers
@@ -265,7 +279,9 @@ class _Reader:
         try:
             self._refuse_old_hard_sigmoid(spec["config"])
             return deserialize(spec, self._custom_objects)
-        except (KeyError, TypeError, ValueError) as error:
+        except (ArithmeticError, KeyError, TypeError, ValueError) as error:
+            if raised_by_program(error):
+                raise
             self._problems.append(f"- {spec['class_name']} {name!r}: {error}")
             return None
 
@@ -292,31 +308,48 @@ class _Reader:
         return model
 
 
-def _functional(config: Mapping[str, Any], layers: list[Layer], is_old: bool) -> Model:
+def _graph_of(config: Mapping[str, Any], layers: list[Layer]) -> _Graph:
     """Call the layers on each other as the nodes of the graph say."""
     graph = _Graph(layers)
-    waiting = [
-        (layer, index, node)
-        for layer, spec in zip(layers, config["layers"], strict=True)
-        for index, node in enumerate(spec["inbound_nodes"])
-    ]
-    while waiting:
-        ready = [call for call in waiting if graph.has_all(call[2])]
-        if not ready:
-            raise ValueError(f"the inputs of {waiting[0][0].label} are missing from the graph")
-        for layer, index, node in ready:
-            graph.call(layer, index, node)
-        waiting = [call for call in waiting if call not in ready]
-    inputs, outputs = (graph.tensors(config[key]) for key in ("input_layers", "output_layers"))
-    if is_old:  # Keras 2 wrote lists, and meant a single tensor by a list of one.
-        inputs, outputs = (one[0] if len(one) == 1 else one for one in (inputs, outputs))
-    return Model(inputs, outputs, name=config["name"])
+    for layer, index, node in _in_order(layers, config, graph):
+        graph.call(layer, index, node)
+    return graph
+
+
+Call = tuple[Layer, int, Any]
+
+
+def _in_order(layers: Sequence[Layer], config: Mapping[str, Any], graph: _Graph) -> Iterator[Call]:
+    """The nodes of all layers, each after those whose tensors it reads."""
+    missing: dict[int, set[tuple[str, int]]] = {}
+    readers: defaultdict[tuple[str, int], list[Call]] = defaultdict(list)
+    ready: deque[Call] = deque()
+    for layer, spec in zip(layers, config["layers"], strict=True):
+        for index, node in enumerate(spec["inbound_nodes"]):
+            call = (layer, index, node)
+            missing[id(node)] = graph.missing(node)
+            for place in missing[id(node)]:
+                readers[place].append(call)
+            if not missing[id(node)]:
+                ready.append(call)
+    while ready:
+        layer, index, node = ready.popleft()
+        yield layer, index, node
+        del missing[id(node)]
+        for call in readers[layer.name, index]:
+            missing[id(call[2])].remove((layer.name, index))
+            if not missing[id(call[2])]:
+                ready.append(call)
+    if missing:
+        name, number = next(iter(missing.values())).pop()
+        raise ValueError(f"use {number} of the layer {name!r} is missing from the graph")
 
 
 class _Graph:
     """The tensors that the nodes made so far have produced."""
 
-    def __init__(self, layers: Iterable[Layer]) -> None:
+    def __init__(self, layers: Sequence[Layer]) -> None:
+        self._layers = {layer.name: layer for layer in layers}
         self._produced: dict[tuple[str, int], list[Any]] = {
             (layer.name, 0): [layer.output] for layer in layers if isinstance(layer, InputLayer)
         }
@@ -324,9 +357,28 @@ class _Graph:
     def _at(self, place: Sequence[Any]) -> Any:
         return self._produced[place[0], place[1]][place[2]]
 
-    def has_all(self, node: Any) -> bool:
-        """Whether everything that a node reads has been produced."""
-        return all((name, index) in self._produced for name, index, _ in each_place(node))
+    def _at_end(self, place: Sequence[Any]) -> Any:
+        """What is an input or output of the model."""
+        name, index, number = place
+        return self._at((name, index - first_use(self._layers[name]), number))
+
+    def missing(self, node: Any) -> set[tuple[str, int]]:
+        """Which of the calls that a node reads have not been made."""
+        return {(name, index) for name, index, _ in each_place(node)} - self._produced.keys()
+
+    def nodes_of(self, uses: Iterable[tuple[str, int]]) -> set[Node]:
+        """The nodes that these uses of layers have become."""
+        return {self._produced[use][0].node for use in uses}
+
+    def model(self, config: Mapping[str, Any], is_old: bool) -> Model:
+        """The model between the inputs and the outputs that the configuration names."""
+        at = self._at if is_old else self._at_end
+        inputs, outputs = (
+            replaced_places(at, config[key]) for key in ("input_layers", "output_layers")
+        )
+        if is_old:  # Keras 2 wrote lists, and meant a single tensor by a list of one.
+            inputs, outputs = (one[0] if len(one) == 1 else one for one in (inputs, outputs))
+        return Model(inputs, outputs, name=config["name"])
 
     def tensors(self, places: Any) -> Any:
         """The tensors at these places, in the structure they were given in."""

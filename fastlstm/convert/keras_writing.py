@@ -6,13 +6,19 @@ import io
 import json
 import os
 import zipfile
+from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from fastlstm._extras import require
-from fastlstm.convert.keras_layout import groups_of, keras_class_name
+from fastlstm.convert.keras_layout import first_use, groups_of, keras_class_name
+from fastlstm.convert.keras_masks import (
+    IGNORED_MASK,
+    names_of_operations,
+    nodes_with_ignored_masks,
+)
 from fastlstm.layers import Bidirectional, Lambda, Layer, TimeDistributed
 from fastlstm.layers.structure import as_list, map_structure
 from fastlstm.layers.symbolic import SymbolicTensor
@@ -26,7 +32,7 @@ _OWN_OPTIONS = ("batch_input_shape", "implementation")
 _KINDS = ("constraint", "initializer", "regularizer")
 
 
-def to_keras(model: Model, path: str | os.PathLike[str]) -> None:
+def to_keras(model: Model, path: str | bytes | os.PathLike[str]) -> None:
     """Write a built model to a ``.keras`` file, which `keras.saving.load_model` reads.
 
     Layers, options and weights; not what it was compiled with.
@@ -39,10 +45,13 @@ def to_keras(model: Model, path: str | os.PathLike[str]) -> None:
     ImportError
         Without h5py, which the extra ``keras`` installs.
     """
-    if not os.fspath(path).endswith(".keras"):
-        raise ValueError(f"to_keras: `path` must end in '.keras', got {os.fspath(path)!r}.")
+    name = os.fsdecode(path)
+    if not name.endswith(".keras"):
+        raise ValueError(f"to_keras: `path` must end in '.keras', got {name!r}.")
     model._require_built("to_keras")
     problems = [problem for layer in _leaves(model) for problem in _problems(layer)]
+    ignored = [f"- {node.layer.label}: {IGNORED_MASK}" for node in nodes_with_ignored_masks(model)]
+    problems += dict.fromkeys(ignored)
     if problems:
         raise ValueError("to_keras: these cannot be converted:\n" + "\n".join(problems))
     weights = _hdf5(model)
@@ -118,42 +127,74 @@ def _sequential(model: Sequential) -> dict[str, Any]:
 
 
 def _functional(model: Model) -> dict[str, Any]:
+    places = _Places(model)
     layers = []
     for layer in model.layers:
-        nodes = [_node(model, step.node) for step in model.graph.steps if step.layer is layer]
-        layers.append({**_described(layer), "name": layer.name, "inbound_nodes": nodes})
+        described = _described(layer)
+        name = places.name_of(layer)
+        described = {**described, "config": {**described["config"], "name": name}}
+        nodes = [places.node(node) for node in places.uses[layer]]
+        layers.append({**described, "name": name, "inbound_nodes": nodes})
     return {
         "name": model.name,
         "trainable": model._trainable,
         "layers": layers,
-        "input_layers": _places(model, model._input_names, model.inputs),
-        "output_layers": _places(model, model._output_names, model.outputs),
+        "input_layers": places.of_all(model._input_names, model.inputs),
+        "output_layers": places.of_all(model._output_names, model.outputs),
     }
 
 
-def _places(model: Model, names: list[str] | None, tensors: list[SymbolicTensor]) -> Any:
-    places = [_place(model, tensor) for tensor in tensors]
-    if names is not None:
-        return dict(zip(names, places, strict=True))
-    return places[0] if len(places) == 1 else places
+class _Places:
+    """Where tensors come from, as Keras writes it: a layer's name, which use, which output."""
 
+    def __init__(self, model: Model) -> None:
+        self.uses: defaultdict[Layer, list[Any]] = defaultdict(list)
+        self._numbers: dict[Any, int] = {}
+        for step in model.graph.steps:
+            self._numbers[step.node] = len(self.uses[step.layer])
+            self.uses[step.layer].append(step.node)
+        taken = {layer.name for layer in model.layers}
+        operations = names_of_operations(model)
+        # Keras refuses two operations of one name, and its own for the masks are named by itself.
+        self._names = {}
+        for layer in model.layers:
+            name = layer.name
+            while name in operations or (name != layer.name and name in taken):
+                name += "_layer"
+            self._names[layer] = name
 
-def _place(model: Model, tensor: SymbolicTensor) -> list[Any]:
-    node = tensor.node
-    assert node is not None
-    index = next(i for i, each in enumerate(as_list(node.outputs)) if each is tensor)
-    return [node.layer.name, model.use_of(node), index]
+    def name_of(self, layer: Layer) -> str:
+        """What the layer is called in the file."""
+        return self._names[layer]
 
+    def of(self, tensor: SymbolicTensor) -> list[Any]:
+        """The place of a tensor."""
+        node = tensor.node
+        assert node is not None
+        index = next(i for i, each in enumerate(as_list(node.outputs)) if each is tensor)
+        return [self.name_of(node.layer), self._numbers.get(node, 0), index]
 
-def _node(model: Model, node: Any) -> dict[str, Any]:
-    def tensor(each: SymbolicTensor) -> dict[str, Any]:
-        config = {
-            "shape": list(each.shape),
-            "dtype": each.dtype,
-            "keras_history": _place(model, each),
-        }
-        return {"class_name": "__keras_tensor__", "config": config}
+    def of_all(self, names: list[str] | None, tensors: list[SymbolicTensor]) -> Any:
+        """Those of a model's inputs or outputs."""
+        places = [self.of(tensor) for tensor in tensors]
+        for place, tensor in zip(places, tensors, strict=True):
+            assert tensor.node is not None
+            place[1] += first_use(tensor.node.layer)
+        if names is not None:
+            return dict(zip(names, places, strict=True))
+        return places[0] if len(places) == 1 else places
 
-    tensors, settings = node.split_keywords()
-    keywords = {name: map_structure(tensor, value) for name, value in tensors.items()}
-    return {"args": [map_structure(tensor, node.inputs)], "kwargs": {**settings, **keywords}}
+    def node(self, node: Any) -> dict[str, Any]:
+        """One use of a layer."""
+
+        def tensor(each: SymbolicTensor) -> dict[str, Any]:
+            config = {
+                "shape": list(each.shape),
+                "dtype": each.dtype,
+                "keras_history": self.of(each),
+            }
+            return {"class_name": "__keras_tensor__", "config": config}
+
+        tensors, settings = node.split_keywords()
+        keywords = {name: map_structure(tensor, value) for name, value in tensors.items()}
+        return {"args": [map_structure(tensor, node.inputs)], "kwargs": {**settings, **keywords}}

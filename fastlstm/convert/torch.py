@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -20,8 +20,9 @@ from fastlstm.layers import (
     ProjectedLSTM,
     TimeDistributed,
 )
-from fastlstm.layers.weight import Weight
+from fastlstm.layers.weight import Weight, weights_to_load
 from fastlstm.models import Model, Sequential
+from fastlstm.saving.blame import blaming
 from fastlstm.saving.safetensors import read_tensors
 
 __all__ = ["from_torch", "to_torch"]
@@ -38,7 +39,7 @@ def from_torch(source: Any) -> Any:
 
     Parameters
     ----------
-    source : nn.Module, state dict, str or path
+    source : nn.Module, state dict, str, bytes or path
         `nn.LSTM` with any number of layers and directions, with or without bias or ``proj_size``;
         `nn.Linear`; a module that holds such modules; its state dict, of tensors or arrays; a
         ``.safetensors`` file, or a ``.pt`` file, of which the weights alone are read. Without the
@@ -64,21 +65,28 @@ def from_torch(source: Any) -> Any:
     >>> model.predict(np.ones((1, 3))).tolist()
     [[3.0, 3.0]]
     """
-    rates: dict[str, float] = {}
+    if isinstance(source, str | bytes | os.PathLike):
+        path = Path(os.fsdecode(source))
+        with path.open("rb") as file, blaming(path):
+            return _models(_read(path, file), {})
     if hasattr(source, "named_modules"):
-        rates = _dropout_rates(source)
-        source = source.state_dict()
-    elif isinstance(source, str | os.PathLike):
-        source = _read(Path(source))
-    if not isinstance(source, Mapping):
-        raise ValueError(f"from_torch: expected a module, a state dict or a path, got {source!r}.")
+        return _models(source.state_dict(), _dropout_rates(source))
+    return _models(source, {})
+
+
+def _models(source: Any, rates: Mapping[str, float]) -> Any:
+    """Those of a state dict."""
+    if not isinstance(source, Mapping) or not all(isinstance(name, str) for name in source):
+        kind = type(source).__name__
+        raise ValueError(f"from_torch: expected a module, a state dict or a path, got a {kind}.")
     modules = _by_module({name: _array(name, value) for name, value in source.items()})
-    models = {
-        name: _linear(arrays)
-        if "weight" in arrays
-        else _recurrent(name, arrays, rates.get(name, 0.0))
-        for name, arrays in modules.items()
-    }
+    with weights_to_load(sum(a.nbytes for arrays in modules.values() for a in arrays.values())):
+        models = {
+            name: _linear(arrays)
+            if "weight" in arrays
+            else _recurrent(name, arrays, rates.get(name, 0.0))
+            for name, arrays in modules.items()
+        }
     return next(iter(models.values())) if len(models) == 1 else models
 
 
@@ -97,19 +105,22 @@ def _dropout_rates(module: Any) -> dict[str, float]:
     return {name: part.dropout for name, part in parts.items() if isinstance(part, kinds[0])}
 
 
-def _read(path: Path) -> Mapping[str, Any]:
+def _read(path: Path, file: BinaryIO) -> Any:
     if path.suffix == ".safetensors":
         return read_tensors(path)[0]
-    torch = require("torch", "torch")
-    return torch.load(path, map_location="cpu", weights_only=True)
+    # Tensors and plain containers alone: of other objects not even the classes are looked up.
+    return require("torch", "torch").load(file, map_location="cpu", weights_only=True)
 
 
 def _array(name: str, value: Any) -> np.ndarray:
     if hasattr(value, "detach"):
         value = value.detach().cpu()
+        if value.nbytes > value.untyped_storage().nbytes():
+            raise ValueError(f"from_torch: {name!r} says that it is larger than what is stored.")
         value = value.float().numpy() if str(value.dtype) == "torch.bfloat16" else value.numpy()
-    if not isinstance(value, np.ndarray):
-        raise ValueError(f"from_torch: {name!r} must be a tensor or an array, got {type(value)}.")
+    if not isinstance(value, np.ndarray) or value.dtype.kind != "f":
+        kind = getattr(value, "dtype", type(value).__name__)
+        raise ValueError(f"from_torch: {name!r} must hold real numbers, got {kind}.")
     return value.astype(np.float32) if value.dtype == np.float16 else value
 
 
@@ -120,7 +131,10 @@ def _by_module(arrays: Mapping[str, np.ndarray]) -> dict[str, Arrays]:
     for full_name, array in arrays.items():
         module, _, name = full_name.rpartition(".")
         is_linear = name in _LINEAR_NAMES and array.ndim == (2 if name == "weight" else 1)
-        if name.startswith(_LSTM_NAMES) or is_linear:
+        is_recurrent = name.startswith(_LSTM_NAMES) and array.ndim == (
+            1 if name.startswith("bias") else 2
+        )
+        if is_recurrent or is_linear:
             modules.setdefault(module, {})[name] = array
         else:
             strange.append(full_name)

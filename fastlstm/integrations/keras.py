@@ -12,7 +12,7 @@ import contextlib
 import functools
 import inspect
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -42,10 +42,11 @@ def enable(*models: Any) -> dict[str, str]:
 
     What it does not take goes on as before: layers that are not exactly `keras.layers.LSTM`,
     activations that fastlstm does not have, types other than float32 and float64,
-    ``recurrent_dropout`` in training, other devices than the CPU, on JAX passes so small that
-    leaving the compiled program would take longer. On JAX and TensorFlow, programs that were
-    compiled before keep the way that they were compiled. On TensorFlow a model must not have been
-    compiled with ``jit_compile=True``, which is not Keras's default on a CPU.
+    ``recurrent_dropout`` in training, other devices than the CPU, states and masks that are not one
+    for each row, on JAX passes so small that leaving the compiled program would take longer. On JAX
+    and TensorFlow, programs that were compiled before keep the way that they were compiled. On
+    TensorFlow a model must not have been compiled with ``jit_compile=True``, which is not Keras's
+    default on a CPU.
 
     Parameters
     ----------
@@ -142,15 +143,16 @@ def _inner_loop(
     """The last output, all outputs if they are asked for, and the states, as Keras wants them."""
     assert _original is not None
     backend = keras.backend.backend()
+    mask = mask[0] if isinstance(mask, list | tuple) else mask
     if (
         _why_not(self, training)
         or not _is_computable(sequences)
+        or not _is_plain(sequences, self.units, initial_state, mask)
         or not is_worth_leaving(backend, sequences, self.units)
     ):
         return _original(self, sequences, initial_state, mask, training)
     if backend == "tensorflow":
         self.supports_jit = False  # what XLA compiles cannot call back
-    mask = mask[0] if isinstance(mask, list | tuple) else mask
     sequences = keras.ops.cast(sequences, self.cell.compute_dtype)
     if training and self.dropout:
         kept = keras.ops.expand_dims(self.cell.get_dropout_mask(sequences[:, 0, :]), axis=1)
@@ -170,6 +172,21 @@ def _is_computable(sequences: Any) -> bool:
     device, steps = getattr(sequences, "device", None), sequences.shape[1]
     has_steps = keras.backend.backend() == "tensorflow" if steps is None else steps > 0
     return has_steps and getattr(device, "type", "cpu") == "cpu"
+
+
+def _is_plain(sequences: Any, units: int, states: Sequence[Any], mask: Any) -> bool:
+    """Whether states and mask are one for each row, rather than to be broadcast to that."""
+    batch, steps = sequences.shape[:2]
+    rows = [(state.shape, (batch, units)) for state in states]
+    if mask is not None:
+        rows.append((mask.shape, (batch, steps)))
+    return all(
+        len(shape) == 2
+        and all(
+            size is None or want in (None, size) for size, want in zip(shape, wanted, strict=True)
+        )
+        for shape, wanted in rows
+    )
 
 
 def _planner(layer: Any) -> Callable[..., lstm.LSTMPlan]:

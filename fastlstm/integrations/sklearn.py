@@ -59,13 +59,23 @@ class _Seeds:
         return int(self._random.randint(2**31 - 1))
 
 
+def _single(sequences: np.ndarray) -> np.ndarray:
+    """In the precision of the layers; ``ValueError`` if that has no such numbers."""
+    largest = np.finfo(np.float32).max
+    if not (np.abs(sequences) <= largest).all():
+        raise ValueError(f"X must hold numbers of float32, none beyond {largest:.3g}; scale them.")
+    return sequences.astype(np.float32)
+
+
 class _Scaler:
-    """Zero mean and unit variance by column; a constant column stays as it is."""
+    """Zero mean and unit variance by column; a constant column keeps its scale."""
 
     def __init__(self, values: np.ndarray) -> None:
         self.mean = values.mean(axis=0)
-        scale = values.std(axis=0)
-        self.scale = np.where(scale > 0, scale, 1.0)
+        # The mean of a constant is not always the constant itself.
+        self.scale = np.where(np.ptp(values, axis=0) > 0, values.std(axis=0), 1.0)
+        if not np.isfinite(self.scale).all():
+            raise ValueError("The values are too large for their variance to be a number.")
 
     def scaled(self, values: np.ndarray) -> np.ndarray:
         return (values - self.mean) / self.scale
@@ -134,7 +144,7 @@ class _LSTMEstimator(base.BaseEstimator):  # type: ignore[name-defined]
                 f"Found array with dim {arrays.ndim}. {type(self).__name__} expected (samples, "
                 f"steps) or (samples, steps, features)."
             )
-        sequences = arrays.reshape(*arrays.shape[:2], -1).astype(np.float32)
+        sequences = arrays.reshape(*arrays.shape[:2], -1)
         if reset:
             self.sequence_shape_ = sequences.shape[1:]
         elif sequences.shape[1:] != self.sequence_shape_:
@@ -227,13 +237,13 @@ class LSTMRegressor(base.RegressorMixin, _LSTMEstimator):  # type: ignore[name-d
         self._is_flat, self._scaler = np.ndim(y) == 1, _Scaler(targets)
         seeds = _Seeds(self.random_state)
         model = Sequential([*self._encoder(seeds), _output(seeds, targets.shape[1])])
-        self._train(model, seeds, "mse", x, self._scaler.scaled(targets))
+        self._train(model, seeds, "mse", _single(x), self._scaler.scaled(targets))
         return self
 
     def predict(self, X: Any) -> np.ndarray:
         """The targets of sequences, (samples,) or (samples, outputs) as y was."""
         _validation.check_is_fitted(self)
-        found = self._scaler.restored(self.model_.predict(self._sequences(X, reset=False)))
+        found = self._scaler.restored(self.model_.predict(_single(self._sequences(X, reset=False))))
         return found[:, 0] if self._is_flat else found
 
 
@@ -271,13 +281,13 @@ class LSTMClassifier(base.ClassifierMixin, _LSTMEstimator):  # type: ignore[name
         self.classes_, numbers = np.unique(y, return_inverse=True)
         seeds = _Seeds(self.random_state)
         model = Sequential([*self._encoder(seeds), _output(seeds, len(self.classes_), "softmax")])
-        self._train(model, seeds, "sparse_categorical_crossentropy", x, numbers)
+        self._train(model, seeds, "sparse_categorical_crossentropy", _single(x), numbers)
         return self
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """The probability of each class, (samples, classes)."""
         _validation.check_is_fitted(self)
-        found: np.ndarray = self.model_.predict(self._sequences(X, reset=False))
+        found: np.ndarray = self.model_.predict(_single(self._sequences(X, reset=False)))
         return found
 
     def predict(self, X: Any) -> np.ndarray:
@@ -350,14 +360,12 @@ class LSTMForecaster(_LSTMEstimator):
 
     def _series(self, X: Any, *, reset: bool, least: int) -> np.ndarray:
         """X as (time, channels), at least so long."""
-        self._is_flat = np.ndim(X) == 1 if reset else self._is_flat
         table = np.reshape(X, (-1, 1)) if np.ndim(X) == 1 else X
         series: np.ndarray = _validation.validate_data(self, table, reset=reset, dtype=np.float64)
         if len(series) < least:
             raise ValueError(
-                f"{type(self).__name__}: the series must have at least {least} values for "
-                f"`window`={self.window} and `horizon`={self.horizon}, got n_samples = "
-                f"{len(series)}."
+                f"{type(self).__name__}: the series must have at least {least} values, `window` "
+                f"and in `fit` `horizon` too, got n_samples = {len(series)}."
             )
         return series
 
@@ -369,8 +377,9 @@ class LSTMForecaster(_LSTMEstimator):
         """Train on all windows of a series; `y` is there for pipelines, and ignored."""
         self._validate_params()
         series = self._series(X, reset=True, least=self.window + self.horizon)
+        self._is_flat = np.ndim(X) == 1
         self._scaler = _Scaler(series)
-        scaled = self._scaler.scaled(series).astype(np.float32)
+        scaled = _single(self._scaler.scaled(series))
         stretches = self._windows(scaled, self.window + self.horizon)
         self.sequence_shape_ = (self.window, series.shape[1])
         seeds = _Seeds(self.random_state)
@@ -389,8 +398,9 @@ class LSTMForecaster(_LSTMEstimator):
         entry i is what follows ``X[i : i + window]``.
         """
         _validation.check_is_fitted(self)
-        series = self._scaler.scaled(self._series(X, reset=False, least=self.window))
-        windows = self._windows(series.astype(np.float32), self.window)
+        window = self.sequence_shape_[0]  # the parameter may be set anew before the next fit
+        series = self._scaler.scaled(self._series(X, reset=False, least=window))
+        windows = self._windows(_single(series), window)
         found = self._scaler.restored(self.model_.predict(windows))
         return found[..., 0] if self._is_flat else found
 
@@ -469,7 +479,7 @@ class LSTMAutoencoderDetector(base.OutlierMixin, _LSTMEstimator):  # type: ignor
         x = self._sequences(X, reset=True)
         steps, features = self.sequence_shape_
         self._scaler = _Scaler(x.reshape(-1, features))
-        x = self._scaler.scaled(x).astype(np.float32)
+        x = _single(self._scaler.scaled(x))
         seeds = _Seeds(self.random_state)
         model = Sequential(
             [
@@ -491,7 +501,7 @@ class LSTMAutoencoderDetector(base.OutlierMixin, _LSTMEstimator):  # type: ignor
         """Minus the mean squared error of each sequence, in units of the training variance."""
         _validation.check_is_fitted(self)
         x = self._scaler.scaled(self._sequences(X, reset=False))
-        return self._scores(x.astype(np.float32))
+        return self._scores(_single(x))
 
     def decision_function(self, X: Any) -> np.ndarray:
         """`score_samples` minus `offset_`: negative for outliers."""

@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from fastlstm import activations, functional
+from fastlstm import functional
 from fastlstm.layers.base import Layer
 from fastlstm.layers.checks import one_shape
 from fastlstm.layers.context import Context
+from fastlstm.layers.setting import Setting, activation_name
 from fastlstm.layers.structure import Shape
 
 __all__ = ["Activation"]
@@ -30,10 +31,11 @@ class Activation(Layer):
     """
 
     supports_masking = True
+    activation: Any = Setting(activation_name)
 
     def __init__(self, activation: Any, **keywords: Any) -> None:
         super().__init__(**keywords)
-        self.activation = activations.get(activation, what=f"{self.label}: `activation`")
+        self.activation = activation
 
     def check_inputs(self, input_shape: Any) -> None:
         """Raise ``ValueError`` for several inputs."""

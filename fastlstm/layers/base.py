@@ -14,13 +14,14 @@ import itertools
 import re
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from fastlstm import config, constraints, initializers, regularizers
-from fastlstm.errors import as_real_array
+from fastlstm._registry import PACKAGE, described, home_of, is_from_package, not_known, unlike
+from fastlstm.errors import as_array, as_real_array, one_of
 from fastlstm.layers.context import Context
 from fastlstm.layers.stage import Stage
 from fastlstm.layers.structure import (
@@ -31,13 +32,14 @@ from fastlstm.layers.structure import (
     map_structure_of_shapes,
 )
 from fastlstm.layers.symbolic import Node, SymbolicTensor
+from fastlstm.layers.tracking import held
 from fastlstm.layers.weight import Weight, starting_value
 
-__all__ = ["Layer", "automatic_name", "layer_classes", "reset_names"]
+__all__ = ["Layer", "automatic_name", "class_described", "reset_names"]
 
 _name_counts: Counter[str] = Counter()
-_own_classes: dict[str, type[Layer]] = {}
-_user_classes: dict[str, type[Layer]] = {}
+# Layer classes by name and home; None where two classes of a function have both.
+_classes: dict[str, dict[str, type[Layer] | None]] = {}
 # One lock for all layers: a layer that held its own could be neither pickled nor copied.
 _lock = threading.RLock()
 
@@ -55,9 +57,49 @@ def automatic_name(class_name: str) -> str:
         return f"{base}_{_name_counts[base]}"
 
 
-def layer_classes() -> dict[str, type[Layer]]:
-    """Every layer class that has been defined, by name; the package's own before the user's."""
-    return {**_user_classes, **_own_classes}
+def _register(cls: type[Layer]) -> None:
+    homes, home = _classes.setdefault(cls.__name__, {}), home_of(cls)
+    # A module is run again with each class anew; a function may go on using several.
+    homes[home] = None if home in homes and home.endswith("<locals>") else cls
+
+
+def class_described(
+    spec: Mapping[str, Any], custom_objects: Mapping[str, Any] | None = None
+) -> type[Layer]:
+    """The layer class that a description with ``class_name``, and ``module`` if known, means.
+
+    One of the package is always that. For others `custom_objects` decides; without, it is the class
+    that the program has defined where the description says, or the only one of that name.
+
+    Raises ``ValueError`` where there is none, or several.
+    """
+    name, home = spec["class_name"], spec.get("module")
+    homes = _classes.get(name, {})
+    if is_from_package(spec) and PACKAGE in homes:
+        home = PACKAGE
+    elif custom_objects and name in custom_objects:
+        return custom_objects[name]
+    if not homes:
+        raise one_of("`class_name`", name, {**_classes, **(custom_objects or {})})
+    if home not in homes:
+        alike = [each for each in homes if home is None or _may_be_one_module(home, each)]
+        if len(alike) != 1:
+            here = " and in ".join(map(repr, homes))
+            there = "an unknown place" if home is None else repr(home)
+            reason = f"was defined in {there}, here there is that of the name in {here}"
+            raise not_known("layer class", spec, reason)
+        (home,) = alike
+    found = homes[home]
+    if found is None:
+        raise not_known("layer class", spec, f"was defined more than once in {home!r}")
+    return found
+
+
+def _may_be_one_module(home: str, other: str) -> bool:
+    """Whether one is the program itself, which others import by its name."""
+    return PACKAGE not in (home, other) and not {"__main__", "__mp_main__"}.isdisjoint(
+        (home, other)
+    )
 
 
 class _CallSignature(NamedTuple):
@@ -83,7 +125,7 @@ def _once(build: Callable[..., None]) -> Callable[..., None]:
         with _lock:
             if self._building:  # super().build()
                 build(self, *args, **keywords)
-            elif not (self.built and self._weights):
+            elif not (self.built and self.weights):
                 self._build_whole(build, *args, **keywords)
 
     return build_once
@@ -124,19 +166,55 @@ class Layer:
     array([[1., 1.]], dtype=float32)
     >>> context.gradients[layer.factor]
     array([1., 2.], dtype=float32)
+
+    Layers and weights that a layer holds in its attributes, or in lists, tuples and dicts there,
+    are its own: they are trained, frozen and saved with it. `call` gives each of them a context of
+    its own, a child of the one that it was given, and `backward` asks them in reverse order:
+
+    >>> from fastlstm.layers import Dense
+    >>> class Residual(Layer):
+    ...     def __init__(self, units, **keywords):
+    ...         super().__init__(**keywords)
+    ...         self.units = units
+    ...         self.blocks = [Dense(units, activation="tanh"), Dense(units)]
+    ...     def call(self, inputs, context=None):
+    ...         children = [context and context.child() for _ in self.blocks]
+    ...         y = inputs
+    ...         for block, child in zip(self.blocks, children):
+    ...             y = block(y, context=child)
+    ...         if context is not None:
+    ...             context.cache = children
+    ...         return inputs + y
+    ...     def backward(self, context, dy):
+    ...         dx = dy
+    ...         for block, child in zip(reversed(self.blocks), reversed(context.cache)):
+    ...             dx = block.differentiate(child, dx)
+    ...         return dy + dx
+    ...     def get_config(self):
+    ...         return {**super().get_config(), "units": self.units}
+    >>> layer, context = Residual(2), Context()
+    >>> y = layer(np.ones((3, 2)), context=context)
+    >>> layer.backward(context, np.ones_like(y)).shape, len(context.gradients), len(layer.weights)
+    ((3, 2), 4, 4)
     """
 
     supports_masking = False
     casts_inputs = True
     _building = False
+    # Whether layers and weights are looked for in the attributes: the package's own classes say
+    # what they hold, so that training loops need not look.
+    _is_custom = False
+    # Attributes in which the package notes what is not the layer's own, or not in order.
+    _bookkeeping: tuple[str, ...] = ("_weights", "_layers", "_nodes")
     _call_signature: _CallSignature
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
         cls._call_signature = _signature(cls.call)
-        own = cls.__module__.startswith("fastlstm.")
+        own = home_of(cls) == PACKAGE
+        cls._is_custom = not own
         if not (own and cls.__name__.startswith("_")):
-            (_own_classes if own else _user_classes)[cls.__name__] = cls
+            _register(cls)
         if "build" in cls.__dict__:
             cls.build = _once(cls.__dict__["build"])  # type: ignore[method-assign]
 
@@ -221,10 +299,7 @@ class Layer:
         if self.batch_input_shape is not None:
             config["batch_input_shape"] = list(self.batch_input_shape)
         if self.activity_regularizer is not None:
-            config["activity_regularizer"] = {
-                "class_name": type(self.activity_regularizer).__name__,
-                "config": self.activity_regularizer.get_config(),
-            }
+            config["activity_regularizer"] = described(self.activity_regularizer)
         return config
 
     @classmethod
@@ -246,6 +321,10 @@ class Layer:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} name={self._name}, built={self.built}>"
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy of a layer is a layer, not all that it is joined with; a model brings its graph.
+        return {**self.__dict__, "_nodes": []}
 
     # ---- weights -----------------------------------------------------------------------------
 
@@ -276,12 +355,74 @@ class Layer:
         self._weights.append(weight)
         return weight
 
+    def _held(self) -> Iterator[tuple[str, Weight | Layer]]:
+        """The weights and layers in the attributes, each with its place; one may come twice."""
+        # A copy: another thread may add an attribute.
+        attributes = vars(self).copy()
+        for name in self._bookkeeping:
+            attributes.pop(name, None)
+        return held(attributes.items(), (Weight, Layer))
+
+    def _contents(self) -> tuple[dict[Weight, str | None], dict[Layer, str | None]]:
+        """The layer's own weights and layers, with their places if they are in its attributes.
+
+        Own weights are in the order of Keras, which puts those made frozen last.
+        """
+        weights: dict[Weight, str | None] = dict.fromkeys(self._weights)
+        layers: dict[Layer, str | None] = dict.fromkeys(self._layers)
+        if not self._is_custom:
+            return weights, layers
+        for place, each in self._held():
+            if isinstance(each, Weight):
+                weights.setdefault(each, place)
+            else:
+                layers.setdefault(each, place)
+        in_order = sorted(weights.items(), key=lambda item: item[0].always_frozen)
+        return dict(in_order), layers
+
+    def _flattened(self) -> dict[Layer, dict[Weight, str | None]]:
+        """The layer and all layers inside it with their own weights.
+
+        Each once, and before those inside it: a layer may be in several, or hold its own model.
+        """
+        found: dict[Layer, dict[Weight, str | None]] = {}
+        waiting: list[Layer] = [self]
+        while waiting:
+            layer = waiting.pop()
+            if layer not in found:
+                found[layer], inner = layer._contents()
+                waiting.extend(reversed(inner))
+        return found
+
+    def weights_by_path(self) -> dict[str, Weight]:
+        """All weights by the names that they have in files, such as ``lstm_1/kernel``.
+
+        That of a layer in an attribute of a custom layer tells the attribute,
+        ``outer_1/blocks/0/kernel``: nobody writes down the name of such a layer, and where the
+        custom layer is made again it may be another. A number follows where several have one path.
+        """
+        found: dict[str, Weight] = {}
+        known: set[Weight] = set()
+        paths = {self: self._name}
+        for layer, weights in self._flattened().items():
+            path = paths[layer]
+            for number, (inner, place) in enumerate(layer._contents()[1].items()):
+                if path != layer._name:
+                    place = place or str(number)
+                paths.setdefault(inner, inner._name if place is None else f"{path}/{place}")
+            for weight, place in weights.items():
+                if weight not in known:
+                    known.add(weight)
+                    own = place or weight.name.removeprefix(f"{layer._name}/")
+                    found[unlike(f"{path}/{own}", found, ":")] = weight
+        return found
+
     @property
     def weights(self) -> list[Weight]:
         """All weights, those of the layer before those of its sublayers."""
-        found = dict.fromkeys(self._weights)
-        for layer in self._layers:
-            found.update(dict.fromkeys(layer.weights))
+        found: dict[Weight, Any] = {}
+        for own in self._flattened().values():
+            found.update(own)
         return list(found)
 
     @property
@@ -301,16 +442,18 @@ class Layer:
 
     @trainable.setter
     def trainable(self, value: bool) -> None:
-        self._trainable = bool(value)
-        for weight in self._weights:
-            weight.trainable = self._trainable and not weight.always_frozen
-        for layer in self._layers:
-            layer.trainable = self._trainable
+        for layer, weights in self._flattened().items():
+            layer._trainable = bool(value)
+            for weight in weights:
+                weight.trainable = layer._trainable and not weight.always_frozen
 
     def has_trainable_weights(self) -> bool:
         """Whether an optimizer may change anything here."""
-        return any(w.trainable for w in self._weights) or any(
-            layer.has_trainable_weights() for layer in self._layers
+        # Every step of training asks. Most layers have the answer without a look at attributes.
+        return (
+            any(w.trainable for w in self._weights)
+            or any(layer.has_trainable_weights() for layer in self._layers)
+            or any(w.trainable for w in self.weights)
         )
 
     def count_params(self) -> int:
@@ -327,7 +470,8 @@ class Layer:
         """Copy arrays into the weights, all of them or, on an error, none."""
         own = self.weights
         if len(weights) != len(own):
-            hint = "" if self.built else " It is not built yet: call it or `build` it first."
+            built = all(layer.built for layer in self._flattened())
+            hint = "" if built else " It is not built yet: call it or `build` it first."
             raise ValueError(
                 f"{self.label}: `set_weights` needs {len(own)} arrays, got {len(weights)}.{hint}"
             )
@@ -419,9 +563,7 @@ class Layer:
 
     def has_activity_penalty(self) -> bool:
         """Whether the outputs of this layer, or of one inside it, are regularized."""
-        return self.activity_regularizer is not None or any(
-            layer.has_activity_penalty() for layer in self._layers
-        )
+        return any(layer.activity_regularizer is not None for layer in self._flattened())
 
     def call_with_mask(self, inputs: Any, mask: Any, **call: Any) -> tuple[Any, Any]:
         """The outputs for arrays, and the mask of the outputs."""
@@ -442,16 +584,20 @@ class Layer:
     def _build_whole(self, build: Callable[..., None], *args: Any, **keywords: Any) -> None:
         if args:
             self.check_inputs(args[0])
-        weights, layers = list(self._weights), list(self._layers)
+        before = {**vars(self), "_weights": list(self._weights), "_layers": list(self._layers)}
         self._building = True
         try:
             build(self, *args, **keywords)
         except BaseException:
-            self._weights, self._layers = weights, layers
+            # What the attributes hold would count as its own.
+            for name in vars(self).keys() - before.keys():
+                delattr(self, name)
+            vars(self).update(before)
             raise
-        finally:
-            self._building = False
+        self._building = False
         self.built = True
+        if not self._trainable:
+            self.trainable = False
 
     def _cast(self, inputs: Any) -> Any:
         dtype = np.dtype(self.dtype)
@@ -468,7 +614,7 @@ class Layer:
         if isinstance(inputs, (list, tuple)) and not any(
             isinstance(entry, np.ndarray) for entry in inputs
         ):
-            return np.asarray(inputs)
+            return as_array(inputs, f"{self.label}: the input")
         return inputs
 
     def _refuse_unless_taken(self, keyword: str) -> None:
@@ -500,6 +646,7 @@ class Layer:
         self.check_inputs(shape)
         self.ensure_built(shape)
         out_shape = self.compute_output_shape(shape)
+        self._ensure_all_built(inputs, keywords)
         node = Node(self, inputs, keywords, None)
         count = itertools.count()
         node.outputs = map_structure_of_shapes(
@@ -507,6 +654,20 @@ class Layer:
         )
         self._nodes.append(node)
         return node.outputs
+
+    def _ensure_all_built(self, inputs: Any, keywords: dict[str, Any]) -> None:
+        """Build the layers inside that only a call builds, so that a model has all its weights."""
+        if all(layer.built for layer in self._flattened()):
+            return
+
+        def zeros(structure: Any) -> Any:
+            if not self._is_symbolic(structure):
+                return structure
+            return map_structure(
+                lambda t: np.zeros([2 if n is None else n for n in t.shape], t.dtype), structure
+            )
+
+        self(zeros(inputs), **{name: zeros(value) for name, value in keywords.items()})
 
     def _only_node(self, what: str) -> Node:
         if len(self._nodes) != 1:

@@ -12,12 +12,19 @@ from fastlstm.layers.base import Layer
 from fastlstm.layers.context import Context
 from fastlstm.layers.lstm import LSTM
 from fastlstm.layers.serialization import deserialize, serialize
+from fastlstm.layers.setting import Setting
 from fastlstm.layers.structure import as_list, is_shape
 
 __all__ = ["Bidirectional"]
 
 MERGE_MODES = ("concat", "sum", "mul", "ave")
 _RECURRENT = ("go_backwards", "return_sequences", "return_state", "stateful")
+
+
+def _check_merge_mode(what: str, merge_mode: Any) -> str | None:
+    if merge_mode is not None and merge_mode not in MERGE_MODES:
+        raise one_of(what, merge_mode, [*MERGE_MODES, "None"])
+    return merge_mode
 
 
 class Bidirectional(Layer):
@@ -57,6 +64,7 @@ class Bidirectional(Layer):
     """
 
     supports_masking = True
+    merge_mode: Any = Setting(_check_merge_mode)
 
     def __init__(
         self,
@@ -67,12 +75,10 @@ class Bidirectional(Layer):
         **keywords: Any,
     ) -> None:
         super().__init__(**{"dtype": getattr(layer, "dtype", None), **keywords})
-        if merge_mode is not None and merge_mode not in MERGE_MODES:
-            raise one_of(f"{self.label}: `merge_mode`", merge_mode, [*MERGE_MODES, "None"])
+        self.merge_mode = merge_mode
         self._check_recurrent("layer", layer)
         if backward_layer is not None:
             self._check_recurrent("backward_layer", backward_layer)
-        self.merge_mode = merge_mode
         self.forward_layer = _renamed(layer, "forward_")
         if backward_layer is None:
             backward_layer = _renamed(layer, "backward_", go_backwards=True)
@@ -80,7 +86,6 @@ class Bidirectional(Layer):
         self._check_pair()
         self.return_sequences: bool = layer.return_sequences
         self.return_state: bool = layer.return_state
-        self.stateful: bool = layer.stateful
         self._layers = [self.forward_layer, self.backward_layer]
         for each in self._layers:
             # As in Keras: an output that repeats the one read before it would, in the order of the
@@ -132,6 +137,17 @@ class Bidirectional(Layer):
             self.set_weights(self._initial_weights)
 
     @property
+    def stateful(self) -> bool:
+        """Whether the layers go on from their last states; setting it reaches both."""
+        forward: Any = self.forward_layer
+        return forward.stateful
+
+    @stateful.setter
+    def stateful(self, value: bool) -> None:
+        for layer in self._layers:
+            layer.stateful = value  # type: ignore[attr-defined]
+
+    @property
     def states(self) -> list[np.ndarray] | None:
         """The forward and the backward states of a stateful layer, None before the first call."""
         halves = [getattr(layer, "states", None) or [] for layer in self._layers]
@@ -158,12 +174,12 @@ class Bidirectional(Layer):
     ) -> Any:
         """The merged output; with `return_state` or without merging a list."""
         forward, backward = self.forward_layer, self.backward_layer
-        nothing_special = mask is initial_state is context is None and not self.stateful
         if (
             type(forward) is type(backward) is LSTM
-            and nothing_special
-            and not training
+            and mask is initial_state is context is None
             and inputs.shape[1]
+            and forward.runs_alone(training)
+            and backward.runs_alone(training)
         ):
             y, y_back = forward.call_beside(backward, inputs)
             (y, *states), (y_back, *states_back) = as_list(y), as_list(y_back)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fastlstm.errors import shape_text
+from fastlstm.errors import as_mask, shape_text
 from fastlstm.layers.structure import Shape, is_shape
 
 __all__ = [
@@ -57,21 +57,16 @@ def check_features(label: str, shape: Shape, expected: int | None = None) -> Non
 
 
 def check_mask(label: str, mask: Any, shape: tuple[int, ...]) -> np.ndarray | None:
-    """`mask` as a bool array of `shape`, or None.
+    """`mask` as a new array of bool of `shape`, or None.
 
-    Raises ``ValueError`` for another shape, ``TypeError`` for floats: a mask holds truth values.
+    Raises ``ValueError`` for another shape, and what `as_mask` does.
     """
     if mask is None:
         return None
-    array = np.asarray(mask)
-    if array.dtype.kind not in "biu":
-        raise TypeError(
-            f"{label}: `mask` must hold bools, got an array of dtype {array.dtype}; "
-            f"compare it with a number first, e.g. mask > 0."
-        )
+    array = as_mask(mask, f"{label}: `mask`")
     if array.shape != shape:
         raise ValueError(f"{label}: `mask` must have shape (B, T) = {shape}, got {array.shape}.")
-    return np.ascontiguousarray(array, dtype=bool).reshape(shape)
+    return np.ascontiguousarray(array)
 
 
 def check_rate(what: str, rate: Any) -> float:

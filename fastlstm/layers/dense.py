@@ -6,16 +6,17 @@ from typing import Any
 
 import numpy as np
 
-from fastlstm import activations, constraints, initializers, regularizers
+from fastlstm import constraints, initializers, regularizers
 from fastlstm._core import dense
 from fastlstm.errors import check_positive_int
 from fastlstm.layers.base import Layer
 from fastlstm.layers.checks import check_features, check_rank
 from fastlstm.layers.context import Context
 from fastlstm.layers.serialization import object_config
+from fastlstm.layers.setting import Setting, activation_name, truth
 from fastlstm.layers.stage import DenseStage
 from fastlstm.layers.structure import Shape
-from fastlstm.layers.weight import Weight
+from fastlstm.layers.weight import UNUSED, Weight
 
 __all__ = ["Dense"]
 
@@ -58,6 +59,9 @@ class Dense(Layer):
     """
 
     supports_masking = True
+    units: Any = Setting(check_positive_int, fixed=True)
+    activation: Any = Setting(activation_name)
+    use_bias: Any = Setting(truth, fixed=True)
 
     def __init__(
         self,
@@ -74,9 +78,9 @@ class Dense(Layer):
         **keywords: Any,
     ) -> None:
         super().__init__(activity_regularizer=activity_regularizer, **keywords)
-        self.units = check_positive_int(f"{self.label}: `units`", units)
-        self.activation = activations.get(activation, what=f"{self.label}: `activation`")
-        self.use_bias = bool(use_bias)
+        self.units = units
+        self.activation = activation
+        self.use_bias = use_bias
         self.kernel_initializer = initializers.get(kernel_initializer)
         self.bias_initializer = initializers.get(bias_initializer)
         self.kernel_regularizer = regularizers.get(kernel_regularizer)
@@ -112,7 +116,7 @@ class Dense(Layer):
 
     def call(self, inputs: np.ndarray, context: Context | None = None) -> np.ndarray:
         """The outputs (B, ..., units)."""
-        y, cache = dense.forward(self._current_plan(), inputs, context is not None)
+        y, cache = dense.forward(self.current_plan(), inputs, context is not None)
         if context is not None:
             context.cache = cache
         return y
@@ -129,22 +133,28 @@ class Dense(Layer):
         """For training, unless the outputs are regularized."""
         if self.activity_regularizer is not None:
             return None
-        return DenseStage(self._current_plan, self.kernel, self.bias)
+        return DenseStage(self)
 
-    def _current_plan(self) -> dense.DensePlan:
-        """The weights as they are now: packed once for each of their versions."""
+    def current_plan(self) -> dense.DensePlan:
+        """The weights as they are now, packed once for all calls until they change."""
         bias = self.bias
-        versions = (self.kernel.version, None if bias is None else bias.version, self.activation)
+        made_of = (
+            self.kernel.version,
+            UNUSED if bias is None else bias.version,
+            self.activation,
+        )
         known = self._plan
-        if known is None or known[0] != versions:
-            plan = dense.DensePlan(
-                self.kernel.value, None if bias is None else bias.value, self.activation
-            )
-            self._plan = known = (versions, plan)
-        return known[1]
+        if known is not None and known[0] == made_of:
+            return known[1]
+        plan = dense.DensePlan(
+            self.kernel.value, None if bias is None else bias.value, self.activation
+        )
+        if None not in made_of:
+            self._plan = (made_of, plan)
+        return plan
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_plan": None}
+        return {**super().__getstate__(), "_plan": None}
 
     def compute_output_shape(self, input_shape: Any) -> Shape:
         """(B, ..., units)."""

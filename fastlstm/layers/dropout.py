@@ -11,6 +11,7 @@ from fastlstm import random
 from fastlstm.layers.base import Layer
 from fastlstm.layers.checks import check_rate
 from fastlstm.layers.context import Context
+from fastlstm.layers.setting import Setting
 
 __all__ = ["Dropout", "dropout_factors"]
 
@@ -52,6 +53,7 @@ class Dropout(Layer):
     """
 
     supports_masking = True
+    rate: Any = Setting(check_rate)
 
     def __init__(
         self,
@@ -61,7 +63,7 @@ class Dropout(Layer):
         **keywords: Any,
     ) -> None:
         super().__init__(**keywords)
-        self.rate = check_rate(f"{self.label}: `rate`", rate)
+        self.rate = rate
         self.noise_shape = self._checked_noise_shape(noise_shape)
         self.seed = random.check_seed(seed, self.label)
         self._generator = random.generator(self.seed) if self.rate > 0 else None
@@ -99,8 +101,10 @@ class Dropout(Layer):
         self, inputs: np.ndarray, training: bool = False, context: Context | None = None
     ) -> np.ndarray:
         """The inputs, some of them dropped when `training`."""
-        if not training or self._generator is None:
+        if not training or not self.rate:
             return inputs
+        if self._generator is None:  # the rate was 0 at first
+            self._generator = random.generator(self.seed)
         shape = inputs.shape
         if self.noise_shape is not None:
             shape = tuple(

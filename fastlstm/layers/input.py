@@ -65,6 +65,10 @@ class InputLayer(Layer):
         node.outputs = SymbolicTensor(self.batch_shape, self.dtype, node)
         self._nodes.append(node)
 
+    def __getstate__(self) -> dict[str, Any]:
+        # Its node is its own: it reads nothing.
+        return self.__dict__.copy()
+
     def _array_dtype(self, dtype: Any) -> str:
         try:
             array_dtype = np.dtype(dtype)

@@ -21,10 +21,11 @@ from fastlstm.layers.checks import (
 from fastlstm.layers.context import Context
 from fastlstm.layers.dropout import dropout_factors
 from fastlstm.layers.serialization import object_config
+from fastlstm.layers.setting import Setting, truth
 from fastlstm.layers.stage import LSTMStage
 from fastlstm.layers.structure import Shape
 from fastlstm.layers.symbolic import SymbolicTensor
-from fastlstm.layers.weight import Weight
+from fastlstm.layers.weight import UNUSED, Weight
 
 __all__ = ["LSTM"]
 
@@ -39,6 +40,32 @@ class _Call(NamedTuple):
     input_factors: np.ndarray | None = None  # (B, 1, F)
     last_shown: np.ndarray | None = None  # (B, 1); None: the last output is the state in every row
     had_initial_state: bool = False
+
+
+class _Settings(NamedTuple):
+    """What a plan holds besides weights; replaced whole, so that a plan has all or none of it."""
+
+    activation: str = "tanh"
+    recurrent_activation: str = "sigmoid"
+    go_backwards: bool = False
+    zero_output_for_mask: bool = False
+
+
+def _gate(what: str, activation: Any) -> str:
+    return activations.get(activation, what=what, known=activations.ELEMENTWISE)
+
+
+def _setting_of_plan(name: str, check: Callable[[str, Any], Any]) -> Any:
+    """A setting like `Setting`; the next call after an assignment makes a new plan."""
+
+    def get(layer: LSTM) -> Any:
+        return getattr(layer._settings, name)
+
+    def set_(layer: LSTM, value: Any) -> None:
+        checked = check(f"{layer.label}: `{name}`", value)
+        layer._settings = layer._settings._replace(**{name: checked})
+
+    return property(get, set_)
 
 
 class LSTM(Layer):
@@ -94,11 +121,16 @@ class LSTM(Layer):
         Gates in the order input, forget, cell, output.
     states : list of h and c (B, H), or None before the first call; of a stateful layer
 
+    The arguments are attributes too. What is assigned to activations, directions, dropout rates and
+    `stateful` later is checked likewise and counts from the next call, or the next `fit`, on.
+
     Raises
     ------
     ValueError, TypeError
         For arguments out of range, inputs, masks and states of another shape, and, if stateful,
         of another batch size than at first.
+    AttributeError
+        When `units` or `use_bias` of a built layer is changed.
 
     Examples
     --------
@@ -112,6 +144,14 @@ class LSTM(Layer):
     """
 
     supports_masking = True
+    units: Any = Setting(check_positive_int, fixed=True)
+    use_bias: Any = Setting(truth, fixed=True)
+    activation = _setting_of_plan("activation", _gate)
+    recurrent_activation = _setting_of_plan("recurrent_activation", _gate)
+    go_backwards = _setting_of_plan("go_backwards", truth)
+    zero_output_for_mask = _setting_of_plan("zero_output_for_mask", truth)
+    dropout: Any = Setting(check_rate)
+    recurrent_dropout: Any = Setting(check_rate)
 
     def __init__(
         self,
@@ -145,10 +185,11 @@ class LSTM(Layer):
         **keywords: Any,
     ) -> None:
         super().__init__(activity_regularizer=activity_regularizer, **keywords)
-        self.units = check_positive_int(f"{self.label}: `units`", units)
-        self.activation = self._gate(activation, "activation")
-        self.recurrent_activation = self._gate(recurrent_activation, "recurrent_activation")
-        self.use_bias = bool(use_bias)
+        self._settings = _Settings()
+        self.units = units
+        self.activation = activation
+        self.recurrent_activation = recurrent_activation
+        self.use_bias = use_bias
         self.kernel_initializer = initializers.get(kernel_initializer)
         self.recurrent_initializer = initializers.get(recurrent_initializer)
         self.bias_initializer = initializers.get(bias_initializer)
@@ -159,17 +200,17 @@ class LSTM(Layer):
         self.kernel_constraint = constraints.get(kernel_constraint)
         self.recurrent_constraint = constraints.get(recurrent_constraint)
         self.bias_constraint = constraints.get(bias_constraint)
-        self.dropout = check_rate(f"{self.label}: `dropout`", dropout)
-        self.recurrent_dropout = check_rate(f"{self.label}: `recurrent_dropout`", recurrent_dropout)
+        self.dropout = dropout
+        self.recurrent_dropout = recurrent_dropout
         self.seed = random.check_seed(seed, self.label)
         self.return_sequences = bool(return_sequences)
         self.return_state = bool(return_state)
-        self.go_backwards = bool(go_backwards)
+        self.go_backwards = go_backwards
         self.stateful = bool(stateful)
         self.unroll = bool(unroll)
         self.use_cudnn = use_cudnn
         self.implementation = implementation
-        self.zero_output_for_mask = bool(zero_output_for_mask)
+        self.zero_output_for_mask = zero_output_for_mask
         drops = self.dropout > 0 or self.recurrent_dropout > 0
         self._generator = random.generator(self.seed) if drops else None
         self.states: list[np.ndarray] | None = None
@@ -178,11 +219,6 @@ class LSTM(Layer):
         self.kernel: Weight
         self.recurrent_kernel: Weight
         self.bias: Weight | None = None
-
-    def _gate(self, activation: Any, what: str) -> str:
-        return activations.get(
-            activation, what=f"{self.label}: `{what}`", known=activations.ELEMENTWISE
-        )
 
     # ---- building ----------------------------------------------------------------------------
 
@@ -193,7 +229,7 @@ class LSTM(Layer):
             hint = " Add the axis that is missing, e.g. x[:, :, None] for one feature."
         shape = check_rank(self.label, input_shape, 3, "(B, T, F)", hint=hint)
         check_features(self.label, shape, self.kernel.shape[0] if self.built else None)
-        if self.states is not None and shape[0] not in (None, len(self.states[0])):
+        if self.stateful and self.states and shape[0] not in (None, len(self.states[0])):
             raise ValueError(
                 f"{self.label} is stateful with a batch size of {len(self.states[0])}, "
                 f"got inputs of shape {shape_text(shape)}; its states belong to rows of the "
@@ -300,8 +336,7 @@ class LSTM(Layer):
     ) -> Any:
         """The output, or with `return_state` the list [output, h, c]."""
         batch, steps, _ = inputs.shape
-        nothing_special = mask is initial_state is context is self.states is None
-        if nothing_special and steps and not training:
+        if mask is initial_state is context is None and steps and self.runs_alone(training):
             y, h, c, _ = lstm.forward(
                 self._current_plan(), inputs, None, None, None, False, self.return_sequences
             )
@@ -309,7 +344,7 @@ class LSTM(Layer):
         mask = check_mask(self.label, mask, (batch, steps))
         h0: np.ndarray | None
         c0: np.ndarray | None
-        h0, c0 = self.states or (None, None)
+        h0, c0 = (self.stateful and self.states) or (None, None)
         if initial_state is not None:
             h0, c0 = self._checked_states(initial_state, batch)
         y, h, c, call = self._run(inputs, h0, c0, mask, training, context is not None)
@@ -322,6 +357,10 @@ class LSTM(Layer):
             self.states = [h.copy(), c.copy()]
         output = y if self.return_sequences else _zero_unless(last_shown, h)
         return [output, h, c] if self.return_state else output
+
+    def runs_alone(self, training: bool) -> bool:
+        """Whether a call without mask and states is a run of the plan and nothing besides."""
+        return not (self.stateful or (training and (self.dropout or self.recurrent_dropout)))
 
     def _outputs(self, y: Any, h: np.ndarray, c: np.ndarray) -> Any:
         output = y if self.return_sequences else h
@@ -378,41 +417,42 @@ class LSTM(Layer):
 
     def _current_plan(self) -> lstm.LSTMPlan:
         """The weights as they are now, packed once for all calls until they change."""
-        bias = self.bias
-        versions = (
+        bias, settings = self.bias, self._settings
+        made_of = (
             self.kernel.version,
             self.recurrent_kernel.version,
-            None if bias is None else bias.version,
+            UNUSED if bias is None else bias.version,
+            settings,
         )
         known = self._plan
-        if known is None or known[0] != versions:
-            plan = lstm.LSTMPlan(
-                self.kernel.value,
-                self.recurrent_kernel.value,
-                None if bias is None else bias.value,
-                self.activation,
-                self.recurrent_activation,
-                self.go_backwards,
-                self.zero_output_for_mask,
-            )
-            self._plan = known = (versions, plan)
-        return known[1]
+        if known is not None and known[0] == made_of:
+            return known[1]
+        plan = lstm.LSTMPlan(
+            self.kernel.value,
+            self.recurrent_kernel.value,
+            None if bias is None else bias.value,
+            *settings,
+        )
+        if None not in made_of:
+            self._plan = (made_of, plan)
+        return plan
 
     def stage(self) -> LSTMStage | None:
         """For training without masks, where nothing is dropped, kept or given out besides."""
-        special = self.dropout or self.recurrent_dropout or self.stateful or self.return_state
-        if special or self.activity_regularizer is not None:
+        alone = self.runs_alone(training=True)
+        if not alone or self.return_state or self.activity_regularizer is not None:
             return None
         weights = (self.kernel, self.recurrent_kernel, self.bias)
         return LSTMStage(self._current_plan, weights, self.return_sequences)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_plan": None}
+        return {**super().__getstate__(), "_plan": None}
 
     def _draw(self, shape: tuple[int, ...], rate: float) -> np.ndarray:
         if rate == 0:
             return np.ones(shape, self.dtype)
-        assert self._generator is not None
+        if self._generator is None:  # the rate was 0 at first
+            self._generator = random.generator(self.seed)
         return dropout_factors(self._generator, shape, rate, self.dtype)
 
     def _factors_by_gate(self, batch: int, features: int) -> dropped.Factors:

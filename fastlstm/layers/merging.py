@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fastlstm.errors import shape_text
+from fastlstm.errors import as_mask, shape_text
 from fastlstm.layers.base import Layer
 from fastlstm.layers.context import Context
 from fastlstm.layers.structure import Shape, is_shape
@@ -52,7 +52,7 @@ class _Merge(Layer):
             raise ValueError(
                 f"{self.label}: `mask` must be a list of {count} masks or None, one for each input."
             )
-        return list(mask)
+        return [None if m is None else as_mask(m, f"{self.label}: `mask`") for m in mask]
 
 
 class _Elementwise(_Merge):
@@ -158,10 +158,7 @@ class Multiply(_Elementwise):
         self, inputs: list[np.ndarray], mask: Any = None, context: Context | None = None
     ) -> np.ndarray:
         """The product."""
-        masks = [
-            None if m is None else np.asarray(m, bool)[..., None]
-            for m in self._masks(mask, len(inputs))
-        ]
+        masks = [None if m is None else m[..., None] for m in self._masks(mask, len(inputs))]
         factors = _align(
             [
                 x if m is None else np.where(m, x, x.dtype.type(1))
@@ -246,7 +243,6 @@ class Concatenate(_Merge):
             if m is None:
                 whole.append(np.ones(np.shape(x), bool))
             else:
-                m = np.asarray(m, bool)
                 while m.ndim < np.ndim(x):
                     m = m[..., None]
                 whole.append(np.broadcast_to(m, np.shape(x)))

@@ -10,6 +10,7 @@ from fastlstm import functional
 from fastlstm.errors import check_positive_int
 from fastlstm.layers.base import Layer
 from fastlstm.layers.checks import check_mask
+from fastlstm.layers.setting import Setting, truth
 from fastlstm.layers.weight import Weight
 
 __all__ = ["ProjectedLSTM"]
@@ -41,6 +42,9 @@ class ProjectedLSTM(Layer):
 
     supports_masking = True
     stateful = False
+    units: Any = Setting(check_positive_int, fixed=True)
+    projection_units: Any = Setting(check_positive_int, fixed=True)
+    use_bias: Any = Setting(truth, fixed=True)
 
     def __init__(
         self,
@@ -53,11 +57,9 @@ class ProjectedLSTM(Layer):
         **keywords: Any,
     ) -> None:
         super().__init__(**keywords)
-        self.units = check_positive_int(f"{self.label}: `units`", units)
-        self.projection_units = check_positive_int(
-            f"{self.label}: `projection_units`", projection_units
-        )
-        self.use_bias = bool(use_bias)
+        self.units = units
+        self.projection_units = projection_units
+        self.use_bias = use_bias
         self.return_sequences = bool(return_sequences)
         self.return_state = bool(return_state)
         self.go_backwards = bool(go_backwards)

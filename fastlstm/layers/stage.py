@@ -9,12 +9,15 @@ it belongs to one loop, so that the layer itself stays free for others.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastlstm._core import dense, lstm
 from fastlstm.layers.weight import Weight
+
+if TYPE_CHECKING:
+    from fastlstm.layers.dense import Dense
 
 __all__ = ["DenseStage", "LSTMStage", "RepeatVectorStage", "Stage"]
 
@@ -22,21 +25,23 @@ Gradients = dict[Weight, np.ndarray]
 
 
 class Stage:
-    """One layer of a chain."""
+    """One place of a layer in a chain: a layer that stands there twice gives two stages."""
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         """The outputs; keeps what `backward` needs."""
         raise NotImplementedError
 
     def backward(self, dy: np.ndarray, wants_dx: bool, gradients: Gradients) -> Any:
-        """The gradient of the last inputs, if wanted; those of trainable weights are put in."""
+        """The gradient of the last inputs, if wanted; those of trainable weights are added."""
         raise NotImplementedError
 
 
-def _put(gradients: Gradients, pairs: tuple[tuple[Weight | None, Any], ...]) -> None:
+def _add(gradients: Gradients, pairs: tuple[tuple[Weight | None, Any], ...]) -> None:
+    """Add to what stages of the same layer have found: a layer may stand in a chain twice."""
     for weight, gradient in pairs:
         if weight is not None and weight.trainable:
-            gradients[weight] = gradient
+            known = gradients.get(weight)
+            gradients[weight] = gradient if known is None else known + gradient
 
 
 class LSTMStage(Stage):
@@ -66,32 +71,24 @@ class LSTMStage(Stage):
     def backward(self, dy: np.ndarray, wants_dx: bool, gradients: Gradients) -> Any:
         sequence, last = (dy, None) if self._sequences else (None, dy)
         dx, *found, _, _ = lstm.backward(self._cache, sequence, last, None, wants_dx)
-        _put(gradients, tuple(zip(self._weights, found, strict=True)))
+        _add(gradients, tuple(zip(self._weights, found, strict=True)))
         return dx
 
 
 class DenseStage(Stage):
-    """Of a dense layer, over one step or all.
+    """Of a dense layer, over one step or all."""
 
-    Parameters
-    ----------
-    plan : function that returns the current plan
-    kernel, bias : Weight, Weight or None
-    """
-
-    def __init__(
-        self, plan: Callable[[], dense.DensePlan], kernel: Weight, bias: Weight | None
-    ) -> None:
-        self._plan, self._kernel, self._bias = plan, kernel, bias
+    def __init__(self, layer: Dense) -> None:
+        self._layer, self._kernel, self._bias = layer, layer.kernel, layer.bias
         self._cache: Any = None
 
     def forward(self, x: np.ndarray) -> np.ndarray:
-        y, self._cache = dense.forward(self._plan(), x, True)
+        y, self._cache = dense.forward(self._layer.current_plan(), x, True)
         return y
 
     def backward(self, dy: np.ndarray, wants_dx: bool, gradients: Gradients) -> Any:
         dx, dkernel, dbias = dense.backward(self._cache, dy, wants_dx)
-        _put(gradients, ((self._kernel, dkernel), (self._bias, dbias)))
+        _add(gradients, ((self._kernel, dkernel), (self._bias, dbias)))
         return dx
 
 

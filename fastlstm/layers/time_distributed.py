@@ -6,13 +6,14 @@ from typing import Any
 
 import numpy as np
 
+from fastlstm.errors import as_mask
 from fastlstm.layers.base import Layer
 from fastlstm.layers.checks import check_rank
 from fastlstm.layers.context import Context
 from fastlstm.layers.dense import Dense
 from fastlstm.layers.serialization import deserialize, serialize
 from fastlstm.layers.stage import Stage
-from fastlstm.layers.structure import Shape, map_structure, map_structure_of_shapes
+from fastlstm.layers.structure import Shape, as_list, map_structure, map_structure_of_shapes
 
 __all__ = ["TimeDistributed"]
 
@@ -24,7 +25,8 @@ class TimeDistributed(Layer):
     of one batch of B * T; a Dense takes the sequence as it is.
 
     A mask must begin with (B, T); each step's part of it reaches a layer whose `call` names
-    `mask`.
+    `mask`. The mask of the outputs is what the layer makes of its part or, where it makes none of
+    it, (B, T): true where anything of the step counts.
 
     Parameters
     ----------
@@ -108,13 +110,24 @@ class TimeDistributed(Layer):
     def _checked_mask(self, mask: Any, input_shape: tuple[int, ...]) -> np.ndarray | None:
         if mask is None:
             return None
-        mask = np.asarray(mask)
+        mask = as_mask(mask, f"{self.label}: `mask`")
         if mask.shape[:2] != input_shape[:2]:
             raise ValueError(
                 f"{self.label}: the shape of `mask` must begin with (B, T) = {input_shape[:2]}, "
                 f"got {mask.shape}."
             )
         return mask
+
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
+        """The mask (B, T, ...) of the outputs; none for inputs without one."""
+        if mask is None or np.ndim(mask) <= 2:
+            return mask
+        mask = as_mask(mask, f"{self.label}: `mask`")
+        steps = mask.shape[:2]
+        of_step = self.layer.compute_mask(None if inputs is None else _fold(inputs), _fold(mask))
+        if all(each is None for each in as_list(of_step)):
+            return mask.reshape(*steps, -1).any(axis=-1)
+        return map_structure(lambda m: m if m is None else m.reshape(*steps, *m.shape[1:]), of_step)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         """(B, T, ...) with the layer's own shape after the time."""

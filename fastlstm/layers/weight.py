@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,24 +14,32 @@ import numpy as np
 
 from fastlstm.errors import as_real_array
 
-__all__ = ["Weight", "all_changed", "starting_value", "total_size", "weights_to_load"]
+__all__ = ["UNUSED", "Weight", "changing", "starting_value", "total_size", "weights_to_load"]
 
 
 _versions = itertools.count()
+# In place of the version of a weight that a layer does not have.
+UNUSED = -1
 
 
 class Weight:
     """A named array that a layer owns and an optimizer may change.
 
-    `value` cannot be written to: contents change through `assign`, or through an optimizer that has
-    moved them into its buffer by `rebind` and says `changed` after each update.
+    `value` cannot be written to: contents change through `assign`, or inside `changing` through an
+    optimizer that has moved them into its buffer by `rebind`. What was once read from `value` may
+    show later contents or stay behind; `numpy` gives a copy.
 
     Attributes
     ----------
-    version : int
+    version : int or None
         Another number after every change, so that a layer may keep what it derives from the
-        values: the LSTM packs its weights.
+        values: the LSTM packs its weights. None while they change: nothing derived then may be
+        kept.
     """
+
+    version: int | None
+    value: np.ndarray
+    _array: np.ndarray
 
     def __init__(
         self,
@@ -40,7 +49,6 @@ class Weight:
         regularizer: Any = None,
         constraint: Any = None,
     ) -> None:
-        self.version: int
         self.rebind(value)
         self.name = name
         self.trainable = trainable
@@ -94,30 +102,30 @@ class Weight:
         Raises ``ValueError`` for another shape, NaN or infinity, ``TypeError`` for what is not
         real numbers; the weight then stays as it was.
         """
-        self._array[...] = self.checked(value)
-        self.changed()
+        self.restore(self.checked(value))
 
     def restore(self, value: np.ndarray) -> None:
         """Copy what was saved of such a weight, were it not finite."""
-        self._array[...] = value
-        self.changed()
-
-    def rebind(self, array: np.ndarray) -> None:
-        """Let `array` hold the values from now on; whoever moves them has copied them there."""
-        self._array = array
-        self.value = array.view()
-        self.value.flags.writeable = False
-        self.changed()
+        with changing((self,)):
+            self._array[...] = value
 
     def constrain(self) -> None:
         """Bring the values to where the constraint wants them, if there is one."""
         if self.constraint is not None:
-            self._array[...] = self.constraint(self.value)
-            self.changed()
+            self.restore(self.constraint(self.value))
 
-    def changed(self) -> None:
-        """Say that the values have changed."""
-        all_changed((self,))
+    def rebind(self, array: np.ndarray) -> None:
+        """Let `array` hold the values from now on; whoever moves them has copied them there."""
+        view = array.view()
+        view.flags.writeable = False
+        with changing((self,)):
+            # In one step, which no interrupt divides: what is read is what `restore` writes.
+            # CPython takes interrupts after calls and at jumps: not between these two.
+            self._array, self.value = array, view
+
+    def __copy__(self) -> Weight:
+        # Two weights on one array would not hear of each other's changes.
+        return copy.deepcopy(self)
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
@@ -133,11 +141,34 @@ class Weight:
         return f"<Weight {self.name} shape={self.shape} dtype={self.dtype}>"
 
 
-def all_changed(weights: Iterable[Weight]) -> None:
-    """Say that the values of all these have changed."""
-    version = next(_versions)
-    for weight in weights:
-        weight.version = version
+class changing:  # noqa: N801
+    """A context inside which the values of some weights change.
+
+    It takes their versions away before it gives them new ones. So whatever moment an interrupt
+    comes at, and whatever another thread computes meanwhile, nothing derived from other values than
+    the last is kept. One such context must not be inside another for the same weight.
+
+    Examples
+    --------
+    >>> weight = Weight(np.zeros(2), "w")
+    >>> with changing([weight]):
+    ...     print(weight.version)
+    None
+    """
+
+    __slots__ = ("_weights",)
+
+    def __init__(self, weights: Sequence[Weight]) -> None:
+        self._weights = weights
+
+    def __enter__(self) -> None:
+        for weight in self._weights:
+            weight.version = None
+
+    def __exit__(self, *exception: object) -> None:
+        version = next(_versions)
+        for weight in self._weights:
+            weight.version = version
 
 
 def total_size(weights: Iterable[Weight]) -> int:

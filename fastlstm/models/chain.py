@@ -23,9 +23,9 @@ class Chain:
     Parameters
     ----------
     stages : list of Stage
-        One for each layer.
+        One for each use of a layer.
     has_weights : list of bool
-        Whether a layer has weights that train.
+        Whether the layer of a stage has weights that train.
     """
 
     def __init__(self, stages: Sequence[Stage], has_weights: Sequence[bool]) -> None:
@@ -60,10 +60,9 @@ def chain_of(graph: Graph) -> Chain | None:
             return None
         stages.append(stage)
         place = step.outputs
-    layers = [step.layer for step in graph.steps]
-    if place != graph.output_slots[0] or len(set(layers)) != len(layers):
+    if place != graph.output_slots[0]:
         return None
-    return Chain(stages, [layer.has_trainable_weights() for layer in layers])
+    return Chain(stages, [step.layer.has_trainable_weights() for step in graph.steps])
 
 
 def _is_its_own_stage(layer: Layer) -> bool:

@@ -15,6 +15,7 @@ from fastlstm.layers.base import Layer
 from fastlstm.layers.context import Context
 from fastlstm.layers.structure import as_list, map_structure
 from fastlstm.layers.symbolic import Node, SymbolicTensor
+from fastlstm.models.keras_order import in_keras_order
 
 __all__ = ["Graph", "Step", "Tape"]
 
@@ -69,7 +70,9 @@ class Graph:
         self._slots: dict[int, int] = {}
         self._tensors: list[SymbolicTensor] = []
         self.input_slots = [self._slot(tensor) for tensor in inputs]
-        self.steps = [self._step(node) for node in self._ordered_nodes(outputs, who)]
+        nodes = self._ordered_nodes(outputs, who)
+        self.steps = [self._step(node) for node in nodes]
+        self._layers = in_keras_order(nodes, inputs, outputs)
         self.output_slots = [self._slots[id(tensor)] for tensor in outputs]
 
     # ---- planning ----------------------------------------------------------------------------
@@ -96,8 +99,7 @@ class Graph:
     def _ordered_nodes(self, outputs: Sequence[SymbolicTensor], who: str) -> list[Node]:
         """Nodes from the inputs to the outputs, each after those that it needs.
 
-        Without recursion: a chain may be longer than Python's stack. Ties are settled as Keras
-        does, by the distance from the outputs, so that weights come in Keras's order.
+        Without recursion: a chain may be longer than Python's stack.
         """
         found: dict[int, Node] = {}
         pending: list[tuple[SymbolicTensor, bool]] = [(t, False) for t in reversed(outputs)]
@@ -128,8 +130,8 @@ class Graph:
         return sorted(nodes, key=lambda node: -depth[id(node)])
 
     def layers(self) -> list[Layer]:
-        """The layers, each once, in the order of their first use."""
-        return list(dict.fromkeys(step.layer for step in self.steps))
+        """The layers, each once, in Keras's order."""
+        return list(self._layers)
 
     # ---- running -----------------------------------------------------------------------------
 
@@ -204,7 +206,11 @@ class Graph:
         for step, context in zip(reversed(self.steps), reversed(tape.contexts), strict=True):
             arriving = map_structure(gradients.__getitem__, step.outputs)
             if all(gradient is None for gradient in as_list(arriving)):
-                continue
+                wanted = any(tape.wanted[slot] for slot in as_list(step.outputs))
+                if not (wanted and step.layer.has_activity_penalty()):
+                    continue
+                # The loss depends on these outputs by the penalty on them alone.
+                arriving = map_structure(np.zeros_like, context.outputs)
             found = step.layer.differentiate(context, arriving)
             if step.tensors:
                 found, by_name = found

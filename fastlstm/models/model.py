@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from fastlstm import saving
+from fastlstm._registry import unlike
 from fastlstm.errors import one_of
 from fastlstm.layers.base import Layer
 from fastlstm.layers.context import Context
-from fastlstm.layers.serialization import deserialize, serialize
+from fastlstm.layers.input import InputLayer
+from fastlstm.layers.serialization import deserialize, serialize, shared_layers
 from fastlstm.layers.structure import as_list, map_structure
 from fastlstm.layers.symbolic import Node, SymbolicTensor
 from fastlstm.models.graph import Graph, Tape
@@ -53,6 +57,7 @@ class Model(Trainer, Layer):
 
     supports_masking = True
     casts_inputs = False
+    _bookkeeping = (*Layer._bookkeeping, "_regularized", "_stack", "_chain", "_input")
 
     def __call__(self, inputs: Any, **call: Any) -> Any:
         """Compute on arrays; on symbolic tensors become a layer of another model's graph."""
@@ -78,11 +83,15 @@ class Model(Trainer, Layer):
         self._single_output = isinstance(outputs, SymbolicTensor)
         self.inputs = self._tensors(inputs, "inputs")
         self.outputs = self._tensors(outputs, "outputs")
-        self.graph = Graph(self.inputs, self.outputs, self.label)
         inputs_first = [t.node.layer for t in self.inputs if t.node and t.node.inputs is None]
         self._layers = list(dict.fromkeys([*inputs_first, *self.graph.layers()]))
         self._refuse_equal_names()
         self.built = True
+
+    @functools.cached_property
+    def graph(self) -> Graph:
+        """What computes the outputs."""
+        return Graph(self.inputs, self.outputs, self.label)
 
     def _tensors(self, structure: Any, what: str) -> list[SymbolicTensor]:
         tensors = list(structure.values()) if isinstance(structure, dict) else as_list(structure)
@@ -97,10 +106,32 @@ class Model(Trainer, Layer):
         return tensors
 
     def _refuse_equal_names(self) -> None:
-        names = [layer.name for layer in self._layers]
-        for name in names:
-            if names.count(name) > 1:
-                raise ValueError(f"{self.label}: two layers are named {name!r}; rename one.")
+        name, count = Counter(layer.name for layer in self._layers).most_common(1)[0]
+        if count > 1:
+            raise self._equal_names(name)
+
+    def _equal_names(self, name: str) -> ValueError:
+        return ValueError(f"{self.label}: two layers are named {name!r}; rename one.")
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The state with the graph's nodes from the inputs on, so that nothing is nested deeply."""
+        state = super().__getstate__()
+        # The chain holds what the last batch left behind.
+        state["_training_chain"] = None
+        nodes = self._graph_nodes() if self.built else []
+        return {"_layers": state.pop("_layers"), "nodes": nodes, **state}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        nodes = state.pop("nodes")
+        self.__dict__.update(state)
+        for node in nodes:
+            if node not in node.layer._nodes:
+                node.layer._nodes.append(node)
+
+    def _graph_nodes(self) -> list[Node]:
+        """The nodes of the inputs, and of all layers from the inputs to the outputs."""
+        sources = [tensor.node for tensor in self.inputs if tensor.node is not None]
+        return [*sources, *(step.node for step in self.graph.steps)]
 
     # ---- what it is made of ------------------------------------------------------------------
 
@@ -153,6 +184,13 @@ class Model(Trainer, Layer):
                 return tensor.node
         raise ValueError(f"{self.label} does not use {layer.label}.")
 
+    def rows(self) -> list[tuple[Layer, Node | None]]:
+        """What `summary` lists: the layers, each with its first use."""
+        first: dict[Layer, Node] = {}
+        for node in self._graph_nodes():
+            first.setdefault(node.layer, node)
+        return [(layer, first[layer]) for layer in self._layers]
+
     def use_of(self, node: Node) -> int:
         """The how manieth use of its layer in this model `node` is, from 0."""
         uses = [step.node for step in self.graph.steps if step.layer is node.layer]
@@ -166,9 +204,9 @@ class Model(Trainer, Layer):
     ) -> None:
         """Print the layers with their output shapes and parameters, as Keras 2 did.
 
-        Raises ``ValueError`` before the model is built.
+        Shapes and parameters that are not known before the model is built show as ``?`` and
+        ``unbuilt``.
         """
-        self._require_built("summary")
         print_summary(self, line_length, positions, print_fn)
 
     def _require_built(self, what: str) -> None:
@@ -215,10 +253,10 @@ class Model(Trainer, Layer):
         saving.load_weights(self, path)
 
     def reset_states(self) -> None:
-        """Set the states of every stateful layer to zero."""
-        for layer in self._layers:
+        """Set the states of every stateful layer to zero, of those inside other layers too."""
+        for layer in self._flattened():
             reset = getattr(layer, "reset_states", None)
-            if reset is not None:
+            if reset is not None and not isinstance(layer, Model):
                 reset()
 
     # ---- computing as a layer ----------------------------------------------------------------
@@ -290,6 +328,7 @@ class Model(Trainer, Layer):
 
     # ---- configuration -----------------------------------------------------------------------
 
+    @shared_layers()
     def get_config(self) -> dict[str, Any]:
         """Layers and how they are joined, as plain data that JSON can hold."""
         nodes = [t.node for t in self.inputs] + [step.node for step in self.graph.steps]
@@ -329,6 +368,7 @@ class Model(Trainer, Layer):
         }
 
     @classmethod
+    @shared_layers()
     def from_config(
         cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None
     ) -> Model:
@@ -337,7 +377,7 @@ class Model(Trainer, Layer):
             spec["config"]["name"]: deserialize(spec, custom_objects) for spec in config["layers"]
         }
         produced: list[list[SymbolicTensor]] = [
-            as_list(layer.output) for layer in layers.values() if layer._nodes
+            as_list(layer.output) for layer in layers.values() if isinstance(layer, InputLayer)
         ]
 
         def at(place: list[int]) -> SymbolicTensor:
@@ -359,10 +399,10 @@ def _source_name(tensor: SymbolicTensor) -> str:
 
 def _unlike(names: list[str]) -> list[str]:
     """The names with a number behind those that came before: a layer may have several outputs."""
-    return [
-        f"{name}_{names[:place].count(name)}" if name in names[:place] else name
-        for place, name in enumerate(names)
-    ]
+    found: list[str] = []
+    for name in names:
+        found.append(unlike(name, {*found, *names} if name in found else (), "_"))
+    return found
 
 
 def _holds_arrays(inputs: Any) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -45,18 +47,6 @@ class Objective:
         self.loss_weights = [
             1.0 if share is None else real_number("`loss_weights`", share) for share in shares
         ]
-        self._specs = [
-            [(spec, False) for spec in _as_specs(plain)]
-            + [(spec, True) for spec in _as_specs(weighted)]
-            for plain, weighted in zip(
-                _metrics_per_output("metrics", plain_metrics, self.names),
-                _metrics_per_output("weighted_metrics", weighted_metrics, self.names),
-                strict=True,
-            )
-        ]
-        for specs in self._specs:
-            for spec, _ in specs:
-                metrics.get(spec)
         self._metrics: list[list[tuple[str, metrics.Metric, bool]]] | None = None
         self.total = metrics.Mean(name="loss")
         several = len(self.names) > 1 and any(self.losses)
@@ -64,6 +54,27 @@ class Objective:
             metrics.Mean(name=f"{name}_loss") if several and loss is not None else None
             for name, loss in zip(self.names, self.losses, strict=True)
         ]
+        # Of every reported number, whether "up" or "down" is better.
+        self._directions: dict[str, str | None] = {
+            mean.name: "down" for mean in (self.total, *self._parts) if mean is not None
+        }
+        self._specs: list[list[tuple[str, Any, bool]]] = [[] for _ in self.names]
+        self._add_metrics("metrics", plain_metrics, weighted=False)
+        self._add_metrics("weighted_metrics", weighted_metrics, weighted=True)
+
+    def _add_metrics(self, what: str, given: Any, *, weighted: bool) -> None:
+        """Find names for the metrics of all outputs, none of them twice."""
+        per_output = _metrics_per_output(what, given, self.names)
+        for output, row, specs in zip(self.names, self._specs, per_output, strict=True):
+            for spec in _as_specs(specs):
+                metric = metrics.get(spec)
+                prefix = "" if len(self.names) == 1 else f"{output}_"
+                name = _free_name(prefix, metric.name, weighted, self._directions)
+                self._directions[name] = metric.direction
+                # What one metric has summed up must not meet what it sums up elsewhere.
+                known = (other for others in self._specs for _, other, _ in others)
+                twice = isinstance(spec, metrics.Metric) and any(spec is other for other in known)
+                row.append((name, copy.deepcopy(spec) if twice else spec, weighted))
 
     # ---- the loss ----------------------------------------------------------------------------
 
@@ -148,13 +159,21 @@ class Objective:
         for name, specs, y, p in zip(self.names, self._specs, batch.y, outputs, strict=True):
             if specs and y is None:
                 raise ValueError(f"The output {name!r} has metrics, but no targets came for it.")
-            row = []
-            for spec, weighted in specs:
-                metric = metrics.resolve(spec, () if y is None else y.shape, p.shape)
-                known = metric.name if len(self.names) == 1 else f"{name}_{metric.name}"
-                row.append((known, metric, weighted))
-            resolved.append(row)
+            shape = () if y is None else y.shape
+            resolved.append(
+                [(known, metrics.resolve(spec, shape, p.shape), w) for known, spec, w in specs]
+            )
         return resolved
+
+    @property
+    def reported(self) -> list[str]:
+        """The names in `logs`, in their order."""
+        means = [mean.name for mean in (self.total, *self._parts) if mean is not None]
+        return means + [name for row in self._specs for name, _, _ in row]
+
+    def direction_of(self, name: str) -> str | None:
+        """Whether "up" or "down" is better for what is reported as `name`, if that is known."""
+        return self._directions.get(name)
 
     def logs(self) -> dict[str, float]:
         """Every reported number by name, the loss first."""
@@ -211,6 +230,21 @@ def _metrics_per_output(what: str, spec: Any, names: list[str]) -> list[Any]:
             # A flat list is meant for every output.
             return [spec] * len(names)
     return _per_output(what, spec, names)
+
+
+def _free_name(prefix: str, name: str, weighted: bool, known: Mapping[str, Any]) -> str:
+    """A name for a metric that nothing else has; chosen as Keras does.
+
+    "mae", "mae_1", "mae_2", ...; that of a weighted metric may be "weighted_mae" before it is
+    numbered. Neither may "val_mae" be that of another, which stands for validation data.
+    """
+    taken = {key for other in known for key in (other, f"val_{other}")}
+    stem = f"{prefix}weighted_{name}" if weighted else f"{prefix}{name}"
+    numbered = (f"{stem}_{number}" for number in itertools.count(1))
+    for free in itertools.chain([f"{prefix}{name}", stem], numbered):
+        if taken.isdisjoint((free, f"val_{free}")):
+            break
+    return free
 
 
 def _as_specs(value: Any) -> list[Any]:

@@ -7,16 +7,16 @@ from typing import Any
 
 from fastlstm.layers.base import Layer
 from fastlstm.layers.input import InputLayer
-from fastlstm.layers.serialization import deserialize, serialize
+from fastlstm.layers.serialization import deserialize, serialize, shared_layers
 from fastlstm.layers.structure import Shape
-from fastlstm.layers.symbolic import SymbolicTensor
+from fastlstm.layers.symbolic import Node, SymbolicTensor
 from fastlstm.models.model import Model
 
 __all__ = ["Sequential"]
 
 
 class Sequential(Model):
-    """Layers in a row.
+    """Layers in a row; one layer may stand in several places, and has its weights once.
 
     It is built when the shape of the input is known: from an `Input` in front, from the first
     layer's `input_shape`, or from the first data.
@@ -54,6 +54,11 @@ class Sequential(Model):
         Layer.__init__(self, name=name, trainable=trainable, **keywords)
         self._input: InputLayer | None = None
         self._stack: list[Layer] = []
+        self._by_name: dict[str, Layer] = {}
+        # The uses of the stack's layers, one behind the other, once the input is known.
+        self._chain: list[Node] = []
+        self._input_names = self._output_names = None
+        self._single_input = self._single_output = True
         for layer in layers or []:
             self.add(layer)
 
@@ -78,70 +83,77 @@ class Sequential(Model):
                 raise ValueError(f"{self.label}: an Input must come first, and only once.")
             self._input = layer
             return
-        if any(layer.name == other.name for other in self._stack):
-            raise ValueError(f"{self.label}: two layers are named {layer.name!r}; rename one.")
-        if self._input is None and not self._stack and layer.batch_input_shape is not None:
-            self._input = InputLayer(batch_shape=layer.batch_input_shape)
-        self._restack([*self._stack, layer])
+        if self._by_name.get(layer.name, layer) is not layer:
+            raise self._equal_names(layer.name)
+        source = self._input
+        if source is None and not self._stack and layer.batch_input_shape is not None:
+            source = InputLayer(batch_shape=layer.batch_input_shape)
+        if source is not None:
+            self._extend_chain(source, [layer])
+        self._stack.append(layer)
+        if layer.name not in self._by_name:
+            self._by_name[layer.name] = layer
+            self._layers.append(layer)
 
     def pop(self) -> Layer:
         """Take the last layer off and return it; ``ValueError`` if there is none."""
         if not self._stack:
             raise ValueError(f"{self.label} has no layer to remove.")
-        removed = self._stack[-1]
-        self._restack(self._stack[:-1])
+        removed = self._stack.pop()
+        if self._chain:
+            removed._nodes.remove(self._chain.pop())
+            self._chain_changed()
+        if removed not in self._stack:
+            del self._by_name[removed.name]
+            self._layers.remove(removed)
         return removed
-
-    def _restack(self, stack: list[Layer]) -> None:
-        """Make `stack` the layers; on an error everything stays as it was."""
-        before = self._stack, self._layers, self.built
-        self._stack, self._layers, self.built = stack, stack, False
-        if self._input is None or not stack:
-            return
-        try:
-            self._connect(self._input)
-        except BaseException:
-            self._stack, self._layers, self.built = before
-            if self._stack and self._input is not None:
-                self._connect(self._input)
-            elif not self._stack:
-                self._input = None if stack[0].batch_input_shape is not None else self._input
-            raise
 
     def build(self, input_shape: Any = None) -> None:
         """Build for inputs of `input_shape`, batch first, None where a size varies."""
-        if self._input is None:
+        if self._chain:
+            return
+        source = self._input
+        if source is None:
             if input_shape is None:
                 self._require_built("build")
-            self._input = InputLayer(batch_shape=(None, *input_shape[1:]))
+            source = InputLayer(batch_shape=(None, *input_shape[1:]))
         if not self._stack:
             raise ValueError(f"{self.label} has no layers: `add` some first.")
+        self._extend_chain(source, self._stack)
+
+    def _extend_chain(self, source: InputLayer, layers: Sequence[Layer]) -> None:
+        """Use `layers`, one behind the other, on top of the chain; on an error on nothing."""
+        tensor = self._chain[-1].outputs if self._chain else source.output
+        made: list[Node] = []
         try:
-            self._connect(self._input)
+            for layer in layers:
+                tensor = layer(tensor)
+                made.append(layer._nodes[-1])
+                if not isinstance(tensor, SymbolicTensor):
+                    raise ValueError(
+                        f"{self.label}: {layer.label} has {len(tensor)} outputs: in a stack every "
+                        f"layer has one. Use Model instead."
+                    )
         except BaseException:
-            self._input = None
+            for node in made:
+                node.layer._nodes.remove(node)
             raise
+        self._input = source
+        self._chain += made
+        self._chain_changed()
 
-    def _connect(self, source: InputLayer) -> None:
-        """Chain the layers symbolically, in place of the chain that was."""
-        for layer in self._stack:
-            layer._nodes = [node for node in layer._nodes if id(node) not in self._own_nodes()]
-        tensor = source.output
-        made = []
-        for layer in self._stack:
-            tensor = layer(tensor)
-            made.append(layer._nodes[-1])
-            if isinstance(tensor, list):
-                raise ValueError(
-                    f"{self.label}: {layer.label} has {len(tensor)} outputs: in a stack every "
-                    f"layer has one. Use Model instead."
-                )
-        self._chain = made
-        self._set_graph(source.output, tensor)
-        self._layers = list(self._stack)
+    def _chain_changed(self) -> None:
+        # The graph is made when it is asked for: not once for every layer that is added.
+        self.__dict__.pop("graph", None)
+        self.built = bool(self._chain)
+        if self._input is not None and self._chain:
+            self.inputs, self.outputs = [self._input.output], [self._chain[-1].outputs]
 
-    def _own_nodes(self) -> set[int]:
-        return {id(node) for node in getattr(self, "_chain", [])}
+    def rows(self) -> list[tuple[Layer, Node | None]]:
+        """What `summary` lists: every place in the stack, with its use once the model is built."""
+        if not self._chain:
+            return [(layer, None) for layer in self._stack]
+        return list(zip(self._stack, self._chain, strict=True))
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         """The shape after the last layer."""
@@ -155,6 +167,7 @@ class Sequential(Model):
         self._require_built("count_params")
         return super().count_params()
 
+    @shared_layers()
     def get_config(self) -> dict[str, Any]:
         """The layers as plain data that JSON can hold."""
         first = [] if self._input is None else [serialize(self._input)]
@@ -165,6 +178,7 @@ class Sequential(Model):
         }
 
     @classmethod
+    @shared_layers()
     def from_config(
         cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None
     ) -> Sequential:

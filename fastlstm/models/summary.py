@@ -6,12 +6,15 @@ layer that returns ``(None, 5)``, and totals with a decimal point, ``146.0``.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fastlstm.errors import shape_text
 from fastlstm.layers.base import Layer
+from fastlstm.layers.input import InputLayer
 from fastlstm.layers.structure import is_shape, map_structure
+from fastlstm.layers.symbolic import Node
 from fastlstm.layers.weight import total_size
 
 if TYPE_CHECKING:
@@ -29,7 +32,7 @@ def print_summary(
     positions: Sequence[float] | None = None,
     print_fn: Callable[[str], Any] | None = None,
 ) -> None:
-    """Print the layers of a built model with their output shapes and parameters.
+    """Print the layers of a model with their output shapes and parameters.
 
     Parameters
     ----------
@@ -41,22 +44,24 @@ def print_summary(
         Takes each line; `print` by default.
     """
     emit = print_fn or print
-    is_chain = _is_chain(model)
+    rows = model.rows()
+    nodes = [step.node for step in model.graph.steps] if model.built else []
+    is_chain = _is_chain(rows, nodes)
     width = line_length or (CHAIN_WIDTH if is_chain else GRAPH_WIDTH)
     shares = positions or (CHAIN_COLUMNS if is_chain else GRAPH_COLUMNS)
     ends = [int(width * share) if share <= 1 else int(share) for share in shares]
+    links = {} if is_chain else _links(nodes)
     titles = ["Layer (type)", "Output Shape", "Param #"]
     emit("_" * width)
     emit(_row(titles if is_chain else [*titles, "Connected to"], ends))
     emit("=" * width)
-    layers = model.layers
-    for number, layer in enumerate(layers):
-        links = [] if is_chain else _links(model, layer)
-        fields = [f"{layer.name} ({type(layer).__name__})", _shapes(model, layer), _count(layer)]
-        emit(_row(fields if is_chain else [*fields, links[0] if links else ""], ends))
-        for link in links[1:]:
+    for number, (layer, node) in enumerate(rows):
+        fields = [f"{layer.name} ({type(layer).__name__})", _shapes(node), _count(layer)]
+        first, *further = links.get(layer) or [""]
+        emit(_row(fields if is_chain else [*fields, first], ends))
+        for link in further:
             emit(_row(["", "", "", link], ends))
-        emit(("=" if number == len(layers) - 1 else "_") * width)
+        emit(("=" if number == len(rows) - 1 else "_") * width)
     trainable, frozen = total_size(model.trainable_weights), total_size(model.non_trainable_weights)
     emit(f"Total params: {trainable + frozen:,}")
     emit(f"Trainable params: {trainable:,}")
@@ -75,38 +80,40 @@ def _row(fields: Sequence[str], ends: Sequence[int]) -> str:
 
 
 def _count(layer: Layer) -> str:
-    return str(total_size(layer.weights))
+    return str(total_size(layer.weights)) if layer.built else "unbuilt"
 
 
-def _shapes(model: Model, layer: Layer) -> str:
-    """The output shape of the layer's first use in this model."""
-    node = model.node_of(layer)
+def _shapes(node: Node | None) -> str:
+    if node is None:
+        return "?"
     shapes = map_structure(lambda tensor: tensor.shape, node.outputs)
     return shape_text(shapes) if is_shape(shapes) else str(shapes)
 
 
-def _is_chain(model: Model) -> bool:
-    """Whether every layer has one use, one input and one output that one other layer reads."""
-    nodes = [step.node for step in model.graph.steps]
-    readers: dict[int, int] = {}
-    for node in nodes:
-        for tensor in node.parents():
-            readers[id(tensor)] = readers.get(id(tensor), 0) + 1
+def _is_chain(rows: Sequence[tuple[Layer, Node | None]], nodes: Sequence[Node]) -> bool:
+    """Whether every use has a row, and reads one tensor that nothing else reads."""
+    used = [node for _, node in rows if node is not None and node.inputs is not None]
+    inputs = sum(isinstance(layer, InputLayer) for layer, _ in rows)
+    read = [tensor for node in nodes for tensor in node.parents()]
     return (
-        len(model.inputs) == 1
-        and len({id(node.layer) for node in nodes}) == len(nodes)
+        inputs <= 1
+        and len(used) == len(nodes)
         and all(len(node.parents()) == 1 for node in nodes)
-        and all(count == 1 for count in readers.values())
+        and len(set(read)) == len(read)
     )
 
 
-def _links(model: Model, layer: Layer) -> list[str]:
-    """The layers that this one reads, as ``name[use][output]``."""
-    links = []
-    for step in model.graph.steps:
-        if step.layer is layer:
-            for tensor in step.node.parents():
-                source = tensor.node
-                assert source is not None
-                links.append(f"{source.layer.name}[{model.use_of(source)}][{tensor.index}]")
+def _links(nodes: Sequence[Node]) -> dict[Layer, list[str]]:
+    """For each layer what its uses read, as ``name[use][output]``."""
+    uses: Counter[Layer] = Counter()
+    number_of: dict[Node, int] = {}
+    links: dict[Layer, list[str]] = {}
+    for node in nodes:
+        number_of[node] = uses[node.layer]
+        uses[node.layer] += 1
+        for tensor in node.parents():
+            source = tensor.node
+            assert source is not None
+            link = f"{source.layer.name}[{number_of.get(source, 0)}][{tensor.index}]"
+            links.setdefault(node.layer, []).append(link)
     return links

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,11 +21,11 @@ from fastlstm.models.data import (
     Batch,
     IterableData,
     check_lengths,
-    class_weights,
     in_order,
     in_precision_of,
     is_iterable_of_batches,
     numeric,
+    with_class_weights,
 )
 from fastlstm.models.objective import Objective, add_penalty_gradients, penalty
 
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Trainer"]
 
-DEFAULT_BATCH_SIZE = 32
 # What hooks get before there is anything to tell.
 NO_LOGS: dict[str, float] = {}
 # Keras's arguments that say how TensorFlow or JAX shall run the model; nothing to choose here.
@@ -44,7 +43,6 @@ _WITHOUT_EFFECT = ("run_eagerly", "steps_per_execution", "jit_compile", "auto_sc
 class Trainer:
     """The half of `Model` that trains, evaluates and predicts."""
 
-    graph: Graph
     inputs: list[SymbolicTensor]
     outputs: list[SymbolicTensor]
     optimizer: optimizers.Optimizer | None = None
@@ -53,13 +51,15 @@ class Trainer:
     _objective: Objective | None = None
     _compile_arguments: Mapping[str, Any] | None = None
     _training_chain: Chain | None = None
+    if TYPE_CHECKING:
+
+        @property
+        def graph(self) -> Graph:
+            """What computes the outputs."""
+
     # Of the running `fit`: what shuffles, and where a callback wants it to begin.
     _shuffler: np.random.Generator | None = None
     _resume_epoch: int | None = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        # The chain holds what the last batch left behind.
-        return {**self.__dict__, "_training_chain": None}
 
     # ---- compiling ---------------------------------------------------------------------------
 
@@ -126,8 +126,8 @@ class Trainer:
 
     @property
     def metrics_names(self) -> list[str]:
-        """The names of what `evaluate` returns; complete after the first batch."""
-        return list(self._compiled_objective("metrics_names").logs())
+        """The names of what `evaluate` returns."""
+        return self._compiled_objective("metrics_names").reported
 
     def _compiled_objective(self, what: str) -> Objective:
         if self._objective is None:
@@ -139,7 +139,10 @@ class Trainer:
     def _standard_inputs(self, who: str, x: Any) -> list[np.ndarray]:
         """Arrays for the inputs, checked against their shapes; builds an unbuilt Sequential."""
         if not self.built:  # type: ignore[attr-defined]
-            self.ensure_built(np.shape(x))  # type: ignore[attr-defined]
+            # A Sequential, which has one input.
+            (only,) = in_order(f"{self._label}: {who}: x", x, ["input"])
+            array = numeric(f"{self._label}: {who}: the input", only, None)
+            self.ensure_built(array.shape)  # type: ignore[attr-defined]
         names = self.input_names  # type: ignore[attr-defined]
         arrays = []
         for name, tensor, value in zip(
@@ -172,7 +175,6 @@ class Trainer:
         x: Any,
         y: Any = None,
         sample_weight: Any = None,
-        class_weight: Mapping[int, float] | None = None,
     ) -> Batch:
         """`x`, `y` and weights as checked arrays."""
         arrays = self._standard_inputs(who, x)
@@ -189,18 +191,12 @@ class Trainer:
         ]
         weights = [
             None if value is None else numeric(f"{who}: `sample_weight`", value, "float64")
-            for value in in_order(f"{who}: sample_weight", sample_weight, names)
+            for value in in_order(f"{who}: sample_weight", sample_weight, names, spread=True)
         ]
         batch = Batch(arrays, targets, weights)
         check_lengths(f"{self._label}: {who}", batch)
         if batch.size == 0:
             raise ValueError(f"{self._label}: {who}: there are no samples in x.")
-        if class_weight is not None:
-            by_class = class_weights(who, class_weight, targets)
-            own = weights[0]
-            batch = batch._replace(
-                sample_weight=[by_class if own is None else _rows_like(own, by_class) * by_class]
-            )
         return batch
 
     def _data(
@@ -209,7 +205,6 @@ class Trainer:
         x: Any,
         y: Any,
         sample_weight: Any,
-        class_weight: Mapping[int, float] | None,
         batch_size: int | None,
         steps: int | None,
     ) -> ArrayData | IterableData:
@@ -223,12 +218,12 @@ class Trainer:
                 )
 
             def standardize(x: Any, y: Any, sample_weight: Any) -> Batch:
-                return self._standard_batch(who, x, y, sample_weight, class_weight)
+                return self._standard_batch(who, x, y, sample_weight)
 
             return IterableData(x, standardize, steps)
-        batch = self._standard_batch(who, x, y, sample_weight, class_weight)
-        size = DEFAULT_BATCH_SIZE if batch_size is None else batch_size
-        return ArrayData(batch, check_positive_int(f"{who}: `batch_size`", size))
+        if batch_size is not None:
+            check_positive_int(f"{who}: `batch_size`", batch_size)
+        return ArrayData(self._standard_batch(who, x, y, sample_weight), batch_size, steps)
 
     # ---- one batch ---------------------------------------------------------------------------
 
@@ -261,24 +256,26 @@ class Trainer:
         penalties = sum(context.penalties) if context is not None else 0.0
         objective.update(loss + penalties + penalty(self._regularized), batch, outputs, masks)
 
-    def _prepare(self, who: str, *, training: bool) -> Objective:
+    def _prepare(
+        self, who: str, data: ArrayData | IterableData | None = None, *, training: bool
+    ) -> Objective:
         """Collect what a loop needs that may have changed since the last one."""
         objective = self._compiled_objective(who)
         if training and not any(objective.losses):
             raise ValueError(f"{self._label}: `{who}` needs a loss; `compile` got none.")
+        unbuilt = not self.built  # type: ignore[attr-defined]
+        if unbuilt and isinstance(data, IterableData) and data.first() is None:
+            raise ValueError(f"{self._label}: {who}: the data gave no batches to build from.")
         names = self.output_names  # type: ignore[attr-defined]
         if objective.names != names:
             assert self._compile_arguments is not None
             self._objective = objective = Objective(names, **self._compile_arguments)
-        self._regularized = [
-            w
-            for w in self.weights  # type: ignore[attr-defined]
-            if w.regularizer is not None and w.trainable
-        ]
+        trainable = self.trainable_weights  # type: ignore[attr-defined]
+        self._regularized = [w for w in trainable if w.regularizer is not None]
         self._has_activity_penalty = self.has_activity_penalty()  # type: ignore[attr-defined]
         if training:
             assert self.optimizer is not None
-            self.optimizer.build(self.trainable_weights)  # type: ignore[attr-defined]
+            self.optimizer.build(trainable)
             self._training_chain = chain_of(self.graph)
         return objective
 
@@ -318,14 +315,19 @@ class Trainer:
             A bar ("auto" and 1), one line an epoch (2), or nothing (0).
         callbacks : list of Callback, optional
         validation_split : float in [0, 1)
-            The last part of the arrays, before shuffling, is kept for validation.
+            The last part of the arrays, before shuffling, is kept for validation, without the
+            weights of classes.
         validation_data : (x, y) or (x, y, sample_weight), or an iterable of batches, optional
         shuffle : bool
             Whether each epoch takes the samples in a new order.
         class_weight : dict of label to float, optional
+            Targets are labels if they have fewer axes than the outputs or a last axis of 1, else
+            one-hot over the last axis.
         sample_weight : array (N,) or (N, T), optional
         steps_per_epoch, validation_steps : int, optional
-            How many batches make an epoch.
+            How many batches make an epoch, which goes on where the one before stopped; validation
+            begins at the first batch of arrays every time. Of arrays, so many batches are a pass
+            over all rows unless there is a `batch_size`.
         validation_batch_size : int, optional
             `batch_size` by default.
         validation_freq : int or list of int
@@ -338,13 +340,15 @@ class Trainer:
         Raises
         ------
         ValueError, TypeError
-            For data that do not fit the model or each other; no weight has changed then.
+            For data that do not fit the model or each other, and for a generator that cannot last
+            for the epochs; no weight has changed then. One that runs out in spite of its
+            `steps_per_epoch` ends training with a warning.
         """
         self._compiled_objective("fit")
         epochs = check_positive_int("fit: `epochs`", epochs)
         if initial_epoch:
             check_positive_int("fit: `initial_epoch`", initial_epoch)
-        data = self._data("fit", x, y, sample_weight, class_weight, batch_size, steps_per_epoch)
+        data = self._data("fit", x, y, sample_weight, batch_size, steps_per_epoch)
         validation = self._validation_data(
             validation_data, validation_batch_size or batch_size, validation_steps
         )
@@ -353,11 +357,15 @@ class Trainer:
         if validation_split and validation is None:
             if not isinstance(data, ArrayData):
                 raise ValueError("fit: `validation_split` needs arrays, not an iterable.")
-            data, validation = data.split(validation_split)
+            data, kept = data.split(validation_split)
+            validation = ArrayData(kept, validation_batch_size or batch_size, validation_steps)
+        if isinstance(data, IterableData) and epochs - initial_epoch > 1:
+            data.require_more_than_one_epoch("fit: `x`", "`steps_per_epoch`")
+        data.adjust(lambda batch: with_class_weights("fit", batch, class_weight, self.outputs))
         due = _due_epochs(validation_freq, initial_epoch, epochs)
         if isinstance(validation, IterableData) and len(due) > 1:
             validation.require_more_than_one_epoch("fit: `validation_data`", "`validation_steps`")
-        objective = self._prepare("fit", training=True)
+        objective = self._prepare("fit", data, training=True)
         steps = len(data) if steps_per_epoch is None else steps_per_epoch
         run = self._callbacks(
             callbacks, verbose, add_history=True, epochs=epochs, steps=steps or None
@@ -369,12 +377,25 @@ class Trainer:
             run.on_train_begin(NO_LOGS)
             logs: dict[str, float] = {}
             for epoch in range(self._resume_epoch or initial_epoch, epochs):
+                if data.is_spent():
+                    warnings.warn(
+                        f"{self._label}: fit: the data ran out after epoch {epoch} of {epochs}.",
+                        stacklevel=2,
+                    )
+                    break
                 run.on_epoch_begin(epoch, NO_LOGS)
                 objective.reset()
-                logs = self._run_epoch(data, objective, run, steps_per_epoch)
+                batches = data.batches(epoch - initial_epoch, self._shuffler)
+                logs = self._run_epoch(batches, objective, run, steps_per_epoch)
                 if validation is not None and epoch + 1 in due:
-                    found = self._run_test(validation, objective, run, validation_steps)
-                    logs.update({f"val_{name}": value for name, value in found.items()})
+                    if validation.is_spent():
+                        warnings.warn(
+                            f"{self._label}: fit: no validation data are left after epoch {epoch}.",
+                            stacklevel=2,
+                        )
+                    else:
+                        found = self._run_test(validation, objective, run)
+                        logs.update({f"val_{name}": value for name, value in found.items()})
                 run.on_epoch_end(epoch, logs)
                 data.end_epoch()
                 if self.stop_training:
@@ -387,18 +408,18 @@ class Trainer:
 
     def _run_epoch(
         self,
-        data: ArrayData | IterableData,
+        batches: Iterable[Batch],
         objective: Objective,
         run: CallbackList,
         steps: int | None,
     ) -> dict[str, float]:
         number = 0
-        for number, batch in enumerate(data.batches(self._shuffler), 1):
+        for number, batch in enumerate(batches, 1):
             run.on_train_batch_begin(number - 1, NO_LOGS)
             self._train(batch, objective)
             if run.calls("on_train_batch_end"):
                 run.on_train_batch_end(number - 1, objective.logs())
-            if self.stop_training or number == steps:
+            if self.stop_training:
                 break
         if not number:
             raise ValueError(f"{self._label}: fit: the data gave no batches for this epoch.")
@@ -414,18 +435,15 @@ class Trainer:
         data: ArrayData | IterableData,
         objective: Objective,
         run: CallbackList,
-        steps: int | None,
     ) -> dict[str, float]:
         objective.reset()
         run.on_test_begin(NO_LOGS)
         number = 0
-        for number, batch in enumerate(data.batches(), 1):
+        for number, batch in enumerate(data.batches(0), 1):
             run.on_test_batch_begin(number - 1, NO_LOGS)
             self._test(batch, objective)
             if run.calls("on_test_batch_end"):
                 run.on_test_batch_end(number - 1, objective.logs())
-            if number == steps:
-                break
         if not number:
             raise ValueError(f"{self._label}: the data to evaluate gave no batches.")
         logs = objective.logs()
@@ -438,14 +456,14 @@ class Trainer:
         if given is None:
             return None
         if is_iterable_of_batches(given):
-            return self._data("validation", given, None, None, None, None, steps)
+            return self._data("validation", given, None, None, None, steps)
         if not isinstance(given, (list, tuple)) or not 1 <= len(given) <= 3:
             raise ValueError(
                 "fit: `validation_data` must be (x, y) or (x, y, sample_weight), "
                 f"got {type(given).__name__}."
             )
         x, y, weights = [*given, None, None][:3]
-        return self._data("validation", x, y, weights, None, batch_size, steps)
+        return self._data("validation", x, y, weights, batch_size, steps)
 
     def _callbacks(self, callbacks: Any, verbose: Any, **keywords: Any) -> CallbackList:
         level = _verbosity(verbose)
@@ -473,11 +491,11 @@ class Trainer:
         Returns the loss, a list [loss, metric, ...] if there are metrics, or a dict by name.
         """
         self._compiled_objective("evaluate")
-        data = self._data("evaluate", x, y, sample_weight, None, batch_size, steps)
-        objective = self._prepare("evaluate", training=False)
+        data = self._data("evaluate", x, y, sample_weight, batch_size, steps)
+        objective = self._prepare("evaluate", data, training=False)
         count = len(data) if steps is None else steps
         run = self._callbacks(callbacks, verbose, epochs=1, steps=count or None)
-        return _returned(self._run_test(data, objective, run, steps), return_dict)
+        return _returned(self._run_test(data, objective, run), return_dict)
 
     def predict(
         self,
@@ -496,7 +514,7 @@ class Trainer:
         and ``ValueError`` or ``TypeError`` for data that do not fit the inputs.
         """
         self._require_built("predict")  # type: ignore[attr-defined]
-        data = self._data("predict", x, None, None, None, batch_size, steps)
+        data = self._data("predict", x, None, None, batch_size, steps)
         count = len(data) if steps is None else steps
         level = _verbosity(verbose)
         run = None
@@ -511,14 +529,12 @@ class Trainer:
             )
             run.on_predict_begin(NO_LOGS)
         parts: list[list[np.ndarray]] = []
-        for number, batch in enumerate(data.batches()):
+        for number, batch in enumerate(data.batches(0)):
             if run is not None:
                 run.on_predict_batch_begin(number, NO_LOGS)
             parts.append(self.graph.run(batch.x)[0])
             if run is not None:
                 run.on_predict_batch_end(number, {"outputs": parts[-1]})
-            if number + 1 == steps:
-                break
         if run is not None:
             run.on_predict_end(NO_LOGS)
         if not parts:
@@ -543,7 +559,8 @@ class Trainer:
     ) -> Any:
         """One update on one batch; returns the loss before it, or as `evaluate` does."""
         self._compiled_objective("train_on_batch")
-        batch = self._standard_batch("train_on_batch", x, y, sample_weight, class_weight)
+        batch = self._standard_batch("train_on_batch", x, y, sample_weight)
+        batch = with_class_weights("train_on_batch", batch, class_weight, self.outputs)
         objective = self._prepare("train_on_batch", training=True)
         objective.reset()
         self._train(batch, objective)
@@ -594,8 +611,3 @@ def _due_epochs(frequency: int | Sequence[int], initial_epoch: int, epochs: int)
         return [epoch for epoch in range(initial_epoch + 1, epochs + 1) if epoch in frequency]
     every = check_positive_int("fit: `validation_freq`", frequency)
     return [epoch for epoch in range(initial_epoch + 1, epochs + 1) if epoch % every == 0]
-
-
-def _rows_like(weights: np.ndarray, like: np.ndarray) -> np.ndarray:
-    """Weights (N,) with axes of one added, so that they multiply weights (N, T)."""
-    return weights.reshape(weights.shape + (1,) * (like.ndim - weights.ndim))

@@ -173,9 +173,9 @@ class Nadam(_Moments):
     def step_numbers(self, learning_rate: float) -> tuple[float, ...]:
         t = self.iterations + 1
         momentum, next_momentum = self._momentum(t), self._momentum(t + 1)
-        self.momentum_product *= momentum
-        mean_factor = next_momentum / (1 - self.momentum_product * next_momentum)
-        gradient_factor = (1 - momentum) / (1 - self.momentum_product)
+        product = self.momentum_product * momentum
+        mean_factor = next_momentum / (1 - product * next_momentum)
+        gradient_factor = (1 - momentum) / (1 - product)
         square_factor = 1 / (1 - self.beta_2**t)
         return (
             learning_rate,
@@ -186,3 +186,7 @@ class Nadam(_Moments):
             gradient_factor,
             square_factor,
         )
+
+    def count_update(self) -> None:
+        self.momentum_product *= self._momentum(self.iterations + 1)
+        super().count_update()

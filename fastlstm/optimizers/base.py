@@ -7,19 +7,22 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from fastlstm._core import optimizers as kernels
 from fastlstm._numbers import real_number
-from fastlstm._registry import snake_case
-from fastlstm.layers.weight import Weight, all_changed
+from fastlstm._registry import described, snake_case
+from fastlstm.layers.weight import Weight, changing
 from fastlstm.optimizers import schedules
 from fastlstm.optimizers.flat import FlatBuffer
 
 __all__ = ["Optimizer"]
 
 LearningRate = float | schedules.LearningRateSchedule | Callable[[], float]
+# What an optimizer remembers of one weight: arrays of its shape.
+Slots = dict[str, np.ndarray]
 
 # Keras arguments that name what this package does not do, with the values that ask for nothing.
 _UNSUPPORTED: dict[str, tuple[Any, ...]] = {
@@ -94,6 +97,8 @@ class Optimizer:
         self._constrained: list[Weight] = []
         self._buffers: list[FlatBuffer] = []
         self._places: dict[Weight, tuple[FlatBuffer, int]] = {}
+        # The slots of weights that are frozen now, for when they train again.
+        self._resting: WeakKeyDictionary[Weight, Slots] = WeakKeyDictionary()
         self._undecayed: set[Weight] = set()
         self._undecayed_names: tuple[str, ...] = ()
 
@@ -108,7 +113,7 @@ class Optimizer:
         raise NotImplementedError(f"{type(self).__name__} must implement `kernel`.")
 
     def step_numbers(self, learning_rate: float) -> tuple[float, ...]:
-        """The kernel's numbers for the update that is about to be made; called once for each."""
+        """The kernel's numbers for the update that is about to be made."""
         raise NotImplementedError(f"{type(self).__name__} must implement `step_numbers`.")
 
     # ---- arguments ---------------------------------------------------------------------------
@@ -157,9 +162,11 @@ class Optimizer:
     def learning_rate(self) -> float:
         """The learning rate of the next update. Can be set unless it comes from a schedule."""
         rate = self._learning_rate
+        if isinstance(rate, float):
+            return rate
         if isinstance(rate, schedules.LearningRateSchedule):
             return float(rate(self.iterations))
-        return float(rate()) if callable(rate) else rate
+        return float(rate())
 
     @learning_rate.setter
     def learning_rate(self, value: LearningRate) -> None:
@@ -193,8 +200,10 @@ class Optimizer:
     def build(self, weights: Sequence[Weight]) -> None:
         """Move `weights` into flat buffers and create their slots.
 
-        Building again, with the same weights or others, keeps the slots of the weights known
-        before. Raises ``ValueError`` if a weight comes twice.
+        Building again, with the same weights or others, keeps the slots of all weights known
+        before: what is frozen for a while goes on where it stopped. Slots of weights that are not
+        trained now take memory for as long as the weights exist. Raises ``ValueError`` if a weight
+        comes twice.
         """
         weights = list(weights)
         if len(set(weights)) != len(weights):
@@ -203,29 +212,40 @@ class Optimizer:
             for buffer in self._buffers:
                 buffer.bind()
             return
-        old_places, slots = self._places, self.slots()
         by_dtype: dict[np.dtype, list[Weight]] = {}
         for weight in weights:
             by_dtype.setdefault(weight.dtype, []).append(weight)
-        self._weights = weights
-        self._constrained = [w for w in weights if w.constraint is not None]
-        self._buffers = [FlatBuffer(group, slots) for group in by_dtype.values()]
-        self._places = {
+        first_values = self.slots()
+        buffers = [FlatBuffer(group, first_values) for group in by_dtype.values()]
+        places = {
             weight: (buffer, index)
-            for buffer in self._buffers
+            for buffer in buffers
             for index, weight in enumerate(buffer.weights)
         }
-        self.built = True
-        for weight in weights:
-            if weight in old_places:
-                self._copy_slots(weight, *old_places[weight])
+        resting: WeakKeyDictionary[Weight, Slots] = WeakKeyDictionary()
+        for weight, slots in [*self._resting.items(), *self._slots_by_weight().items()]:
+            if weight in places:
+                buffer, index = places[weight]
+                for name, new in buffer.slots_of(index).items():
+                    new[...] = slots.get(name, new)
+            else:
+                resting[weight] = {name: slot.copy() for name, slot in slots.items()}
+        constrained = [w for w in weights if w.constraint is not None]
+        old_buffers = self._buffers
+        # All at once, so that an interrupt leaves the one or the other whole.
+        self._weights, self._constrained, self._buffers = weights, constrained, buffers
+        self._places, self._resting, self.built = places, resting, True
+        for buffer in old_buffers:
+            buffer.release()
 
-    def _copy_slots(self, weight: Weight, buffer: FlatBuffer, index: int) -> None:
-        new_buffer, new_index = self._places[weight]
-        for name in buffer.slots:
-            new, old = new_buffer.slot_of(name, new_index), buffer.slot_of(name, index)
-            if new is not None and old is not None:
-                new[...] = old
+    def _slots_by_weight(self) -> dict[Weight, Slots]:
+        return {w: buffer.slots_of(index) for w, (buffer, index) in self._places.items()}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_resting": dict(self._resting)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _resting=WeakKeyDictionary(state["_resting"]))
 
     # ---- one update --------------------------------------------------------------------------
 
@@ -238,6 +258,10 @@ class Optimizer:
             A weight without a gradient, and its slots, stay as they are. An empty dict is no
             update at all.
 
+        An interrupt may leave an update half made: weights that have moved beside others that have
+        not, slots and `iterations` one update apart, a constraint not met before the next update.
+        Training can go on from there.
+
         Raises
         ------
         ValueError
@@ -249,22 +273,28 @@ class Optimizer:
         if not self.built:
             self.build(list(gradients))
         missing = [buffer.gather(gradients) for buffer in self._buffers]
-        if len(gradients) + sum(map(len, missing)) != len(self._weights):
+        if any(missing) or len(gradients) != len(self._weights):
             self._refuse_strangers(gradients)
         self._clip()
         learning_rate = self.learning_rate
         numbers, kernel = self.step_numbers(learning_rate), self.kernel()
-        for buffer, absent in zip(self._buffers, missing, strict=True):
+        for buffer in self._buffers:
             buffer.bind()
-            self._decay(buffer, absent, learning_rate)
-            if not absent:
-                kernel(buffer.parameters, buffer.gradients, *buffer.slots.values(), *numbers)
-            else:
-                self._update_present(buffer, absent, numbers)
-        all_changed(self._weights)
+        with changing(self._weights):
+            for buffer, absent in zip(self._buffers, missing, strict=True):
+                if self.weight_decay is not None:
+                    self._decay(buffer, absent, 1.0 - self.weight_decay * learning_rate)
+                if not absent:
+                    kernel(buffer.parameters, buffer.gradients, *buffer.slots.values(), *numbers)
+                else:
+                    self._update_present(buffer, absent, numbers)
+            self.count_update()
         for weight in self._constrained:
             if weight in gradients:
                 weight.constrain()
+
+    def count_update(self) -> None:
+        """Let the numbers that change from update to update go on to the next."""
         self.iterations += 1
 
     def _refuse_strangers(self, gradients: Mapping[Weight, np.ndarray]) -> None:
@@ -290,15 +320,13 @@ class Optimizer:
                 for buffer in self._buffers:
                     buffer.gradients *= scale
 
-    def _decay(self, buffer: FlatBuffer, absent: list[int], learning_rate: float) -> None:
-        if self.weight_decay is None:
-            return
+    def _decay(self, buffer: FlatBuffer, absent: list[int], factor: float) -> None:
         chosen = [
             index not in absent and self._is_decayed(weight)
             for index, weight in enumerate(buffer.weights)
         ]
         for run in buffer.runs(chosen):
-            buffer.parameters[run] *= 1.0 - self.weight_decay * learning_rate
+            buffer.parameters[run] *= factor
 
     def _is_decayed(self, weight: Weight) -> bool:
         return weight not in self._undecayed and not any(
@@ -319,7 +347,7 @@ class Optimizer:
         """The constructor's arguments, as Keras names them."""
         rate: Any = self._learning_rate
         if isinstance(rate, schedules.LearningRateSchedule):
-            rate = {"class_name": type(rate).__name__, "config": rate.get_config()}
+            rate = described(rate)
         return {
             "name": self.name,
             "learning_rate": rate,
@@ -335,19 +363,21 @@ class Optimizer:
         return cls(**config)
 
     def _slot_arrays(self) -> list[np.ndarray]:
-        found: list[np.ndarray] = []
-        for names in self.state_order:
-            for weight in self._weights:
-                buffer, index = self._places[weight]
-                parts = (buffer.slot_of(name, index) for name in names)
-                found.extend(part for part in parts if part is not None)
-        return found
+        slots = self._slots_by_weight()
+        return [
+            slots[weight][name]
+            for names in self.state_order
+            for weight in self._weights
+            for name in names
+            if name in slots[weight]
+        ]
 
     def get_state(self) -> list[np.ndarray]:
         """Copies of all that an update remembers, in the order of Keras's `variables`.
 
-        The number of updates, the learning rate unless a function gives it, the slots, and
-        the numbers that change.
+        The number of updates, the learning rate unless a function gives it, the slots of the
+        weights that `build` was given last, and the numbers that change. What rests with frozen
+        weights is not in it.
         """
         state = [np.array(self.iterations)]
         if not callable(self._learning_rate):

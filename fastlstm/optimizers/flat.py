@@ -69,6 +69,12 @@ class FlatBuffer:
                 view[...] = weight.value
                 weight.rebind(view)
 
+    def release(self) -> None:
+        """Give every weight that is still here an array of its own: no memory stays for it."""
+        for weight, view in self._values:
+            if weight._array is view:
+                weight.rebind(view.copy())
+
     def gather(self, gradients: Mapping[Weight, np.ndarray]) -> list[int]:
         """Copy the gradients in, zeros where none came; returns the indices of those weights.
 
@@ -101,10 +107,12 @@ class FlatBuffer:
             found.append(slice(start, stop))
         return found
 
-    def slot_of(self, name: str, index: int) -> np.ndarray | None:
-        """The part of a slot that belongs to one weight, in the weight's shape."""
-        slot = self.slots[name]
-        if slot is None:
-            return None
-        part = slot[self.bounds[index] : self.bounds[index + 1]]
-        return part.reshape(self.weights[index].shape)
+    def slots_of(self, index: int) -> dict[str, np.ndarray]:
+        """The parts of the slots in use that belong to one weight, in the weight's shape."""
+        start, stop = self.bounds[index], self.bounds[index + 1]
+        shape = self.weights[index].shape
+        return {
+            name: slot[start:stop].reshape(shape)
+            for name, slot in self.slots.items()
+            if slot is not None
+        }

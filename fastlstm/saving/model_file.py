@@ -25,10 +25,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastlstm import losses, metrics, optimizers
+from fastlstm._registry import custom_class, described, home_of
 from fastlstm._version import __version__
 from fastlstm.layers.base import Layer
-from fastlstm.layers.serialization import deserialize, serialize
-from fastlstm.layers.weight import Weight, weights_to_load
+from fastlstm.layers.serialization import deserialize, serialize, with_custom_objects
+from fastlstm.layers.weight import weights_to_load
+from fastlstm.saving.blame import blaming
+from fastlstm.saving.descriptions import require_backed
 from fastlstm.saving.safetensors import read_tensors, write_tensors
 
 if TYPE_CHECKING:
@@ -47,7 +50,7 @@ FORMAT_VERSION = 1
 SUFFIX = ".safetensors"
 _OPTIMIZER = "optimizer:"
 
-Path = str | os.PathLike[str]
+Path = str | bytes | os.PathLike[str]
 
 
 # ---- saving --------------------------------------------------------------------------------------
@@ -57,7 +60,9 @@ def save_model(model: Model, path: Path, *, include_optimizer: bool = False) -> 
     """See `Model.save`."""
     require_suffix("save", path)
     model._require_built("save")
-    texts = {"model": _json(f"{model.label}: its configuration", serialize(model))}
+    description = serialize(model)
+    texts = {"model": _json(f"{model.label}: its configuration", description)}
+    require_backed(model.label, description, len(model.weights))
     if model.compiled:
         texts["compile"] = _json(f"{model.label}: what it was compiled with", _compiled(model))
     state = {}
@@ -91,7 +96,7 @@ def _optimizer_state(model: Model) -> dict[str, np.ndarray]:
 
 
 def _write(path: Path, model: Model, state: dict[str, np.ndarray], texts: dict[str, str]) -> None:
-    weights = {name: weight.value for name, weight in _named_weights(model).items()}
+    weights = {path: weight.value for path, weight in model.weights_by_path().items()}
     metadata = {
         "format": "pt",
         "format_version": str(FORMAT_VERSION),
@@ -103,22 +108,12 @@ def _write(path: Path, model: Model, state: dict[str, np.ndarray], texts: dict[s
 
 
 def require_suffix(who: str, path: Path) -> None:
-    if not os.fspath(path).endswith(SUFFIX):
+    name = os.fsdecode(path)
+    if not name.endswith(SUFFIX):
         hint = ""
-        if os.fspath(path).endswith((".keras", ".h5", ".hdf5")):
+        if name.endswith((".keras", ".h5", ".hdf5")):
             hint = " For a file of Keras use `fastlstm.convert.to_keras`."
-        raise ValueError(f"{who}: `path` must end in {SUFFIX!r}, got {os.fspath(path)!r}.{hint}")
-
-
-def _named_weights(model: Layer) -> dict[str, Weight]:
-    """The weights by path; a number follows where several have one."""
-    found: dict[str, Weight] = {}
-    for weight in model.weights:
-        name, number = weight.path, 1
-        while name in found:
-            name, number = f"{weight.path}:{number}", number + 1
-        found[name] = weight
-    return found
+        raise ValueError(f"{who}: `path` must end in {SUFFIX!r}, got {name!r}.{hint}")
 
 
 def _json(what: str, value: Any) -> str:
@@ -152,11 +147,11 @@ def _described(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_described(entry) for entry in value]
     if isinstance(value, type):
-        return {"class_name": value.__name__}
+        return {"class_name": value.__name__, "module": home_of(value)}
     if isinstance(value, optimizers.Optimizer) and callable(value._learning_rate):
         _require_schedule(value)
     if hasattr(value, "get_config"):
-        return {"class_name": type(value).__name__, "config": value.get_config()}
+        return described(value)
     if isinstance(value, losses.LossFunction):
         return value.__name__
     name = getattr(value, "__name__", "<")
@@ -183,9 +178,10 @@ def load_model(
 
     Parameters
     ----------
-    path : str or path
+    path : str, bytes or path
     custom_objects : dict, optional
-        Classes and functions of your own, by name.
+        Classes and functions of your own, by name. Needed where a class of the program is not
+        the only one of its name, unless it is defined where it was when the model was saved.
     compile : bool
         Whether the model comes compiled, if it was, and its optimizer as it was saved.
 
@@ -209,9 +205,10 @@ def load_model(
     tensors, texts = _read(path)
     if "model" not in texts:
         raise ValueError(
-            f"{os.fspath(path)!r} holds weights alone: make the model and call `load_weights`."
+            f"{os.fsdecode(path)!r} holds weights alone: make the model and call `load_weights`."
         )
-    return _checked(path, lambda: _load_model(tensors, texts, custom_objects, compile))
+    with blaming(path):
+        return _load_model(tensors, texts, custom_objects, compile)
 
 
 def _load_model(
@@ -223,8 +220,10 @@ def _load_model(
     from fastlstm.models.model import Model
 
     weights, state = _split(tensors, texts)
+    description = json.loads(texts["model"])
+    require_backed("it", description, sum(array.size > 0 for array in weights.values()))
     with weights_to_load(sum(array.nbytes for array in weights.values())):
-        model = deserialize(json.loads(texts["model"]), custom_objects)
+        model = deserialize(description, custom_objects)
     if not isinstance(model, Model):
         raise ValueError(f"it describes {model.label}, which is no model")
     _load_into(model, weights)
@@ -239,7 +238,8 @@ def load_weights(model: Model, path: Path) -> None:
     """See `Model.load_weights`."""
     model._require_built("load_weights")
     tensors, texts = _read(path)
-    _checked(path, lambda: _load_into(model, _split(tensors, texts)[0]))
+    with blaming(path):
+        _load_into(model, _split(tensors, texts)[0])
 
 
 def restore_training(model: Model, path: Path) -> dict[str, str]:
@@ -248,15 +248,12 @@ def restore_training(model: Model, path: Path) -> dict[str, str]:
     Raises ``ValueError`` for a file of another model.
     """
     tensors, texts = _read(path)
-
-    def restore() -> None:
+    with blaming(path):
         weights, state = _split(tensors, texts)
         if not state:
             raise ValueError("it was saved without the optimizer")
         _load_into(model, weights)
         _restore_training(model, state, texts)
-
-    _checked(path, restore)
     return texts
 
 
@@ -271,37 +268,19 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     tensors, texts = read_tensors(path)
     if "fastlstm_version" not in texts:
         raise ValueError(
-            f"{os.fspath(path)!r} was not written by fastlstm; for files of other libraries see "
+            f"{os.fsdecode(path)!r} was not written by fastlstm; for files of other libraries see "
             f"`fastlstm.convert`."
         )
     version = texts.get("format_version", "")
     if not (version.isascii() and version.isdigit() and len(version) < 9):
-        raise ValueError(f"{os.fspath(path)!r} has no valid format version, but {version!r}.")
+        raise ValueError(f"{os.fsdecode(path)!r} has no valid format version, but {version!r}.")
     if int(version) > FORMAT_VERSION:
         raise ValueError(
-            f"{os.fspath(path)!r} has format {version}, written by fastlstm "
+            f"{os.fsdecode(path)!r} has format {version}, written by fastlstm "
             f"{texts.get('fastlstm_version')}; this is fastlstm {__version__}, which knows formats "
             f"up to {FORMAT_VERSION}. Install a later one."
         )
     return tensors, texts
-
-
-def _checked(path: Path, load: Callable[[], Any]) -> Any:
-    """`load()`, whose errors say that the file is to blame."""
-    try:
-        return load()
-    except (
-        ArithmeticError,
-        AssertionError,
-        AttributeError,
-        LookupError,
-        MemoryError,
-        RecursionError,
-        TypeError,
-        ValueError,
-    ) as error:
-        reason = str(error).rstrip(".") or type(error).__name__
-        raise ValueError(f"{os.fspath(path)!r} cannot be loaded: {reason}.") from error
 
 
 def _split(
@@ -320,7 +299,7 @@ def _load_into(model: Layer, arrays: Mapping[str, np.ndarray]) -> None:
     They belong to the weights of the same names. Where the names are others, as those of layers
     that were numbered on, they belong to the weights of the same shapes in the same order.
     """
-    own = _named_weights(model)
+    own = model.weights_by_path()
     if own.keys() != arrays.keys():
         if [w.shape for w in own.values()] != [a.shape for a in arrays.values()]:
             raise ValueError(_difference(model, own, arrays))
@@ -336,7 +315,7 @@ def _load_into(model: Layer, arrays: Mapping[str, np.ndarray]) -> None:
         weight.restore(arrays[name])
 
 
-def _difference(model: Layer, own: Mapping[str, Weight], arrays: Mapping[str, np.ndarray]) -> str:
+def _difference(model: Layer, own: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> str:
     parts = [
         f"{what} {_few(names)}"
         for what, names in (
@@ -363,10 +342,10 @@ def _compile(model: Model, saved: dict[str, Any], custom_objects: Mapping[str, A
             return {name: understood(entry, find) for name, entry in value["dict"].items()}
         if "function" in value:
             return _custom(value["function"], custom_objects)
-        if value.get("class_name") in custom_objects:
-            cls = custom_objects[value["class_name"]]
-            return cls.from_config(value["config"]) if "config" in value else cls
-        return find(value)
+        if "config" not in value:
+            return custom_class(value, custom_objects) or find(value)
+        made = with_custom_objects(value, custom_objects)
+        return find(made) if isinstance(made, Mapping) else made
 
     model.compile(
         optimizer=understood(saved["optimizer"], optimizers.get),
@@ -392,16 +371,8 @@ def _custom(name: str, custom_objects: Mapping[str, Any]) -> Any:
 # ---- random numbers ------------------------------------------------------------------------------
 
 
-def _all_layers(layer: Layer) -> list[Layer]:
-    """The layer and everything in it, in a fixed order, each once."""
-    found: dict[Layer, None] = {layer: None}
-    for inner in layer._layers:
-        found.update(dict.fromkeys(_all_layers(inner)))
-    return list(found)
-
-
 def _generators(model: Model) -> Sequence[np.random.Generator]:
-    own = [getattr(layer, "_generator", None) for layer in _all_layers(model)]
+    own = [getattr(layer, "_generator", None) for layer in model._flattened()]
     return [generator for generator in [*own, model._shuffler] if generator is not None]
 
 

@@ -12,6 +12,7 @@ import contextlib
 import json
 import math
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from io import BufferedReader
 from pathlib import Path
@@ -39,8 +40,9 @@ _NAMES = {np.dtype(text): name for name, text in _DTYPES.items()}
 # NumPy has no bfloat16: the upper half of a float32.
 _BFLOAT16 = "BF16"
 
-# The reference implementation's limit.
-_MOST_HEADER_BYTES = 100_000_000
+# The reference implementation allows 100 MB, whose names would take minutes to go through. A tensor
+# needs about a hundred bytes of header, a layer's description a thousand.
+_MOST_HEADER_BYTES = 16_000_000
 _ALIGNMENT = 8
 
 
@@ -56,27 +58,66 @@ class _Entry(NamedTuple):
 
 
 @contextlib.contextmanager
-def atomic_writer(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+def atomic_writer(path: str | bytes | os.PathLike[str]) -> Iterator[BinaryIO]:
     """A new file that takes the place of `path` when the block ends, and vanishes if it fails.
 
     It is on the disk before it takes the place: whoever stops the program at any moment, there is
-    either the old file or the new one.
+    either the old file or the new one. What a killed program has left beside it is removed.
     """
-    target = Path(os.path.realpath(path))
+    target = Path(os.path.realpath(os.fsdecode(path)))
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{os.urandom(8).hex()}.tmp")
+    _remove_abandoned(target)
+    file = _new_file_beside(target)
     try:
-        with temporary.open("xb") as file:
+        with file:
             if target.exists():
-                temporary.chmod(target.stat().st_mode & 0o777)
+                Path(file.name).chmod(target.stat().st_mode & 0o777)
             yield file
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(target)
+            # While it is locked: unlocked, under its old name, another save would remove it.
+            Path(file.name).replace(target)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        Path(file.name).unlink(missing_ok=True)
         raise
     _sync_folder(target.parent)
+
+
+def _new_file_beside(target: Path) -> BinaryIO:
+    """A new file, locked for as long as it is open: the sign that somebody is writing it."""
+    while True:
+        path = target.with_name(f".{target.name}.{os.urandom(8).hex()}.tmp")
+        file = path.open("xb")
+        _lock(file, wait=True)
+        if os.fstat(file.fileno()).st_nlink:
+            return file
+        # Another save found it before it was locked, and took it for an abandoned one.
+        file.close()
+
+
+def _remove_abandoned(target: Path) -> None:
+    """Remove the unfinished files of programs that were killed while they wrote `target`."""
+    of_target = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]{{16}}\.tmp")
+    for path in target.parent.iterdir():
+        if of_target.fullmatch(path.name):
+            # It may vanish, be another's, or lie where nothing can be locked.
+            with contextlib.suppress(OSError), path.open("r+b") as file:
+                if _lock(file, wait=False):
+                    path.unlink()
+
+
+def _lock(file: BinaryIO, *, wait: bool) -> bool:
+    """Lock a file until it is closed, by the end of the process at the latest; whether it worked.
+
+    Each opening of a file has a lock of its own, so threads see each other's too.
+    """
+    try:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (ImportError, OSError):
+        return False
+    return True
 
 
 def _sync_folder(folder: Path) -> None:
@@ -90,13 +131,14 @@ def _sync_folder(folder: Path) -> None:
 
 
 def write_tensors(
-    path: str | os.PathLike[str],
+    path: str | bytes | os.PathLike[str],
     tensors: Mapping[str, np.ndarray],
     metadata: Mapping[str, str],
 ) -> None:
     """Write arrays and texts, atomically.
 
-    Raises ``TypeError`` for an array of a type that the format does not have.
+    Raises ``TypeError`` for an array of a type that the format does not have, ``ValueError`` for
+    more names and texts than a header may hold.
     """
     arrays = {name: _little_endian(name, array) for name, array in tensors.items()}
     # The widest first, so that each begins at a multiple of its elements' size.
@@ -114,6 +156,11 @@ def write_tensors(
         offset = end
     text = json.dumps(header, separators=(",", ":"), allow_nan=False).encode()
     text += b" " * (-len(text) % _ALIGNMENT)
+    if len(text) > _MOST_HEADER_BYTES:
+        raise ValueError(
+            f"{os.fsdecode(path)!r} would need a header of {len(text)} bytes for its names and "
+            f"texts; the most is {_MOST_HEADER_BYTES}."
+        )
     with atomic_writer(path) as file:
         file.write(len(text).to_bytes(8, "little"))
         file.write(text)
@@ -132,12 +179,14 @@ def _little_endian(name: str, array: np.ndarray) -> np.ndarray:
 # ---- reading -------------------------------------------------------------------------------------
 
 
-def read_header(path: str | os.PathLike[str]) -> dict[str, str]:
+def read_header(path: str | bytes | os.PathLike[str]) -> dict[str, str]:
     """The texts of a file; raises as `read_tensors`."""
     return _read(path, lambda file, entries, metadata: metadata)
 
 
-def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+def read_tensors(
+    path: str | bytes | os.PathLike[str],
+) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """The arrays and the texts of a file. bfloat16 comes as float32.
 
     Raises ``ValueError`` for a file that is not of the format, ``OSError`` for one that cannot be
@@ -146,17 +195,19 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], d
     return _read(path, lambda file, entries, metadata: (_arrays(path, file, entries), metadata))
 
 
-def _read(path: str | os.PathLike[str], use: Callable[..., Any]) -> Any:
-    with Path(path).open("rb") as file:
+def _read(path: str | bytes | os.PathLike[str], use: Callable[..., Any]) -> Any:
+    with Path(os.fsdecode(path)).open("rb") as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(0)
         try:
             length = int.from_bytes(file.read(8), "little")
-            if size < 8 or length > min(size - 8, _MOST_HEADER_BYTES):
+            if size < 8 or length > size - 8:
                 raise ValueError("it does not begin with the length of a header")
+            if length > _MOST_HEADER_BYTES:
+                raise ValueError(f"its header has {length} bytes, the most is {_MOST_HEADER_BYTES}")
             entries, metadata = _parse(file.read(length), size - 8 - length)
         except (ValueError, RecursionError) as error:
-            raise ValueError(f"{os.fspath(path)!r} is no safetensors file: {error}.") from None
+            raise ValueError(f"{os.fsdecode(path)!r} is no safetensors file: {error}.") from None
         return use(file, entries, metadata)
 
 
@@ -206,7 +257,7 @@ def _entry(name: str, spec: Any) -> _Entry:
 
 
 def _arrays(
-    path: str | os.PathLike[str], file: BufferedReader, entries: list[_Entry]
+    path: str | bytes | os.PathLike[str], file: BufferedReader, entries: list[_Entry]
 ) -> dict[str, np.ndarray]:
     """The arrays, which follow each other from where `file` is."""
     found = {}
@@ -216,9 +267,9 @@ def _arrays(
         try:
             array = np.empty(entry.shape, stored)
         except ValueError as error:
-            raise ValueError(f"{os.fspath(path)!r}: {entry.name!r}: {error}") from None
+            raise ValueError(f"{os.fsdecode(path)!r}: {entry.name!r}: {error}") from None
         if file.readinto(array.reshape(-1).view(np.uint8).data) != array.nbytes:
-            raise ValueError(f"{os.fspath(path)!r} became shorter while it was read.")
+            raise ValueError(f"{os.fsdecode(path)!r} became shorter while it was read.")
         if entry.dtype == "BOOL":
             # Other bytes than 0 and 1 would be no booleans.
             array = array.view(np.uint8) != 0

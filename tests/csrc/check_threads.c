@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * Blocks and the team in the hands of several threads at once: no block has two owners, and every
- * task is done once by each of its members. tools/check_csrc.sh runs it, under ThreadSanitizer
- * where the compiler has it.
+ * task is done once by each of its members, while another thread changes what the team is.
+ * tools/check_csrc.sh runs it, under ThreadSanitizer where the compiler has it.
  */
 #include "blocks.h"
 #include "team.h"
@@ -9,6 +9,7 @@
 #include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <time.h>
 
 enum { CALLERS = 4, ROUNDS = 2000, BLOCKS = 6, MEMBERS = 3 };
 
@@ -54,11 +55,34 @@ static void *call(void *argument)
     return (void *)wrong;
 }
 
+/* A runtime with no thread but the caller's, as OpenMP's is inside of another region. */
+static void run_alone(void (*function)(void *), void *argument, unsigned threads, unsigned flags)
+{
+    (void)threads, (void)flags;
+    function(argument);
+}
+static int zero(void) { return 0; }
+static int one(void) { return 1; }
+
+static void *change_team(void *argument)
+{
+    static const team_runtime runtimes[] = {{run_alone, zero, one, one}, {0}};
+    const int *const done = argument;
+    for (int round = 0; !__atomic_load_n(done, __ATOMIC_RELAXED); round++) {
+        team_use_runtime(&runtimes[round % 2]);
+        team_set_size(round % 4 ? TEAM_LARGEST : 2);
+        nanosleep(&(struct timespec){.tv_nsec = 50000}, 0);
+    }
+    return 0;
+}
+
 int main(void)
 {
-    pthread_t callers[CALLERS];
-    int wrong = 0;
+    pthread_t callers[CALLERS], changer;
+    int wrong = 0, done = 0;
     team_set_size(MEMBERS);
+    if (pthread_create(&changer, 0, change_team, &done))
+        return 2;
     for (intptr_t i = 0; i < CALLERS; i++)
         if (pthread_create(&callers[i], 0, call, (void *)i))
             return 2;
@@ -67,6 +91,8 @@ int main(void)
         pthread_join(callers[i], &found);
         wrong += (int)(intptr_t)found;
     }
+    __atomic_store_n(&done, 1, __ATOMIC_RELAXED);
+    pthread_join(changer, 0);
     printf("%d of %d rounds of threads wrong\n", wrong, CALLERS * ROUNDS);
     return wrong != 0;
 }

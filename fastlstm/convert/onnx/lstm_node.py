@@ -8,6 +8,7 @@ step in NumPy.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from math import isnan, nan
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,19 +24,21 @@ OURS, THEIRS = "ifco", "iofc"
 Array = np.ndarray
 Function = Callable[[Array], Array]
 
-# The parameters alpha and beta that the specification gives each activation.
+# The parameters alpha and beta that each activation has where the node gives none: None for one
+# that does not exist, nan for one that the node must give, since the specification has no value, or
+# ONNX Runtime another one.
 _DEFAULTS = {
-    "affine": (1.0, 0.0),
+    "affine": (nan, 0.0),
     "elu": (1.0, None),
     "hardsigmoid": (0.2, 0.5),
     "leakyrelu": (0.01, None),
     "relu": (None, None),
-    "scaledtanh": (1.0, 1.0),
+    "scaledtanh": (nan, nan),
     "sigmoid": (None, None),
     "softplus": (None, None),
     "softsign": (None, None),
     "tanh": (None, None),
-    "thresholdedrelu": (1.0, None),
+    "thresholdedrelu": (nan, None),
 }
 
 # Those that the kernels have, with the parameters that they have there.
@@ -111,30 +114,87 @@ Directions = list[tuple[_Direction, lstm.LSTMPlan | None]]
 
 def directions_of(attributes: Mapping[str, Any], w: Array, r: Array, b: Any, p: Any) -> Directions:
     """The directions of a node, ready to run; made once where the weights are constants."""
-    found = [_direction(attributes, number, w, r, b, p) for number in range(len(w))]
+    count, units = _count_of(attributes), attributes["hidden_size"]
+    features = w.shape[-1] if w.ndim else 0
+    _require_shape("W", w, (count, 4 * units, features))
+    _require_shape("R", r, (count, 4 * units, units))
+    _require_shape("B", b, (count, 8 * units))
+    _require_shape("P", p, (count, 3 * units))
+    found = [_direction(attributes, number, w, r, b, p) for number in range(count)]
     return [(direction, direction.plan()) for direction in found]
 
 
+def _is_list_of(kind: type) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, list) and all(isinstance(each, kind) for each in value)
+
+
+# What the values of the attributes must be.
+_ATTRIBUTES: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "activation_alpha": ("floats", _is_list_of(float)),
+    "activation_beta": ("floats", _is_list_of(float)),
+    "activations": ("names", _is_list_of(str)),
+    "clip": ("a float greater than 0", lambda value: isinstance(value, float) and value > 0),
+    "direction": (
+        "'forward', 'reverse' or 'bidirectional'",
+        lambda value: value in ("forward", "reverse", "bidirectional"),
+    ),
+    "hidden_size": ("a positive integer", lambda value: isinstance(value, int) and value > 0),
+    "input_forget": ("0 or 1", lambda value: value in (0, 1)),
+    "layout": ("0 or 1", lambda value: value in (0, 1)),
+}
+
+
 def lstm_problems(attributes: Mapping[str, Any]) -> list[str]:
-    """What of a node's attributes the specification does not know."""
-    names = attributes.get("activations", [])
-    problems = [f"activation {name}" for name in names if name.lower() not in _DEFAULTS]
-    if attributes.get("direction", "forward") not in ("forward", "reverse", "bidirectional"):
-        problems.append(f"direction {attributes['direction']}")
-    return problems
+    """What of a node's attributes is not as the specification has it."""
+    problems = []
+    for name, value in attributes.items():
+        if name not in _ATTRIBUTES:
+            problems.append(f"there is no attribute `{name}`")
+        elif not _ATTRIBUTES[name][1](value):
+            problems.append(f"`{name}` must be {_ATTRIBUTES[name][0]}, got {value!r}")
+    if "hidden_size" not in attributes:
+        problems.append("the attribute `hidden_size` is missing")
+    return problems or _problems_of_activations(attributes)
 
 
-def lstm_node(attributes: Mapping[str, Any], inputs: Sequence[Array | None]) -> list[Array]:
+def _problems_of_activations(attributes: Mapping[str, Any]) -> list[str]:
+    names, count = _activation_names(attributes), 3 * _count_of(attributes)
+    unknown = [f"there is no activation {name}" for name in names if name.lower() not in _DEFAULTS]
+    if unknown:
+        return unknown
+    problems = []
+    if len(names) != count:
+        problems.append(f"`activations` must be {count} names, got {len(names)}")
+    for place, parameter in enumerate(("alpha", "beta")):
+        given = attributes.get(f"activation_{parameter}", [])
+        takers = [name for name in names if _DEFAULTS[name.lower()][place] is not None]
+        if len(given) > len(takers):
+            problems.append(
+                f"`activation_{parameter}` must have a number for each of the {len(takers)} "
+                f"activations that take one, got {len(given)}"
+            )
+        problems += [
+            f"`activation_{parameter}` lacks a number for {name}, which has no default"
+            for name in takers[len(given) :]
+            if isnan(_DEFAULTS[name.lower()][place] or 0.0)
+        ]
+    return list(dict.fromkeys(problems))
+
+
+def lstm_node(attributes: Mapping[str, Any], inputs: Sequence[Any]) -> list[Array]:
     """Y, Y_h and Y_c of a node; its attribute `directions` stands for constant weights."""
     x, w, r, b, lengths, h0, c0, p = [*inputs, *[None] * (8 - len(inputs))][:8]
-    if x is None or w is None or r is None:
-        raise ValueError("it needs X, W and R")
     directions = attributes.get("directions") or directions_of(attributes, w, r, b, p)
+    _require_shape("X", x, (*x.shape[:2], w.shape[2]))
     batch_first = attributes.get("layout", 0) == 1
+    batch, steps = x.shape[:2] if batch_first else x.shape[1::-1]
+    of_states = (batch, len(directions)) if batch_first else (len(directions), batch)
+    for name, state in (("initial_h", h0), ("initial_c", c0)):
+        _require_shape(name, state, (*of_states, attributes["hidden_size"]))
     if not batch_first:
         x = x.swapaxes(0, 1)
         h0, c0 = (None if s is None else s.swapaxes(0, 1) for s in (h0, c0))
-    mask = None if lengths is None else np.arange(x.shape[1])[None, :] < lengths[:, None]
+    mask = None if lengths is None else _mask(lengths, batch, steps)
     found = []
     for number, (direction, plan) in enumerate(directions):
         start = [None if s is None else s[:, number] for s in (h0, c0)]
@@ -143,9 +203,35 @@ def lstm_node(attributes: Mapping[str, Any], inputs: Sequence[Array | None]) -> 
         else:
             found.append(_run_plan(plan, x, start, mask))
     y, h, c = (np.stack(parts, axis=-2) for parts in zip(*found, strict=True))
+    began = np.full(batch, steps > 0) if mask is None else mask.any(axis=1)
+    if not began.all():  # ONNX Runtime: the last states of no steps are 0, not the initial ones
+        h[~began] = c[~began] = 0
     if batch_first:
         return [y, h, c]
     return [y.transpose(1, 2, 0, 3), h.swapaxes(0, 1), c.swapaxes(0, 1)]
+
+
+def _require_shape(name: str, array: Array | None, shape: tuple[int, ...]) -> None:
+    if array is not None and array.shape != shape:
+        raise ValueError(f"{name} must have the shape {shape}, got {array.shape}.")
+
+
+def _mask(lengths: Array, batch: int, steps: int) -> Array:
+    """Which of the steps (B, T) a sequence has."""
+    _require_shape("sequence_lens", lengths, (batch,))
+    wrong = lengths[(lengths < 0) | (lengths > steps)]
+    if wrong.size:
+        raise ValueError(f"sequence_lens must be 0 to {steps}, the time steps, got {wrong[0]}.")
+    return np.arange(steps) < lengths[:, None]
+
+
+def _count_of(attributes: Mapping[str, Any]) -> int:
+    return 2 if attributes.get("direction") == "bidirectional" else 1
+
+
+def _activation_names(attributes: Mapping[str, Any]) -> list[str]:
+    given: list[str] = attributes.get("activations") or []
+    return given or ["Sigmoid", "Tanh", "Tanh"] * _count_of(attributes)
 
 
 def _direction(
@@ -160,7 +246,6 @@ def _direction(
     if p is not None and p[number].any():
         i, o, f = np.split(p[number], 3)
         peepholes = np.stack([i, f, o])
-    clip = attributes.get("clip", 0.0)
     return _Direction(
         np.ascontiguousarray(reordered(w[number], THEIRS, OURS).T),
         np.ascontiguousarray(reordered(r[number], THEIRS, OURS).T),
@@ -169,7 +254,7 @@ def _direction(
         gate,
         candidate,
         output,
-        clip if clip > 0 else None,
+        attributes.get("clip"),
         bool(attributes.get("input_forget", 0)),
         number == 1 or attributes.get("direction") == "reverse",
     )
@@ -183,12 +268,10 @@ def reordered(weights: Array, order: str, wanted: str) -> Array:
 
 def _activations(attributes: Mapping[str, Any]) -> list[_Activation]:
     """Three for each direction; those that take parameters take them from the lists in turn."""
-    directions = 2 if attributes.get("direction") == "bidirectional" else 1
-    names = attributes.get("activations") or ["Sigmoid", "Tanh", "Tanh"] * directions
     alphas = list(attributes.get("activation_alpha") or [])
     betas = list(attributes.get("activation_beta") or [])
     found = []
-    for name in map(str.lower, names):
+    for name in map(str.lower, _activation_names(attributes)):
         alpha, beta = _DEFAULTS[name]
         if alpha is not None and alphas:
             alpha = float(alphas.pop(0))

@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from fastlstm._extras import require
+from fastlstm.convert.onnx.checking import check_model
 from fastlstm.convert.onnx.lstm_node import directions_of, lstm_problems
 from fastlstm.convert.onnx.operators import OPERATORS
+from fastlstm.convert.onnx.tensors import array_of, dtype_of, load_external_data
+from fastlstm.errors import as_real_array, shape_text
 
 __all__ = ["OnnxModel", "from_onnx"]
+
+# What ONNX's own operators are known by.
+_DOMAINS = ("", "ai.onnx")
+
+# Attributes that switch something on; which of the other numbers do is not specified.
+_SWITCHES = ("allowzero", "keepdims", "noop_with_empty_axes", "transA", "transB")
+
+Kind = tuple[np.dtype, Sequence[int | None] | None]
 
 
 class _Node(NamedTuple):
@@ -36,7 +48,7 @@ class OnnxModel:
         self,
         nodes: list[_Node],
         constants: dict[str, np.ndarray],
-        inputs: dict[str, np.dtype],
+        inputs: dict[str, Kind],
         output_names: list[str],
     ) -> None:
         self._arguments = (nodes, constants, inputs, output_names)
@@ -61,14 +73,11 @@ class OnnxModel:
         Raises ``ValueError`` for missing inputs, and for data that do not fit the graph.
         """
         values = {**self._constants, **self._named(x)}
-        for node in self._nodes:
-            given = [values[name] if name else None for name in node.inputs]
-            try:
-                found = OPERATORS[node.operator](node.attributes, given)
-            except (IndexError, TypeError, ValueError) as error:
-                raise ValueError(f"{node.operator} {node.name!r}: {error}") from error
-            values.update((n, y) for n, y in zip(node.outputs, found, strict=False) if n)
-        outputs = [np.ascontiguousarray(values[name]) for name in self.output_names]
+        with np.errstate(all="ignore"):  # infinities and NaN go through a graph as everywhere
+            for node in self._nodes:
+                values.update(_results(node, values))
+        # Copies: a graph may hand on its inputs, or constants of its own.
+        outputs = [np.array(values[name], order="C") for name in self.output_names]
         return outputs[0] if len(outputs) == 1 else outputs
 
     __call__ = predict
@@ -83,7 +92,37 @@ class OnnxModel:
             x = dict(zip(self._inputs, parts, strict=True))
         if x.keys() != self._inputs.keys():
             raise ValueError(f"The model has the inputs {self.input_names}, got {sorted(x)}.")
-        return {name: np.asarray(x[name], dtype) for name, dtype in self._inputs.items()}
+        return {name: _fitting(x[name], name, *kind) for name, kind in self._inputs.items()}
+
+
+def _results(node: _Node, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What a node makes, by name."""
+    given = [values[name] if name else None for name in node.inputs]
+    try:
+        found = OPERATORS[node.operator](node.attributes, given)
+    except (ArithmeticError, LookupError, MemoryError, TypeError, ValueError) as error:
+        raise ValueError(f"{node.operator} {node.name!r}: {error}") from error
+    return {name: y for name, y in zip(node.outputs, found, strict=False) if name}
+
+
+def _fitting(value: Any, name: str, dtype: np.dtype, shape: Sequence[int | None] | None) -> Any:
+    """`value` as an array for that input."""
+    what = f"The input {name!r}"
+    if dtype.kind == "f":
+        array = as_real_array(value, dtype, what)
+    else:
+        given = np.asarray(value)
+        array = given.astype(dtype) if given.dtype.kind in "biu" else given
+        if array.dtype != dtype or (array != given).any():
+            raise ValueError(f"{what} must hold values of {dtype}, got an array of {given.dtype}.")
+    if shape is not None and (
+        array.ndim != len(shape)
+        or any(want not in (None, size) for size, want in zip(array.shape, shape, strict=True))
+    ):
+        raise ValueError(
+            f"{what} must have the shape {shape_text(shape)} of the graph, got {array.shape}."
+        )
+    return array
 
 
 def from_onnx(source: Any) -> OnnxModel:
@@ -104,42 +143,67 @@ def from_onnx(source: Any) -> OnnxModel:
     Raises
     ------
     ValueError
-        For operators and attributes that it does not have, all of them by name, and for files that
-        are no ONNX model.
+        For operators and attributes that it does not have, all of them by name; for what is no
+        valid ONNX model, and for one whose data lie outside the folder of its file. Of bytes and a
+        ``ModelProto`` all data must be in them.
+    OSError
+        For files that cannot be read.
     ImportError
         Without ``onnx``, which the extra of that name installs.
     """
     onnx = require("onnx", "onnx")
+    name = os.fspath(source) if isinstance(source, str | os.PathLike) else type(source).__name__
     try:
-        if isinstance(source, bytes):
-            source = onnx.load_from_string(source)
-        elif isinstance(source, str | os.PathLike):
-            source = onnx.load(os.fspath(source))
-    except FileNotFoundError:
+        return _converted(onnx, *_loaded(onnx, source))
+    except ValueError as error:
+        raise ValueError(f"from_onnx: {name}: {error}") from error
+
+
+def _loaded(onnx: Any, source: Any) -> tuple[Any, Path | None]:
+    """The ``ModelProto``, and the folder that it is from."""
+    if isinstance(source, onnx.ModelProto):
+        return source, None
+    path = None if isinstance(source, bytes) else Path(source)
+    try:
+        if path is None:
+            return onnx.load_from_string(source), None
+        return onnx.load(str(path), load_external_data=False), path.parent
+    except OSError:
         raise
     except Exception as error:  # of the library that parses it, whichever that is
-        raise ValueError(f"from_onnx: this is no ONNX model: {error}") from error
-    graph = source.graph
-    versions = [each.version for each in source.opset_import if each.domain in ("", "ai.onnx")]
-    nodes = [
-        _node(onnx, number, node, max(versions, default=1))
-        for number, node in enumerate(graph.node)
-    ]
+        raise ValueError(f"this is no ONNX model: {error}") from error
+
+
+def _converted(onnx: Any, model: Any, folder: Path | None) -> OnnxModel:
+    graph = model.graph
+    if not graph.output:
+        raise ValueError("the graph has no outputs.")
+    load_external_data(onnx, model, folder)
+    versions = [each.version for each in model.opset_import if each.domain in _DOMAINS]
+    version = max(versions, default=1)
+    nodes = [_node(onnx, number, node, version) for number, node in enumerate(graph.node)]
     problems = [problem for node in nodes for problem in _problems(node)]
     if problems:
-        raise ValueError("from_onnx: these cannot be converted:\n" + "\n".join(problems))
-    constants = {each.name: onnx.numpy_helper.to_array(each) for each in graph.initializer}
-    inputs = {
-        each.name: onnx.helper.tensor_dtype_to_np_dtype(each.type.tensor_type.elem_type)
-        for each in graph.input
-        if each.name not in constants
-    }
-    _require_order(nodes, {*constants, *inputs}, [each.name for each in graph.output])
-    return OnnxModel(nodes, constants, inputs, [each.name for each in graph.output])
+        raise ValueError("these cannot be converted:\n" + "\n".join(problems))
+    constants = {each.name: array_of(onnx, each) for each in graph.initializer}
+    inputs = {each.name: each for each in graph.input if each.name not in constants}
+    check_model(onnx, model, version)
+    kinds = {name: _declared(onnx, each) for name, each in inputs.items()}
+    return OnnxModel(nodes, constants, kinds, [each.name for each in graph.output])
+
+
+def _declared(onnx: Any, value: Any) -> Kind:
+    """Dtype and shape that the graph gives an input; None for sizes and ranks that are open."""
+    kind = value.type.tensor_type
+    shape = [each.dim_value if each.HasField("dim_value") else None for each in kind.shape.dim]
+    return (
+        dtype_of(onnx, kind.elem_type, f"the input {value.name!r}"),
+        shape if kind.HasField("shape") else None,
+    )
 
 
 def _node(onnx: Any, number: int, node: Any, version: int) -> _Node:
-    operator = node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"
+    operator = node.op_type if node.domain in _DOMAINS else f"{node.domain}.{node.op_type}"
     attributes = {each.name: _attribute(onnx, each) for each in node.attribute}
     attributes["version"] = version
     if operator == "Split":
@@ -151,12 +215,14 @@ def _node(onnx: Any, number: int, node: Any, version: int) -> _Node:
 
 def _attribute(onnx: Any, attribute: Any) -> Any:
     value = onnx.helper.get_attribute_value(attribute)
+    if value is None or isinstance(value, onnx.SparseTensorProto | onnx.TypeProto):
+        raise ValueError(f"the attribute {attribute.name!r} has a type that there is not here.")
     if isinstance(value, bytes):
         return value.decode()
     if isinstance(value, onnx.TensorProto):
-        return onnx.numpy_helper.to_array(value)
-    if attribute.name == "to":
-        return onnx.helper.tensor_dtype_to_np_dtype(value)
+        return array_of(onnx, value)
+    if attribute.name == "to" and isinstance(value, int):
+        return dtype_of(onnx, value, "`to`")
     if isinstance(value, int | float | onnx.GraphProto):
         return value
     return [each.decode() if isinstance(each, bytes) else each for each in value]
@@ -165,10 +231,16 @@ def _attribute(onnx: Any, attribute: Any) -> Any:
 def _problems(node: _Node) -> list[str]:
     if node.operator not in OPERATORS:
         return [f"- {node.operator} {node.name!r}: there is no such operator here"]
-    found = lstm_problems(node.attributes) if node.operator == "LSTM" else []
-    if node.operator == "Gelu" and node.attributes.get("approximate", "none") != "none":
-        found.append("the approximation by tanh")
-    return [f"- {node.operator} {node.name!r}: there is no {problem}" for problem in found]
+    attributes = {name: value for name, value in node.attributes.items() if name != "version"}
+    found = lstm_problems(attributes) if node.operator == "LSTM" else []
+    found += [
+        f"`{name}` must be 0 or 1, got {attributes[name]!r}"
+        for name in _SWITCHES
+        if attributes.get(name, 0) not in (0, 1)
+    ]
+    if node.operator == "Gelu" and attributes.get("approximate", "none") != "none":
+        found.append("there is no approximation by tanh")
+    return [f"- {node.operator} {node.name!r}: {problem}" for problem in found]
 
 
 def _prepared(node: _Node, constants: Mapping[str, np.ndarray]) -> _Node:
@@ -179,23 +251,10 @@ def _prepared(node: _Node, constants: Mapping[str, np.ndarray]) -> _Node:
     weights = [names[place] for place in (1, 2, 3, 7)]
     if not all(not name or name in constants for name in weights):
         return node
-    w, r, b, p = (constants.get(name) for name in weights)
-    if w is None or r is None:
-        raise ValueError(f"from_onnx: LSTM {node.name!r} lacks its weights W and R.")
-    directions = directions_of(node.attributes, w, r, b, p)
+    w, r = (constants[name] for name in weights[:2])
+    b, p = (constants.get(name) for name in weights[2:])
+    try:
+        directions = directions_of(node.attributes, w, r, b, p)
+    except ValueError as error:
+        raise ValueError(f"LSTM {node.name!r}: {error}") from error
     return node._replace(attributes={**node.attributes, "directions": directions})
-
-
-def _require_order(nodes: list[_Node], known: set[str], outputs: list[str]) -> None:
-    """Refuse a graph whose nodes read what no node before them makes."""
-    for node in nodes:
-        missing = [name for name in node.inputs if name and name not in known]
-        if missing:
-            raise ValueError(
-                f"from_onnx: {node.operator} {node.name!r} reads {missing[0]!r}, which nothing "
-                f"before it makes."
-            )
-        known.update(node.outputs)
-    missing = [name for name in outputs if name not in known]
-    if missing:
-        raise ValueError(f"from_onnx: nothing makes the output {missing[0]!r}.")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,8 +39,8 @@ __all__ = ["to_onnx"]
 
 OPSET = 17
 
-# What ONNX calls the activations, as a node and within its LSTM, with their parameters; Gelu and
-# the exponential are no activations of its LSTM.
+# What ONNX calls the activations, as a node and within its LSTM, with their parameters; not all are
+# activations of its LSTM, and the identity is a node of none.
 _NODES: dict[str, tuple[str, dict[str, float]]] = {
     "elu": ("Elu", {"alpha": 1.0}),
     "exponential": ("Exp", {}),
@@ -53,7 +54,14 @@ _NODES: dict[str, tuple[str, dict[str, float]]] = {
     "softsign": ("Softsign", {}),
     "tanh": ("Tanh", {}),
 }
-_OF_LSTM = ("elu", "hard_sigmoid", "leaky_relu", "relu", "sigmoid", "softplus", "softsign", "tanh")
+_OF_LSTM = {
+    **{
+        name: node
+        for name, node in _NODES.items()
+        if name not in ("exponential", "selu", "softmax")
+    },
+    "linear": ("Affine", {"alpha": 1.0, "beta": 0.0}),
+}
 
 
 def to_onnx(model: Model, path: str | os.PathLike[str]) -> None:
@@ -135,21 +143,35 @@ class _Graph:
     def __init__(self, onnx: Any) -> None:
         self._onnx = onnx
         self._nodes: list[Any] = []
-        self._initializers: dict[str, Any] = {}
+        self._constants: dict[str, np.ndarray] = {}
+        self._names: set[str] = set()
+        # What the model calls symbolic, by the names here.
+        self._symbols: dict[str, SymbolicTensor] = {}
 
-    def constant(self, name: str, value: Any, dtype: Any = None) -> str:
-        """The name of a tensor of that value; given twice, it is kept once."""
-        array = np.ascontiguousarray(np.asarray(value, dtype))
-        self._initializers[name] = self._onnx.numpy_helper.from_array(array, name)
+    def constant(self, wanted: str, value: Any, dtype: Any = None) -> str:
+        """The name of a tensor of that value, the one wanted if it is free; each is kept once."""
+        array = np.asarray(value, dtype, order="C")
+        name = next(
+            each
+            for each in _names_like(wanted)
+            if each not in self._names or _same(self._constants.get(each), array)
+        )
+        self._names.add(name)
+        self._constants[name] = array
+        return name
+
+    def new_name(self, wanted: str) -> str:
+        """A name that no tensor has yet, the one wanted if it is free."""
+        name = next(each for each in _names_like(wanted) if each not in self._names)
+        self._names.add(name)
         return name
 
     def node(
         self, operator: str, inputs: Sequence[str], count: int = 1, **attributes: Any
     ) -> list[str]:
         """Add a node; the names of its outputs."""
-        number = len(self._nodes)
-        outputs = [f"{operator}_{number}_{place}" for place in range(count)]
-        name = f"{operator}_{number}"
+        name = f"{operator}_{len(self._nodes)}"
+        outputs = [self.new_name(f"{name}_{place}") for place in range(count)]
         self._nodes.append(
             self._onnx.helper.make_node(operator, inputs, outputs, name=name, **attributes)
         )
@@ -171,8 +193,26 @@ class _Graph:
         sizes = self.constant(f"shape_{'_'.join(map(str, shape))}", shape, np.int64)
         return self.one("Reshape", x, sizes)
 
+    def indices(self, x: str) -> str:
+        """Whole numbers of a type that Gather takes."""
+        if self._symbols[x].dtype in ("int32", "int64"):
+            return x
+        return self.one("Cast", x, to=self._onnx.TensorProto.INT64)
+
+    def aligned(self, inputs: Sequence[str]) -> list[str]:
+        """Inputs of one rank, by sizes of 1 behind the batch, where ONNX has them before it."""
+        ranks = [len(self._symbols[x].shape) for x in inputs]
+        return [self._of_rank(x, rank, max(ranks)) for x, rank in zip(inputs, ranks, strict=True)]
+
+    def _of_rank(self, x: str, rank: int, wanted: int) -> str:
+        if rank == wanted:
+            return x
+        axes = range(1, 1 + wanted - rank)
+        return self.one("Unsqueeze", x, self.constant("new_axes", axes, np.int64))
+
     def written(self, model: Model, inputs: Sequence[str]) -> list[str]:
         """Add the nodes of a model; the names of its outputs."""
+        self._symbols.update(zip(inputs, model.inputs, strict=True))
         names = dict(zip(map(id, model.inputs), inputs, strict=True))
         for step in model.graph.steps:
             node = step.node
@@ -182,23 +222,27 @@ class _Graph:
                 made = self.written(step.layer, given)
             else:
                 made = _WRITERS[type(step.layer)](self, step.layer, [*given, *states])
+            self._symbols.update(zip(made, as_list(node.outputs), strict=True))
             names.update(zip(map(id, as_list(node.outputs)), made, strict=True))
         return [names[id(tensor)] for tensor in model.outputs]
 
     def model(self, model: Model) -> Any:
         """The whole model."""
-        inputs = [_named(name) for name in model.input_names]
-        outputs = [
-            self.named_output(name, made)
-            for name, made in zip(model.output_names, self.written(model, inputs), strict=True)
-        ]
         helper = self._onnx.helper
+        inputs = [self.new_name(_plain(name)) for name in model.input_names]
+        outputs = [self.new_name(f"{_plain(name)}_output") for name in model.output_names]
+        for made, output in zip(self.written(model, inputs), outputs, strict=True):
+            self._nodes.append(helper.make_node("Identity", [made], [output]))
+        constants = [
+            self._onnx.numpy_helper.from_array(array, name)
+            for name, array in self._constants.items()
+        ]
         graph = helper.make_graph(
             self._nodes,
             model.name,
             [self._declared(*pair) for pair in zip(inputs, model.inputs, strict=True)],
             [self._declared(*pair) for pair in zip(outputs, model.outputs, strict=True)],
-            list(self._initializers.values()),
+            constants,
         )
         proto = helper.make_model(
             graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="fastlstm"
@@ -206,23 +250,30 @@ class _Graph:
         proto.ir_version = 8
         return proto
 
-    def named_output(self, name: str, made: str) -> str:
-        """The tensor under the name that the model gives it."""
-        output = f"{_named(name)}_output"
-        self._nodes.append(self._onnx.helper.make_node("Identity", [made], [output]))
-        return output
-
     def _declared(self, name: str, tensor: SymbolicTensor) -> Any:
         kind = self._onnx.helper.np_dtype_to_tensor_dtype(np.dtype(tensor.dtype))
         shape = [
-            (f"axis_{axis}" if axis else "batch") if size is None else size
+            (f"{name}_axis_{axis}" if axis else "batch") if size is None else size
             for axis, size in enumerate(tensor.shape)
         ]
         return self._onnx.helper.make_tensor_value_info(name, kind, shape)
 
 
-def _named(name: str) -> str:
+def _plain(name: str) -> str:
     return name.replace("/", "_")
+
+
+def _names_like(name: str) -> Iterator[str]:
+    yield name
+    yield from (f"{name}_{number}" for number in itertools.count(1))
+
+
+def _same(known: np.ndarray | None, array: np.ndarray) -> bool:
+    return (
+        known is not None
+        and (known.dtype, known.shape) == (array.dtype, array.shape)
+        and known.tobytes() == array.tobytes()
+    )
 
 
 # ---- layers --------------------------------------------------------------------------------------
@@ -249,7 +300,7 @@ def _activation(graph: _Graph, layer: Activation, inputs: list[str]) -> list[str
 
 def _embedding(graph: _Graph, layer: Embedding, inputs: list[str]) -> list[str]:
     table = graph.constant(f"{layer.name}.embeddings", layer.embeddings.value)
-    return [graph.one("Gather", table, inputs[0])]
+    return [graph.one("Gather", table, graph.indices(inputs[0]))]
 
 
 def _repeat(graph: _Graph, layer: RepeatVector, inputs: list[str]) -> list[str]:
@@ -282,6 +333,11 @@ def _merged(operator: str) -> Writer:
         return [total]
 
     return write
+
+
+def _broadcast(write: Writer) -> Writer:
+    """What merges arrays of one rank, for those of several."""
+    return lambda graph, layer, inputs: write(graph, layer, graph.aligned(inputs))
 
 
 def _average(graph: _Graph, layer: Layer, inputs: list[str]) -> list[str]:
@@ -351,7 +407,7 @@ def _recurrent(graph: _Graph, layer: LSTM, inputs: list[str]) -> tuple[str, str,
         axis = graph.constant("axis_0", [0], np.int64)
         given += ["", *(graph.one("Unsqueeze", state, axis) for state in inputs[1:])]
     names = (layer.recurrent_activation, layer.activation, layer.activation)
-    chosen = [_NODES[activation] for activation in names]
+    chosen = [_OF_LSTM[activation] for activation in names]
     attributes: dict[str, Any] = {"activations": [operator for operator, _ in chosen]}
     for parameter in ("alpha", "beta"):
         values = [given_to[parameter] for _, given_to in chosen if parameter in given_to]
@@ -371,8 +427,8 @@ def _recurrent(graph: _Graph, layer: LSTM, inputs: list[str]) -> tuple[str, str,
 
 _WRITERS: dict[type, Writer] = {
     Activation: _activation,
-    Add: _merged("Add"),
-    Average: _average,
+    Add: _broadcast(_merged("Add")),
+    Average: _broadcast(_average),
     Bidirectional: _bidirectional,
     Concatenate: _concatenate,
     Dense: _dense,
@@ -381,7 +437,7 @@ _WRITERS: dict[type, Writer] = {
     Flatten: _flatten,
     InputLayer: _as_before,
     LSTM: _lstm,
-    Multiply: _merged("Mul"),
+    Multiply: _broadcast(_merged("Mul")),
     Permute: _permute,
     RepeatVector: _repeat,
     Reshape: _reshape,

@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: MIT
+ * How a long pass is stopped in the middle: the thread that called it asks now and then.
+ *
+ * Work is counted in multiplications. A watch belongs to one call, and a pass that is not watched
+ * has NULL in its place. What a stopped pass was to write is undefined.
+ */
+#ifndef FASTLSTM_WATCH_H
+#define FASTLSTM_WATCH_H
+
+#include <stddef.h>
+
+#include "blocks.h"
+#include "cpu.h"
+
+/* A core does 5 to 50 in a nanosecond: 0.3 to 3 ms from a question to the next. A row of gates
+ * takes about as long as so many, and so does a step besides. */
+enum { WORK_BEFORE_QUESTION = 1 << 24, WORK_OF_A_UNIT = 256, WORK_OF_A_STEP = 4096 };
+
+typedef struct {
+    int (*wants_stop)(void); /* is asked in the calling thread, and by nobody after it said so */
+    fp_mode mode;            /* to ask it in */
+    ptrdiff_t work;          /* since it was asked */
+    /* The calling thread writes above this line all the time, the others read below it. */
+    _Alignas(CACHE_LINE) int stopped;
+    ptrdiff_t last; /* the part of the pass after which all threads leave together; -1: none yet */
+} pass_watch;
+
+static inline pass_watch new_watch(int (*wants_stop)(void))
+{
+    const fp_mode mode = flush_denormals();
+    restore_denormals(mode);
+    return (pass_watch){.wants_stop = wants_stop, .mode = mode, .last = -1};
+}
+
+static inline int is_stopped(const pass_watch *watch)
+{
+    return watch && __atomic_load_n(&watch->stopped, __ATOMIC_RELAXED);
+}
+
+/* For the calling thread, after so much work: whether to stop. */
+static inline int stops(pass_watch *watch, ptrdiff_t work)
+{
+    if (!watch)
+        return 0;
+    watch->work += work;
+    if (watch->work >= WORK_BEFORE_QUESTION && !is_stopped(watch)) {
+        const fp_mode here = flush_denormals();
+        watch->work = 0;
+        restore_denormals(watch->mode);
+        if (watch->wants_stop())
+            __atomic_store_n(&watch->stopped, 1, __ATOMIC_RELAXED);
+        restore_denormals(here);
+    }
+    return is_stopped(watch);
+}
+
+/* Threads that meet after every part of a pass must leave it after the same one. Before they meet
+ * the calling one says which; one that is late to look then still sees an earlier part's answer,
+ * since an answer names its part. */
+static inline void propose_to_leave(pass_watch *watch, ptrdiff_t part)
+{
+    if (is_stopped(watch) && watch->last < 0)
+        __atomic_store_n(&watch->last, part, __ATOMIC_RELAXED);
+}
+
+static inline int leaves_after(const pass_watch *watch, ptrdiff_t part)
+{
+    return watch && __atomic_load_n(&watch->last, __ATOMIC_RELAXED) == part;
+}
+
+#endif

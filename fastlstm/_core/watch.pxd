@@ -1,0 +1,15 @@
+"""Long passes that answer signals; csrc/watch.h says how a pass is stopped."""
+
+cdef extern from "watch.h" nogil:
+    const Py_ssize_t WORK_OF_A_UNIT, WORK_OF_A_STEP
+    ctypedef struct pass_watch:
+        pass
+    bint is_stopped(const pass_watch *watch)
+    bint stops(pass_watch *watch, Py_ssize_t work)
+
+# Whether so much work, in multiplications, may be stopped when it is done in this thread.
+cdef bint can_be_stopped(double work) except -1
+# A watch over so much work in `memory`, or NULL where it cannot be stopped; to be ended.
+cdef pass_watch *begin_watch(pass_watch *memory, double work) except? NULL
+# Raises what a signal's handler raised, if that has stopped the work.
+cdef int end_watch(const pass_watch *watch) except -1

@@ -1,0 +1,158 @@
+"""Signals during a long call: their handlers run in the middle of it, and may end it."""
+
+import signal
+import sys
+import time
+
+import numpy as np
+import pytest
+from lstm_cases import random_case
+from test_lstm_core import WEIGHTS, denormals_are_numbers
+
+from fastlstm import functional
+from fastlstm._core import kernels, lstm
+from fastlstm.layers import LSTM
+
+pytestmark = [
+    pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="there are no timers"),
+    pytest.mark.usefixtures("two_threads"),
+]
+
+# Few rows, whose units the threads share out, and many, which they share out themselves.
+SHAPES = [(2, 9000, 40, 130), (2500, 60, 16, 64)]
+
+# On a busy machine a call may take several times as long as the next: well before its end.
+SOON = 20
+
+
+class StopError(Exception):
+    """What a handler raises."""
+
+
+@pytest.fixture(params=sorted({kernels.available_isas()[0], kernels.available_isas()[-1]}))
+def engine(request):
+    """BLAS and the packed products, which are the same text for all instruction sets."""
+    before = kernels.isa_name()
+    kernels.use_isa(request.param)
+    yield request.param
+    kernels.use_isa(before)
+
+
+@pytest.fixture
+def alarm():
+    """Starts a timer, at whose end its handler does what it was given."""
+
+    def start(seconds, action):
+        signal.signal(signal.SIGALRM, lambda number, frame: action())
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+
+    before = signal.getsignal(signal.SIGALRM)
+    yield start
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+
+
+def stop():
+    raise StopError
+
+
+def seconds_of(call):
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def assert_can_be_stopped(alarm, call):
+    whole = seconds_of(call)
+    start = time.perf_counter()
+    with pytest.raises(StopError):
+        alarm(whole / SOON, stop)
+        call()
+    assert time.perf_counter() - start < whole / 2 + 0.1
+    assert denormals_are_numbers()
+
+
+def long_case(engine, shape, **options):
+    batch, steps, *sizes = shape
+    return random_case(
+        (batch, steps // 5 if engine == "baseline" else steps, *sizes), np.float32, **options
+    )
+
+
+def reference_counts(case):
+    return [sys.getrefcount(array) for array in case.arrays.values()]
+
+
+def both_passes(case):
+    y, h, c, cache = case.forward(functional)
+    return y, h, c, *functional.lstm_backward(cache, *case.gradients)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("mask", [None, 0.9])
+def test_a_handler_that_raises_ends_a_pass(engine, alarm, shape, mask):
+    small = random_case((4, 60, 64, 130), np.float32)
+    wanted = both_passes(small)
+    case = long_case(engine, shape, mask=mask)
+    references = reference_counts(case)
+    assert_can_be_stopped(alarm, lambda: case.forward(functional, training=False))
+    caches = [case.forward(functional)[3]]
+    assert_can_be_stopped(alarm, lambda: functional.lstm_backward(caches[0], *case.gradients))
+    caches.clear()
+    assert reference_counts(case) == references
+    # The threads and the memory are as good as before.
+    for got, want in zip(both_passes(small), wanted, strict=True):
+        np.testing.assert_array_equal(got, want)
+
+
+def test_a_handler_that_raises_ends_two_passes_side_by_side(alarm):
+    case = random_case((1, 30000, 64, 64), np.float32)
+    weights = [case.arrays[name] for name in WEIGHTS]
+    plans = [lstm.LSTMPlan(*weights, "tanh", "sigmoid", side, False) for side in (False, True)]
+    assert_can_be_stopped(alarm, lambda: lstm.forward_pair(*plans, case.arrays["x"]))
+
+
+@pytest.mark.parametrize("activation", ["linear", "gelu", "softmax"])
+def test_a_handler_that_raises_ends_a_dense_layer(alarm, activation):
+    rng = np.random.default_rng(0)
+    x, kernel = rng.normal(size=(100_000, 96)), rng.normal(size=(96, 64))
+
+    def forward():
+        return functional.dense_forward(x, kernel, activation=activation, training=True)
+
+    assert_can_be_stopped(alarm, forward)
+    y, cache = forward()
+    assert_can_be_stopped(alarm, lambda: functional.dense_backward(cache, y))
+
+
+def test_a_layer_that_was_stopped_keeps_its_states(alarm):
+    layer = LSTM(64, stateful=True)
+    x = np.random.default_rng(0).normal(size=(2, 60000, 16)).astype(np.float32)
+    layer(x)
+    whole = seconds_of(lambda: layer(x))
+    before = [state.copy() for state in layer.states]
+    with pytest.raises(StopError):
+        alarm(whole / SOON, stop)
+        layer(x)
+    for got, want in zip(layer.states, before, strict=True):
+        np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_handler_that_returns_changes_nothing(engine, alarm, shape):
+    case, small = long_case(engine, shape), random_case((4, 60, 64, 130), np.float32)
+    wanted, wanted_small = both_passes(case), both_passes(small)
+    found, whole = [], seconds_of(lambda: both_passes(case))
+
+    def handler():
+        # It may compute, with this package too, in the mode that the program is in.
+        found.append((denormals_are_numbers(), both_passes(small)))
+
+    alarm(whole / SOON, handler)
+    results = both_passes(case)
+    for got, want in zip(results, wanted, strict=True):
+        np.testing.assert_array_equal(got, want)
+    [(is_number, results_small)] = found
+    assert is_number
+    for got, want in zip(results_small, wanted_small, strict=True):
+        np.testing.assert_array_equal(got, want)

@@ -1,0 +1,518 @@
+"""Tests of the tests: faults, planted in a copy one at a time, must each make the suite fail.
+
+A fault is an exact text of one file and what stands there instead. It is an error if the text is
+missing or comes more than once: then the code has changed, and the fault is to be planted anew. The
+chosen tests must pass without any fault. Files that faults are compiled into are rebuilt, others
+kept. `tests/test_planted_faults.py` does the same for the reference, in the suite itself.
+
+usage: python tools/plant_faults.py [--only TEXT] [--sample N --seed TEXT] [--list]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parent.parent
+# A fault that makes the tests hang is caught: pytest ends one that takes so long, this script a
+# process that not even that ends. In seconds.
+TEST_LIMIT, PROCESS_LIMIT = 60, 300
+
+CORE = "csrc/kernels_template.h"
+FORWARD, BACKWARD = "csrc/lstm_forward.c", "csrc/lstm_backward.c"
+LSTM_TESTS = "lstm_golden lstm_core"
+
+
+class Fault(NamedTuple):
+    """`old` in the file `path` becomes `new`; one of `tests`, without their "test_", notices."""
+
+    name: str
+    path: str
+    old: str
+    new: str
+    tests: str
+
+    def planted(self, root: Path) -> str:
+        """The text of the file with the fault."""
+        text = (root / self.path).read_text()
+        found = text.count(self.old)
+        if found != 1:
+            raise LookupError(f"{self.name}: {self.path} has the text {found} times: {self.old!r}")
+        return text.replace(self.old, self.new)
+
+    @property
+    def is_compiled(self) -> bool:
+        return Path(self.path).suffix in {".c", ".h", ".pyx", ".pxd"}
+
+
+FAULTS = [
+    # ---- gates -------------------------------------------------------------------------------
+    Fault(
+        "gradients of the input and the forget gate swapped",
+        CORE,
+        "store(dz, n, vec_mul(vec_mul(dc_step, g), sigmoid_slope(i)));\n    store(dz + units, n,",
+        "store(dz + units, n, vec_mul(vec_mul(dc_step, g), sigmoid_slope(i)));\n    store(dz, n,",
+        LSTM_TESTS,
+    ),
+    Fault(
+        "output gate without its slope",
+        CORE,
+        "vec_mul(vec_mul(dh_step, act_c), sigmoid_slope(o))",
+        "vec_mul(dh_step, act_c)",
+        LSTM_TESTS,
+    ),
+    Fault(
+        "general gates: candidate without its slope",
+        CORE,
+        "self->activation.backward(n, z + 2 * stride, dzg, dzg);",
+        "",
+        LSTM_TESTS,
+    ),
+    Fault(
+        "general gates: gradient of c not carried through the forget gate",
+        CORE,
+        "dc[r][p] = dc_step * y.f[p];",
+        "dc[r][p] = dc_step;",
+        LSTM_TESTS,
+    ),
+    Fault(
+        "last units of a row left out of the gates",
+        CORE,
+        "r < r0 + strips && first < shape.count; r++",
+        "r < r0 + strips && first + 1 < shape.count; r++",
+        LSTM_TESTS,
+    ),
+    Fault(
+        "last element of an array not activated",
+        CORE,
+        "vec_store_tail(y + p, n - p, f(",
+        "vec_store_tail(y + p, n - p - 1, f(",
+        "vec_math dense_core",
+    ),
+    # ---- products ----------------------------------------------------------------------------
+    Fault(
+        "last tile of rows dropped",
+        "csrc/lstm_common.h",
+        "for (int tile = 0; tile < tiles; tile++) {",
+        "for (int tile = 0; tile < tiles - (tiles > 1); tile++) {",
+        LSTM_TESTS,
+    ),
+    Fault(
+        "last row of plain weights dropped",
+        "csrc/products_template.h",
+        "for (; k < depth; k++)\n        stream_rows(1,",
+        "for (; k + 1 < depth; k++)\n        stream_rows(1,",
+        LSTM_TESTS,
+    ),
+    Fault(
+        "gates packed without their last row",
+        "csrc/lstm_panels.c",
+        "k < at_most(depth, first + ROWS_AT_ONCE)",
+        "k < at_most(depth - 1, first + ROWS_AT_ONCE)",
+        LSTM_TESTS,
+    ),
+    Fault(
+        "columns packed with two lanes exchanged",
+        "csrc/lstm_panels.c",
+        "store_lanes(to + panel_width, SHUFFLE(a, b, 1, 3));",
+        "store_lanes(to + panel_width, SHUFFLE(a, b, 3, 1));",
+        LSTM_TESTS,
+    ),
+    Fault(
+        "column panels without the kernel used for dx",
+        "fastlstm/_core/lstm.pyx",
+        " or wants_dx and not columns.has_kernel",
+        "",
+        LSTM_TESTS,
+    ),
+    # ---- passes ------------------------------------------------------------------------------
+    Fault(
+        "states not carried over masked steps",
+        FORWARD,
+        "memcpy(after + state, before + state, bytes);",
+        "memset(after + state, 0, bytes);",
+        LSTM_TESTS,
+    ),
+    Fault(
+        "outputs of masked steps shown",
+        FORWARD,
+        "is_set(pass->shown, pass, b, step))\n            memcpy((real *)f->y + out, after",
+        "1)\n            memcpy((real *)f->y + out, after",
+        LSTM_TESTS,
+    ),
+    Fault(
+        "h of the step before the last handed out",
+        FORWARD,
+        "copy_states(&my, before, 0);",
+        "copy_states(&my, after, 0);",
+        LSTM_TESTS,
+    ),
+    Fault(
+        "direction of reading ignored",
+        "csrc/lstm_common.h",
+        "return pass->go_backwards ? ",
+        "return 0 ? ",
+        LSTM_TESTS,
+    ),
+    Fault(
+        "mode for denormals not restored after a pass on plain weights",
+        FORWARD,
+        "(real *)f->c + state, bytes);\n        }\n    restore_denormals(mode);",
+        "(real *)f->c + state, bytes);\n        }\n    (void)mode;",
+        LSTM_TESTS,
+    ),
+    Fault(
+        "c after the step for c before it",
+        BACKWARD,
+        "state_row(pass, g->saved_c, g->c0, b, step - 1) + begin",
+        "state_row(pass, g->saved_c, g->c0, b, step) + begin",
+        LSTM_TESTS,
+    ),
+    Fault(
+        "c0 for h0 in the recurrent gradient",
+        BACKWARD,
+        "state_row(pass, g->saved_h, g->h0, b, step - 1)",
+        "state_row(pass, g->saved_h, g->c0, b, step - 1)",
+        LSTM_TESTS,
+    ),
+    Fault(
+        "gradients of outputs that were not shown counted",
+        BACKWARD,
+        "if (!is_set(pass->shown, pass, b, step))",
+        "if (0)",
+        LSTM_TESTS,
+    ),
+    Fault(
+        "dbias without the first row of every block but one",
+        BACKWARD,
+        "dbias[j] += to[j];",
+        "dbias[j] += fresh || i ? to[j] : 0;",
+        LSTM_TESTS,
+    ),
+    Fault(
+        "weight gradients of each block started anew",
+        BACKWARD,
+        "accumulate_rows(my->kernels, pass->units, rows, h, my->panel, fresh, drecurrent);",
+        "accumulate_rows(my->kernels, pass->units, rows, h, my->panel, 1, drecurrent);",
+        LSTM_TESTS,
+    ),
+    Fault(
+        "over BLAS: rows that are skipped keep their gradient of z",
+        "fastlstm/_core/lstm_blas.pyx",
+        "memset(dz + row, 0, width * sizeof(real))",
+        "pass",
+        LSTM_TESTS,
+    ),
+    # ---- threads -----------------------------------------------------------------------------
+    Fault(
+        "nobody waits at a meeting",
+        "csrc/team.c",
+        "for (int look = 0; READ(meeting->round) == round; look++) {",
+        "for (int look = 0; READ(meeting->round) == round && look < 1; look++) {",
+        "determinism team",
+    ),
+    Fault(
+        "nobody is woken",
+        "csrc/team.c",
+        "pthread_cond_broadcast(&team.wake);",
+        "",
+        "determinism team",
+    ),
+    # ---- dense layer, checks, updates -----------------------------------------------------------
+    Fault(
+        "gradient of softmax without the sum",
+        CORE,
+        "scratch[p] * (dy[p] - dot)",
+        "scratch[p] * dy[p]",
+        "dense_core",
+    ),
+    Fault(
+        "dense bias gradient of the last row alone",
+        "fastlstm/_core/dense.pyx",
+        "dbias[j] += dz[row * size.units + j]",
+        "dbias[j] = dz[row * size.units + j]",
+        "dense_core",
+    ),
+    Fault(
+        "dense bias of any length accepted",
+        "fastlstm/_core/dense.pyx",
+        "if bias_at.shape[0] != size.units:",
+        "if False:",
+        "functional_errors",
+    ),
+    Fault(
+        "x with other features accepted",
+        "fastlstm/_core/lstm.pyx",
+        "if found.shape[2] != plan.features:",
+        "if False:",
+        "functional_errors",
+    ),
+    Fault(
+        "amsgrad forgets the largest mean square",
+        "csrc/updates_template.h",
+        "largest[i] = largest[i] >= v[i] ? largest[i] : v[i];",
+        "largest[i] = v[i];",
+        "optimizers",
+    ),
+    # ---- layers ------------------------------------------------------------------------------
+    Fault(
+        "states of a stateful layer not copied",
+        "fastlstm/layers/lstm.py",
+        "self.states = [h.copy(), c.copy()]",
+        "self.states = [h, c]",
+        "layers_lstm",
+    ),
+    Fault(
+        "gradient of inputs without the factors of dropout",
+        "fastlstm/layers/lstm.py",
+        "dx = dx * call.input_factors",
+        "dx = dx + 0",
+        "layers_lstm",
+    ),
+    Fault(
+        "gradient of a last output that was not shown",
+        "fastlstm/layers/lstm.py",
+        "dlast = _zero_unless(call.last_shown, dy)",
+        "dlast = dy",
+        "layers_lstm",
+    ),
+    Fault(
+        "one recurrent dropout for all gates",
+        "fastlstm/layers/lstm.py",
+        "self._draw((batch, dropped.GATES, self.units), self.recurrent_dropout),",
+        "self._draw((batch, 1, self.units), self.recurrent_dropout).repeat(dropped.GATES, 1),",
+        "layers_lstm",
+    ),
+    Fault(
+        "recurrent dropout reads forwards only",
+        "fastlstm/layers/recurrent_dropout.py",
+        "range(length - 1, -1, -1) if go_backwards else range(length)",
+        "range(length)",
+        "layers_lstm",
+    ),
+    Fault(
+        "backward outputs of Bidirectional not turned round",
+        "fastlstm/layers/bidirectional.py",
+        "return sequence[:, ::-1] if self.return_sequences and",
+        "return sequence if self.return_sequences and",
+        "layers_wrappers",
+    ),
+    Fault(
+        "gradient of the backward half of Bidirectional not turned round",
+        "fastlstm/layers/bidirectional.py",
+        "[self._in_order(dback), *dstates[half:]]",
+        "[dback, *dstates[half:]]",
+        "layers_wrappers",
+    ),
+    Fault(
+        "the mask of TimeDistributed not passed on",
+        "fastlstm/layers/time_distributed.py",
+        "mask=_fold(mask), training=training",
+        "mask=None, training=training",
+        "layers_wrappers",
+    ),
+    # ---- training ----------------------------------------------------------------------------
+    Fault(
+        "weight decay by the first learning rate of a schedule",
+        "fastlstm/optimizers/base.py",
+        "self._decay(buffer, absent, learning_rate)",
+        "self._decay(buffer, absent, float(getattr(self._learning_rate, '__call__',"
+        " lambda _: learning_rate)(0)))",
+        "optimizers",
+    ),
+    Fault(
+        "sample weights ignored in training",
+        "fastlstm/models/objective.py",
+        "batch.y[0], outputs[0], batch.sample_weight[0], masks[0]",
+        "batch.y[0], outputs[0], None, masks[0]",
+        "models_training",
+    ),
+    Fault(
+        "bias correction of Adam one update ahead",
+        "fastlstm/optimizers/adam.py",
+        "t = self.iterations + 1\n        step_size",
+        "t = self.iterations + 2\n        step_size",
+        "optimizers",
+    ),
+    Fault(
+        "clipnorm twice as large",
+        "fastlstm/optimizers/base.py",
+        "buffer.bounds, self.clipnorm)",
+        "buffer.bounds, 2 * self.clipnorm)",
+        "optimizers",
+    ),
+    Fault(
+        "gradient of regularizers missing",
+        "fastlstm/models/objective.py",
+        "gradients[weight] = own if known is None else known + own",
+        "gradients[weight] = own if known is None else known",
+        "models_training",
+    ),
+    Fault(
+        "masked losses averaged over all steps",
+        "fastlstm/_reduction.py",
+        "mask_weights *= valid.size / count",
+        "mask_weights *= 1",
+        "losses",
+    ),
+    Fault(
+        "loss of an epoch as the mean over batches of any size",
+        "fastlstm/models/objective.py",
+        "self.total.update_state(loss, sample_weight=batch.size)",
+        "self.total.update_state(loss, sample_weight=1)",
+        "models_training",
+    ),
+    Fault(
+        "batches never shuffled",
+        "fastlstm/models/data.py",
+        "rows if order is None else order[rows]",
+        "rows",
+        "models_training",
+    ),
+    Fault(
+        "metrics not reset between epochs",
+        "fastlstm/models/objective.py",
+        "                metric.reset_state()",
+        "                pass",
+        "models_training",
+    ),
+    Fault(
+        "validation split taken from the first rows",
+        "fastlstm/models/data.py",
+        "return ArrayData(first, self.batch_size), ArrayData(last, self.batch_size)",
+        "return ArrayData(last, self.batch_size), ArrayData(first, self.batch_size)",
+        "models_training",
+    ),
+    # ---- saving ------------------------------------------------------------------------------
+    Fault(
+        "weights of the same shape swapped when loaded",
+        "fastlstm/saving/model_file.py",
+        "weight.restore(arrays[name])",
+        "weight.restore(next(arrays[n] for n in reversed(own) if own[n].shape == weight.shape))",
+        "saving",
+    ),
+    Fault(
+        "slots of the optimizer not restored",
+        "fastlstm/optimizers/base.py",
+        "            slot[...] = array",
+        "            pass",
+        "saving",
+    ),
+]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--only", default="", help="faults with this text in their name or path")
+    parser.add_argument("--sample", type=int, help="so many of them, chosen by --seed")
+    parser.add_argument("--seed", default="")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count())
+    parser.add_argument("--list", action="store_true", help="name them, and plant none")
+    options = parser.parse_args()
+    check_that_all_can_be_planted()
+    chosen = [fault for fault in FAULTS if options.only in f"{fault.path} {fault.name}"]
+    if options.sample is not None:
+        chosen = random.Random(options.seed).sample(chosen, min(options.sample, len(chosen)))
+    if options.list:
+        print(*(f"{fault.path}: {fault.name}" for fault in chosen), sep="\n")
+        return 0
+    with tempfile.TemporaryDirectory() as folder:
+        sound = Path(folder) / "sound"
+        copy_checkout(sound)
+        build(sound)
+        check_that_tests_pass(sound, sorted({t for fault in chosen for t in fault.tests.split()}))
+        with ThreadPoolExecutor(options.jobs) as pool:
+            missed = [name for name in pool.map(lambda f: missed_in(sound, f), chosen) if name]
+    print(f"{len(chosen) - len(missed)} of {len(chosen)} faults caught")
+    return 1 if missed or not chosen else 0
+
+
+def check_that_all_can_be_planted() -> None:
+    problems = []
+    for fault in FAULTS:
+        try:
+            fault.planted(ROOT)
+        except (LookupError, OSError) as error:
+            problems.append(str(error))
+    if problems:
+        sys.exit("\n".join(["These faults cannot be planted:", *problems]))
+
+
+def copy_checkout(to: Path) -> None:
+    """Without what was built, but for the generated C, which saves a build its longest part."""
+    shutil.copytree(
+        ROOT,
+        to,
+        ignore=shutil.ignore_patterns(
+            ".git", "*.so", "__pycache__", ".*_cache", "temp.*", "lib.*", "bdist.*", "_openblas"
+        ),
+    )
+
+
+def build(tree: Path) -> None:
+    """Compile what is out of date; raises ``RuntimeError`` with the compiler's words."""
+    command = [sys.executable, "setup.py", "--quiet", "build_ext", "--inplace"]
+    done = subprocess.run(command, cwd=tree, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"the build failed:\n{done.stdout}{done.stderr}")
+
+
+def run_tests(tree: Path, names: list[str]) -> subprocess.CompletedProcess[str]:
+    files = [f"tests/test_{name}.py" for name in names]
+    options = ["-x", "-q", "-p", "no:cacheprovider", f"--timeout={TEST_LIMIT}"]
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", *options, *files],
+        cwd=tree,
+        env={**os.environ, "PYTHONPATH": str(tree)},
+        capture_output=True,
+        text=True,
+        timeout=PROCESS_LIMIT,
+    )
+
+
+def check_that_tests_pass(tree: Path, names: list[str]) -> None:
+    done = run_tests(tree, names)
+    if done.returncode:
+        sys.exit(f"Without any fault the tests fail:\n{done.stdout[-4000:]}{done.stderr}")
+
+
+def missed_in(sound: Path, fault: Fault) -> str:
+    """The fault's name if no test fails with it."""
+    begin = time.perf_counter()
+    with tempfile.TemporaryDirectory(dir=sound.parent) as folder:
+        tree = Path(folder) / "tree"
+        shutil.copytree(sound, tree, symlinks=True)
+        (tree / fault.path).write_text(fault.planted(tree))
+        if fault.is_compiled:
+            build(tree)
+        found = what_notices(tree, fault)
+    seconds = time.perf_counter() - begin
+    print(f"{'caught' if found else 'MISSED'} {seconds:3.0f} s  {fault.name}  {found}", flush=True)
+    return "" if found else fault.name
+
+
+def what_notices(tree: Path, fault: Fault) -> str:
+    """The first test that fails; empty if none does."""
+    try:
+        done = run_tests(tree, fault.tests.split())
+    except subprocess.TimeoutExpired:
+        return "(the tests hang)"
+    if done.returncode == 0:
+        return ""
+    if done.returncode > 1:
+        raise RuntimeError(f"{fault.name}: pytest could not run:\n{done.stdout}{done.stderr}")
+    failed = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+    return failed[0].split(" - ")[0] if failed else "(the process ended)"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

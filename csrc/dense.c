@@ -4,9 +4,9 @@
  *     z = x kernel + bias      y = f(z)
  *     dz = dy f'(z)      dx = dz kernel'      dkernel = x' dz      dbias = sum over rows of dz
  *
- * Some rows at a time, so that what one product makes is in cache for the next. Members share the
+ * Some rows at a time, so that what one product makes is in cache for the next. Workers share the
  * rows, or, where there are few, the columns. Each weight gradient is one sum in the order of the
- * rows, block by block, so it does not depend on the number of members.
+ * rows, block by block, so it does not depend on the number of workers.
  */
 #include "dense.h"
 
@@ -32,14 +32,14 @@ enum { LEAST_BACKWARD_ROWS = 48, MOST_BACKWARD_ROWS = 256, BLOCK_BYTES = 1 << 19
 
 /* Threads are worth their while from some 5 us of work for each on, waking them from some 150; in
  * multiplications, of which a core does some 50 in a nanosecond. */
-enum { LEAST_PRODUCTS_PER_MEMBER = 1 << 18, LEAST_PRODUCTS_TO_WAKE = 1 << 23 };
+enum { LEAST_PRODUCTS_PER_WORKER = 1 << 18, LEAST_PRODUCTS_TO_WAKE = 1 << 23 };
 
-/* So many rows for each, and members take rows rather than columns. */
-enum { ROWS_OF_A_MEMBER = 4 };
+/* So many rows for each, and workers take rows rather than columns. */
+enum { ROWS_OF_A_WORKER = 4 };
 
-static int shares_rows(const dense_pass *pass, int members)
+static int shares_rows(const dense_pass *pass, int workers)
 {
-    return pass->rows >= (ptrdiff_t)ROWS_OF_A_MEMBER * members;
+    return pass->rows >= (ptrdiff_t)ROWS_OF_A_WORKER * workers;
 }
 
 static double products_of(const dense_pass *pass, int products)
@@ -47,27 +47,31 @@ static double products_of(const dense_pass *pass, int products)
     return (double)products * (double)pass->rows * (double)pass->features * (double)pass->units;
 }
 
-static int members_for(const dense_pass *pass, int products)
+static int workers_for(const dense_pass *pass, int products)
 {
-    const double most = products_of(pass, products) / LEAST_PRODUCTS_PER_MEMBER;
+    const double most = products_of(pass, products) / LEAST_PRODUCTS_PER_WORKER;
+    if (most < 2)
+        return 1;
     const ptrdiff_t panels = divide_up(pass->units, ((const TYPED(kernels) *)pass->kernels)->nr);
-    int members = team_get_size();
-    if (members > most)
-        members = (int)most;
-    if (!shares_rows(pass, members) && members > panels)
-        members = (int)panels;
-    return members < 1 ? 1 : members;
+    int workers = pool_threads();
+    if (workers > most)
+        workers = (int)most;
+    if (!shares_rows(pass, workers) && workers > panels)
+        workers = (int)panels;
+    return workers < 1 ? 1 : workers;
 }
 
-static void run_on_team(const dense_pass *pass, int products, team_task task, void *argument)
+static void run_on_pool(const dense_pass *pass, pool_parts parts, int products, pool_task task,
+                        void *argument)
 {
-    team_run(pass->members, products_of(pass, products) >= LEAST_PRODUCTS_TO_WAKE, task, argument);
+    pool_run(pass->workers, parts, products_of(pass, products) >= LEAST_PRODUCTS_TO_WAKE, task,
+             argument);
 }
 
-/* The columns of a member's share of the micro-panels of `units`. */
-static column_run share_columns(ptrdiff_t units, ptrdiff_t nr, int member, int members)
+/* The columns of a worker's share of the micro-panels of `units`. */
+static column_run share_columns(ptrdiff_t units, ptrdiff_t nr, int worker, int workers)
 {
-    const range panels = share(divide_up(units, nr), member, members);
+    const range panels = share(divide_up(units, nr), worker, workers);
     return (column_run){panels.begin * nr, at_most(units, panels.end * nr) - panels.begin * nr};
 }
 
@@ -146,34 +150,39 @@ static void activate(const dense_forward *f, range rows, column_run columns)
     }
 }
 
-static void forward_member(void *argument, int member, int members)
+static void forward_worker(void *argument, int worker, int workers)
 {
     dense_forward *const f = argument;
     const dense_pass *const pass = &f->pass;
     const column_run all = {0, pass->units};
-    const int by_rows = shares_rows(pass, members);
+    const int by_rows = shares_rows(pass, workers);
     const int needs_row = !by_rows && pass->activation == ACTIVATION_COUNT;
-    const range rows = by_rows ? share(pass->rows, member, members) : (range){0, pass->rows};
+    const range rows = by_rows ? share(pass->rows, worker, workers) : (range){0, pass->rows};
     const column_run columns =
         by_rows ? all
-                : share_columns(pass->units, ((const TYPED(kernels) *)pass->kernels)->nr, member,
-                                members);
-    const watcher my = {pass->watch, member == 0};
+                : share_columns(pass->units, ((const TYPED(kernels) *)pass->kernels)->nr, worker,
+                                workers);
+    const watcher my = {pass->watch, worker == 0};
     const fp_mode mode = flush_denormals();
     for (ptrdiff_t first = rows.begin; first < rows.end; first += FORWARD_ROWS) {
         const range block = {first, at_most(rows.end, first + FORWARD_ROWS)};
         multiply(f, block, columns, my);
         if (!needs_row)
             activate(f, block, columns);
-        if (member_stops(my, (block.end - block.begin) * columns.count * WORK_OF_A_UNIT))
+        if (worker_stops(my, (block.end - block.begin) * columns.count * WORK_OF_A_UNIT))
             break;
     }
-    if (needs_row && !leaves(my, &f->pass.meeting, members, 0))
-        activate(f, share(pass->rows, member, members), all);
+    if (needs_row && !leaves(my, &f->pass.barrier, worker, workers, 0))
+        activate(f, share(pass->rows, worker, workers), all);
     restore_denormals(mode);
 }
 
-static void run_forward(dense_forward *f) { run_on_team(&f->pass, 1, forward_member, f); }
+static void run_forward(dense_forward *f)
+{
+    const dense_pass *const pass = &f->pass;
+    const int alone = shares_rows(pass, pass->workers) || pass->activation != ACTIVATION_COUNT;
+    run_on_pool(pass, alone ? PARTS_ALONE : PARTS_TOGETHER, 1, forward_worker, f);
+}
 
 static void run_forward_plain(dense_forward *f)
 {
@@ -207,7 +216,7 @@ typedef struct {
     gradient_shape shape; /* F, U or, swapped, U, F */
     real *dz;             /* (block, U), or NULL where dy is dz */
     real *tiles;          /* one factor of a block's weight gradient, as pack_tiles leaves it */
-    real **panels;        /* for each member a micro-panel (block, NR) of the other */
+    real **panels;        /* for each worker a micro-panel (block, NR) of the other */
     real *transposed;     /* dkernel' (U, F) if swapped */
 } backward_workspace;
 
@@ -240,11 +249,11 @@ static size_t plan_backward(const dense_backward *g, backward_workspace *space)
     space->tiles = take(&memory, space->block * space->shape.tiled, sizeof(real));
     space->transposed =
         take(&memory, space->swapped ? pass->units * pass->features : 0, sizeof(real));
-    space->panels = take(&memory, pass->members, sizeof(real *));
-    for (int member = 0; member < pass->members; member++) {
+    space->panels = take(&memory, pass->workers, sizeof(real *));
+    for (int worker = 0; worker < pass->workers; worker++) {
         real *const panel = take(&memory, space->block * nr, sizeof(real));
         if (space->panels)
-            space->panels[member] = panel;
+            space->panels[worker] = panel;
     }
     return memory.used;
 }
@@ -267,7 +276,7 @@ typedef struct {
     const backward_workspace *space;
     const TYPED(kernels) * kernels;
     real *panel;
-    int member, members;
+    int worker, workers;
     watcher watcher;
     range panels, tiles;                                     /* of the weight gradient */
     const_row x[MOST_BACKWARD_ROWS], dz[MOST_BACKWARD_ROWS]; /* of a block */
@@ -307,12 +316,12 @@ static void list_block(backward_share *my, range block)
     }
 }
 
-/* dx = dz kernel' for this member's part of a block. */
+/* dx = dz kernel' for this worker's part of a block. */
 static void input_gradient(const backward_share *my, ptrdiff_t rows)
 {
     const dense_pass *const pass = &my->g->pass;
     const ptrdiff_t features = pass->features, units = pass->units;
-    const range mine = share(rows, my->member, my->members);
+    const range mine = share(rows, my->worker, my->workers);
     const ptrdiff_t count = mine.end - mine.begin;
     if (wants_transposed(pass))
         gemm_rows(my->kernels, count, units, my->dz + mine.begin, my->g->kernel, 0,
@@ -322,7 +331,7 @@ static void input_gradient(const backward_share *my, ptrdiff_t rows)
                      my->dx + mine.begin);
 }
 
-/* This member's part of the weight gradient of a block. */
+/* This worker's part of the weight gradient of a block. */
 static void add_weight_gradient(const backward_share *my, ptrdiff_t rows, int fresh)
 {
     const backward_workspace *const space = my->space;
@@ -336,10 +345,10 @@ static void add_weight_gradient(const backward_share *my, ptrdiff_t rows, int fr
                      my->panel, fresh, c + first, panelled);
         if (!space->swapped && my->tiles.begin == 0)
             add_panel_rows(my->kernels, rows, count, my->panel, fresh, (real *)g->dbias + first);
-        if (member_stops(my->watcher, rows * count * space->shape.tiled))
+        if (worker_stops(my->watcher, rows * count * space->shape.tiled))
             return;
     }
-    if (space->swapped && my->member == 0)
+    if (space->swapped && my->worker == 0)
         for (ptrdiff_t first = 0; first < g->pass.units; first += nr) {
             const ptrdiff_t count = at_most(nr, g->pass.units - first);
             copy_panel(my->kernels, rows, my->dz, first, count, my->panel);
@@ -350,13 +359,13 @@ static void add_weight_gradient(const backward_share *my, ptrdiff_t rows, int fr
 static void transpose_back(const backward_share *my)
 {
     const ptrdiff_t features = my->g->pass.features, units = my->g->pass.units;
-    const range mine = share(features, my->member, my->members);
+    const range mine = share(features, my->worker, my->workers);
     for (ptrdiff_t f = mine.begin; f < mine.end; f++)
         for (ptrdiff_t u = 0; u < units; u++)
             ((real *)my->g->dkernel)[f * units + u] = my->space->transposed[u * features + f];
 }
 
-static void backward_member(void *argument, int member, int members)
+static void backward_worker(void *argument, int worker, int workers)
 {
     const backward_task *const task = argument;
     dense_backward *const g = task->g;
@@ -364,32 +373,32 @@ static void backward_member(void *argument, int member, int members)
     backward_share my = {.g = g,
                          .space = space,
                          .kernels = g->pass.kernels,
-                         .panel = space->panels[member],
-                         .member = member,
-                         .members = members,
-                         .watcher = {g->pass.watch, member == 0}};
+                         .panel = space->panels[worker],
+                         .worker = worker,
+                         .workers = workers,
+                         .watcher = {g->pass.watch, worker == 0}};
     const ptrdiff_t panels = divide_up(space->shape.panelled, my.kernels->nr);
     const int tiles = tiles_of(my.kernels, space->shape.tiled);
-    const range my_tiles = share(tiles, member, members);
-    /* Few micro-panels: members share the tiles instead. */
-    my.panels = panels >= members ? share(panels, member, members) : (range){0, panels};
-    my.tiles = panels >= members ? (range){0, tiles} : my_tiles;
+    const range my_tiles = share(tiles, worker, workers);
+    /* Few micro-panels: workers share the tiles instead. */
+    my.panels = panels >= workers ? share(panels, worker, workers) : (range){0, panels};
+    my.tiles = panels >= workers ? (range){0, tiles} : my_tiles;
     const fp_mode mode = flush_denormals();
     for (ptrdiff_t first = 0; first < g->pass.rows; first += space->block) {
         const range block = {first, at_most(g->pass.rows, first + space->block)};
         const ptrdiff_t rows = block.end - block.begin;
         list_block(&my, block);
-        activation_gradient(&my, first, share(rows, member, members));
+        activation_gradient(&my, first, share(rows, worker, workers));
         if (g->dx)
             input_gradient(&my, rows);
-        if (members > 1)
-            team_meet(&g->pass.meeting, members);
+        if (workers > 1)
+            barrier_wait(&g->pass.barrier, worker, workers);
         pack_tiles(my.kernels, space->shape.tiled, my_tiles, rows, space->swapped ? my.dz : my.x,
                    space->tiles);
-        if (members > 1)
-            team_meet(&g->pass.meeting, members);
+        if (workers > 1)
+            barrier_wait(&g->pass.barrier, worker, workers);
         add_weight_gradient(&my, rows, first == 0);
-        if (leaves(my.watcher, &g->pass.meeting, members, first))
+        if (leaves(my.watcher, &g->pass.barrier, worker, workers, first))
             break;
     }
     if (space->swapped)
@@ -402,7 +411,7 @@ static void run_backward(dense_backward *g)
     backward_workspace space;
     plan_backward(g, &space);
     backward_task task = {g, &space};
-    run_on_team(&g->pass, 3, backward_member, &task);
+    run_on_pool(&g->pass, PARTS_TOGETHER, 3, backward_worker, &task);
 }
 
 const dense_functions TYPED(dense) = {
@@ -410,7 +419,7 @@ const dense_functions TYPED(dense) = {
     .pack = pack,
     .wants_packed = wants_packed,
     .wants_transposed = wants_transposed,
-    .members = members_for,
+    .workers = workers_for,
     .run_forward = run_forward,
     .run_forward_plain = run_forward_plain,
     .backward_scratch_bytes = backward_scratch_bytes,

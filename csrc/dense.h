@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  * The dense layer on packed weights: y = f(x kernel + bias), forward and backward, shared out over
- * the team.
+ * the pool.
  *
  * Letters: R rows (all axes but the last, in C order), F features, U units. One struct serves both
  * real types: `void *` is float in the functions for f32, double in f64. Nothing is allocated:
@@ -12,18 +12,18 @@
 
 #include <stddef.h>
 
-#include "team.h"
+#include "pool.h"
 #include "watch.h"
 
 typedef struct {
     const void *kernels; /* the table of kernels.h */
     int activation;      /* an activation_index, or ACTIVATION_COUNT for softmax over a row */
-    int members;         /* how many threads, from dense_members */
+    int workers;         /* how many threads, from dense_workers */
     ptrdiff_t rows, features, units;
     const void *x; /* (R, F) */
     void *scratch;
     pass_watch *watch; /* or NULL */
-    team_meeting meeting;
+    barrier barrier;
 } dense_pass;
 
 typedef struct {
@@ -54,7 +54,7 @@ typedef struct {
     /* Whether a backward pass reads the transposed and packed kernel, or the plain one. */
     int (*wants_transposed)(const dense_pass *pass);
     /* How many threads suit a pass that does so many products (forward 1, backward 3 of R F U). */
-    int (*members)(const dense_pass *pass, int products);
+    int (*workers)(const dense_pass *pass, int products);
     void (*run_forward)(dense_forward *pass);
     /* The same on a plain kernel (F, U), for so few rows that packing would take longer. */
     void (*run_forward_plain)(dense_forward *pass);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT
- * The LSTM over time on packed weights: a forward and a backward pass, shared out over the team.
+ * The LSTM over time on packed weights: a forward and a backward pass, shared out over the pool.
  *
  * Letters as everywhere: B batch, T steps, F features, H units; rows are in C order. Steps s count
  * in the order done, places t in the order of x; t = T-1-s going backwards. Arrays marked "step"
@@ -13,14 +13,14 @@
 
 #include <stddef.h>
 
-#include "team.h"
+#include "pool.h"
 #include "watch.h"
 
 /* What both passes know. */
 typedef struct {
     const void *kernels; /* the table of kernels.h */
     int activation, recurrent_activation;
-    int members; /* how many threads, from lstm_members */
+    int workers; /* how many threads, from lstm_workers */
     int go_backwards;
     ptrdiff_t batch, steps, features, units;
     const unsigned char *valid; /* (B, T) step, or NULL: steps that count */
@@ -28,7 +28,7 @@ typedef struct {
     const void *x;              /* (B, T, F) place */
     void *scratch;
     pass_watch *watch; /* or NULL */
-    team_meeting meeting;
+    barrier barrier;
 } lstm_pass;
 
 typedef struct {
@@ -56,8 +56,8 @@ typedef struct {
 /* The functions of one real type. */
 typedef struct {
     /* How many threads suit a pass. */
-    int (*forward_members)(const lstm_pass *pass);
-    int (*backward_members)(const lstm_pass *pass);
+    int (*forward_workers)(const lstm_pass *pass);
+    int (*backward_workers)(const lstm_pass *pass);
     size_t (*forward_scratch_bytes)(const lstm_forward *pass);
     size_t (*backward_scratch_bytes)(const lstm_backward *pass);
     void (*run_forward)(lstm_forward *pass);
@@ -66,7 +66,7 @@ typedef struct {
     void (*run_forward_plain)(lstm_forward *pass);
     void (*run_backward)(lstm_backward *pass);
     /* Whether two passes like this one had better run side by side, each by a thread of its own,
-     * than one after the other, each by all; and to do it, with one member for each. */
+     * than one after the other, each by all; and to do it, with one worker for each. */
     int (*prefers_company)(const lstm_pass *pass);
     void (*run_forward_pair)(lstm_forward *const *passes);
 } lstm_functions;

@@ -6,8 +6,8 @@
  *     dh = dz recurrent_kernel'                the others keep theirs
  * from the last step to the first, and after each block of steps, while it is in cache,
  *     dx = dz kernel'      dkernel += x' dz      drecurrent_kernel += h[s-1]' dz      dbias += dz
- * Each weight gradient is summed by one member, from the last step to the first and in each step
- * by row, so that the sums do not depend on the number of members; in stretches of rows, each from
+ * Each weight gradient is summed by one worker, from the last step to the first and in each step
+ * by row, so that the sums do not depend on the number of workers; in stretches of rows, each from
  * zero, since one long running sum loses what is small beside it.
  */
 #include "cpu.h"
@@ -30,7 +30,7 @@ typedef struct {
     ptrdiff_t block;
     real *dz;      /* (B, block, 4H) */
     real *inputs;  /* x and h of a block's rows, as pack_rows leaves them */
-    real **panels; /* for each member (rows of a block, panel width) of dz */
+    real **panels; /* for each worker (rows of a block, panel width) of dz */
     real **gate_scratch;
     backward_lists *lists;
 } backward_scratch;
@@ -48,10 +48,10 @@ static size_t plan_backward(const lstm_backward *g, backward_scratch *scratch)
     const size_t longest = rows * scratch->block;
     scratch->dz = take(&memory, longest * width, sizeof(real));
     scratch->inputs = take(&memory, longest * (pass->features + pass->units), sizeof(real));
-    scratch->panels = take(&memory, pass->members, sizeof(real *));
-    scratch->gate_scratch = take(&memory, pass->members, sizeof(real *));
-    scratch->lists = take(&memory, pass->members, sizeof(backward_lists));
-    for (int member = 0; member < pass->members; member++) {
+    scratch->panels = take(&memory, pass->workers, sizeof(real *));
+    scratch->gate_scratch = take(&memory, pass->workers, sizeof(real *));
+    scratch->lists = take(&memory, pass->workers, sizeof(backward_lists));
+    for (int worker = 0; worker < pass->workers; worker++) {
         real *const panel = take(&memory, longest * panel_width, sizeof(real));
         real *const gates = take(&memory, GATE_SCRATCH_ROWS * pass->units, sizeof(real));
         const backward_lists lists = {
@@ -63,9 +63,9 @@ static size_t plan_backward(const lstm_backward *g, backward_scratch *scratch)
             take(&memory, rows, sizeof(row)),
         };
         if (scratch->lists) {
-            scratch->panels[member] = panel;
-            scratch->gate_scratch[member] = gates;
-            scratch->lists[member] = lists;
+            scratch->panels[worker] = panel;
+            scratch->gate_scratch[worker] = gates;
+            scratch->lists[worker] = lists;
         }
     }
     return memory.used;
@@ -91,7 +91,7 @@ typedef struct {
     TYPED(gates) gates;
     backward_lists lists;
     real *panel, *gate_scratch;
-    int member, members;
+    int worker, workers;
     watcher watcher;
     range rows;    /* of the batch, in the loop over time */
     range strips;  /* of dh, in panels */
@@ -112,7 +112,7 @@ static const real *state_row(const lstm_pass *pass, const void *states, const vo
                     : (const real *)states + (b * pass->steps + step) * pass->units;
 }
 
-/* dh += dy for this member's units where the output was shown. */
+/* dh += dy for this worker's units where the output was shown. */
 static void add_output_gradient(const backward_share *my, ptrdiff_t step)
 {
     const lstm_pass *const pass = &my->g->pass;
@@ -127,7 +127,7 @@ static void add_output_gradient(const backward_share *my, ptrdiff_t step)
 }
 
 /* The rows that take part in a step; returns how many. What the gates work on begins at this
- * member's units. */
+ * worker's units. */
 static ptrdiff_t list_step(const backward_share *my, ptrdiff_t first, ptrdiff_t step)
 {
     const lstm_backward *const g = my->g;
@@ -153,8 +153,7 @@ static ptrdiff_t list_step(const backward_share *my, ptrdiff_t first, ptrdiff_t 
 }
 
 /* One step back: dz from dh and dc, then dh = dz recurrent_kernel'. */
-static void step_back(const backward_share *my, ptrdiff_t first, ptrdiff_t step,
-                      team_meeting *meeting, int members)
+static void step_back(const backward_share *my, ptrdiff_t first, ptrdiff_t step, barrier *barrier)
 {
     const ptrdiff_t units = my->g->pass.units;
     const backward_lists *const lists = &my->lists;
@@ -165,17 +164,17 @@ static void step_back(const backward_share *my, ptrdiff_t first, ptrdiff_t step,
     if (!is_stopped(my->g->pass.watch))
         my->gates.backward(&my->gates, shape, lists->gates, lists->c_before, lists->c_after,
                            lists->dh, lists->dc, lists->dz_out, my->gate_scratch);
-    if (members)
-        team_meet(meeting, members);
+    if (barrier && my->workers > 1)
+        barrier_wait(barrier, my->worker, my->workers);
     const ptrdiff_t depth = GATES * units;
     const column_run columns = {my->units.begin, my->units.end - my->units.begin};
     gemm_rows(my->kernels, count, depth, lists->dz,
               (const real *)my->g->recurrent_kernel + columns.first * depth, 0, lists->dh_out,
               columns, my->watcher);
-    member_stops(my->watcher, WORK_OF_A_STEP + count * columns.count * WORK_OF_A_UNIT);
+    worker_stops(my->watcher, WORK_OF_A_STEP + count * columns.count * WORK_OF_A_UNIT);
 }
 
-/* All valid rows of a block, those of other members too; returns how many. */
+/* All valid rows of a block, those of other workers too; returns how many. */
 static ptrdiff_t list_block(const backward_share *my, range steps)
 {
     const lstm_backward *const g = my->g;
@@ -195,7 +194,7 @@ static ptrdiff_t list_block(const backward_share *my, range steps)
     return count;
 }
 
-/* dx = dz kernel' for this member's part of a block's rows. */
+/* dx = dz kernel' for this worker's part of a block's rows. */
 static void input_gradient(const backward_share *my, range rows)
 {
     const lstm_pass *const pass = &my->g->pass;
@@ -215,12 +214,12 @@ static void pack_inputs(const backward_share *my, ptrdiff_t rows)
     } both[] = {{pass->features, my->lists.x, inputs},
                 {pass->units, my->lists.h_before, inputs + pass->features * rows}};
     for (int i = 0; i < 2; i++) {
-        const range mine = share(tiles_of(my->kernels, both[i].columns), my->member, my->members);
+        const range mine = share(tiles_of(my->kernels, both[i].columns), my->worker, my->workers);
         pack_tiles(my->kernels, both[i].columns, mine, rows, both[i].rows, both[i].packed);
     }
 }
 
-/* The weight gradients of a block's rows in this member's columns. */
+/* The weight gradients of a block's rows in this worker's columns. */
 static void add_weight_gradients(const backward_share *my, ptrdiff_t rows, int fresh)
 {
     const lstm_backward *const g = my->g;
@@ -237,12 +236,12 @@ static void add_weight_gradients(const backward_share *my, ptrdiff_t rows, int f
         gemm_at_rows(my->kernels, pass->units, of_h, rows, h, count, my->panel, fresh,
                      (real *)g->drecurrent_kernel + first, total);
         add_panel_rows(my->kernels, rows, count, my->panel, fresh, (real *)g->dbias + first);
-        if (member_stops(my->watcher, rows * count * (pass->features + pass->units)))
+        if (worker_stops(my->watcher, rows * count * (pass->features + pass->units)))
             return;
     }
 }
 
-static void backward_member(void *argument, int member, int members)
+static void backward_worker(void *argument, int worker, int workers)
 {
     const backward_task *const task = argument;
     lstm_backward *const g = task->g;
@@ -250,23 +249,22 @@ static void backward_member(void *argument, int member, int members)
     const TYPED(kernels) *const kernels = pass->kernels;
     const ptrdiff_t panel_width = kernels->nr, units = pass->units;
     const ptrdiff_t strips = divide_up(units, panel_width);
-    const int by_rows = shares_rows(pass, members);
-    const int meeting = members > 1 && !by_rows ? members : 0;
+    const int by_rows = shares_rows(pass, workers);
     backward_share my = {.g = g,
                          .scratch = task->scratch,
                          .kernels = kernels,
-                         .member = member,
-                         .members = members,
-                         .watcher = {pass->watch, member == 0}};
+                         .worker = worker,
+                         .workers = workers,
+                         .watcher = {pass->watch, worker == 0}};
     my.gates = TYPED(select_gates)(kernels, pass->activation, pass->recurrent_activation);
-    my.lists = task->scratch->lists[member];
-    my.panel = task->scratch->panels[member];
-    my.gate_scratch = task->scratch->gate_scratch[member];
-    my.rows = by_rows ? share(pass->batch, member, members) : (range){0, pass->batch};
-    my.strips = by_rows ? (range){0, strips} : share(strips, member, members);
+    my.lists = task->scratch->lists[worker];
+    my.panel = task->scratch->panels[worker];
+    my.gate_scratch = task->scratch->gate_scratch[worker];
+    my.rows = by_rows ? share(pass->batch, worker, workers) : (range){0, pass->batch};
+    my.strips = by_rows ? (range){0, strips} : share(strips, worker, workers);
     my.units = (range){at_most(units, my.strips.begin * panel_width),
                        at_most(units, my.strips.end * panel_width)};
-    my.columns = share(divide_up(GATES * units, panel_width), member, members);
+    my.columns = share(divide_up(GATES * units, panel_width), worker, workers);
     const fp_mode mode = flush_denormals();
     int fresh = 1;
     const ptrdiff_t blocks = divide_up(pass->steps, task->scratch->block);
@@ -274,18 +272,18 @@ static void backward_member(void *argument, int member, int members)
         const ptrdiff_t first = block * task->scratch->block;
         const range steps = {first, at_most(pass->steps, first + task->scratch->block)};
         for (ptrdiff_t step = steps.end - 1; step >= steps.begin; step--)
-            step_back(&my, first, step, &pass->meeting, meeting);
+            step_back(&my, first, step, by_rows ? 0 : &pass->barrier);
         const ptrdiff_t rows = is_stopped(pass->watch) ? 0 : list_block(&my, steps);
         pack_inputs(&my, rows);
-        if (members > 1)
-            team_meet(&pass->meeting, members);
+        if (workers > 1)
+            barrier_wait(&pass->barrier, worker, workers);
         if (g->dx)
-            input_gradient(&my, share(rows, member, members));
+            input_gradient(&my, share(rows, worker, workers));
         if (rows > 0 || (fresh && block == 0)) {
             add_weight_gradients(&my, rows, fresh);
             fresh = 0;
         }
-        if (leaves(my.watcher, &pass->meeting, members, block))
+        if (leaves(my.watcher, &pass->barrier, worker, workers, block))
             break;
     }
     restore_denormals(mode);
@@ -296,5 +294,5 @@ void TYPED(lstm_run_backward)(lstm_backward *g)
     backward_scratch scratch;
     plan_backward(g, &scratch);
     backward_task task = {g, &scratch};
-    run_on_team(g->pass.members, 1, &g->pass, backward_member, &task);
+    run_on_pool(g->pass.workers, PARTS_TOGETHER, 1, &g->pass, backward_worker, &task);
 }

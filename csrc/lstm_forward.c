@@ -22,7 +22,7 @@ enum { BLOCK_ELEMENTS = 1 << 17 };
 
 /* ---- plan ----------------------------------------------------------------------------------- */
 
-/* One member's lists of rows. */
+/* One worker's lists of rows. */
 typedef struct {
     const_row *x, *h_before;
     row *projected, *h_after, *c, *gates;
@@ -40,9 +40,9 @@ typedef struct {
 static int does_both_products(const lstm_pass *pass)
 {
     const ptrdiff_t rows =
-        shares_rows(pass, pass->members) ? pass->batch / pass->members : pass->batch;
+        shares_rows(pass, pass->workers) ? pass->batch / pass->workers : pass->batch;
     return rows >= ROWS_OF_A_FULL_STEP &&
-           weight_bytes(pass) <= (double)MOST_CACHED_BYTES * pass->members;
+           weight_bytes(pass) <= (double)MOST_CACHED_BYTES * pass->workers;
 }
 
 /* Lays the plan out in pass->scratch; returns how many bytes it takes. */
@@ -59,8 +59,8 @@ static size_t plan_forward(const lstm_forward *f, forward_plan *plan)
     for (int i = 0; i < 2; i++)
         plan->states[i] = take(&memory, rows * plan->state_width, sizeof(real));
     plan->projected = take(&memory, rows * plan->block * plan->z_width, sizeof(real));
-    plan->lists = take(&memory, pass->members, sizeof(row_lists));
-    for (int member = 0; member < pass->members; member++) {
+    plan->lists = take(&memory, pass->workers, sizeof(row_lists));
+    for (int worker = 0; worker < pass->workers; worker++) {
         const size_t longest = rows * at_least(1, plan->block);
         const row_lists lists = {
             take(&memory, longest, sizeof(row)), take(&memory, rows, sizeof(row)),
@@ -68,7 +68,7 @@ static size_t plan_forward(const lstm_forward *f, forward_plan *plan)
             take(&memory, rows, sizeof(row)),    take(&memory, rows, sizeof(row)),
         };
         if (plan->lists)
-            plan->lists[member] = lists;
+            plan->lists[worker] = lists;
     }
     return memory.used;
 }
@@ -86,7 +86,7 @@ typedef struct {
     const forward_plan *plan;
 } forward_task;
 
-/* What one member does of it. */
+/* What one worker does of it. */
 typedef struct {
     const lstm_forward *f;
     const lstm_pass *pass;
@@ -155,7 +155,7 @@ static void project(const forward_share *my, range steps)
         }
         for (ptrdiff_t i = 0; i < count; i++)
             lists->projected[i] += panel_width;
-        if (member_stops(my->watcher, count * depth * panel_width))
+        if (worker_stops(my->watcher, count * depth * panel_width))
             return;
     }
 }
@@ -234,7 +234,7 @@ static void activate_tile(const forward_share *my, z_tile *tile)
     my->gates.forward(&my->gates, shape, tile->z, my->f->gates ? kept : 0, c, h, scratch);
 }
 
-/* One step of the rows in the lists, in this member's strips: from the first to the last and back
+/* One step of the rows in the lists, in this worker's strips: from the first to the last and back
  * in turn, so that a step begins with the weights that are still in cache from the one before. */
 static void advance(const forward_share *my, ptrdiff_t step, ptrdiff_t count)
 {
@@ -250,7 +250,7 @@ static void advance(const forward_share *my, ptrdiff_t step, ptrdiff_t count)
             gemm_tile(my, &tile);
             activate_tile(my, &tile);
         }
-        if (member_stops(my->watcher, WORK_OF_A_STEP + count * work))
+        if (worker_stops(my->watcher, WORK_OF_A_STEP + count * work))
             return;
     }
 }
@@ -278,7 +278,7 @@ static void hand_out(const forward_share *my, ptrdiff_t step, const real *before
     }
 }
 
-/* Copies this member's part of h between the caller's array and a buffer of states. */
+/* Copies this worker's part of h between the caller's array and a buffer of states. */
 static void copy_states(const forward_share *my, real *states, int into_states)
 {
     const size_t bytes = (my->units.end - my->units.begin) * sizeof(real);
@@ -289,35 +289,35 @@ static void copy_states(const forward_share *my, real *states, int into_states)
     }
 }
 
-static forward_share share_of(const forward_task *task, int member, int members, int is_caller)
+static forward_share share_of(const forward_task *task, int worker, int workers, int is_caller)
 {
     const lstm_pass *const pass = &task->f->pass;
     const TYPED(kernels) *const kernels = pass->kernels;
     const ptrdiff_t width = kernels->width, strips = divide_up(pass->units, width);
-    const int by_rows = shares_rows(pass, members);
+    const int by_rows = shares_rows(pass, workers);
     forward_share my = {.f = task->f,
                         .pass = pass,
                         .plan = task->plan,
                         .kernels = kernels,
                         .watcher = {pass->watch, is_caller}};
     my.gates = TYPED(select_gates)(kernels, pass->activation, pass->recurrent_activation);
-    my.lists = task->plan->lists[member];
-    my.rows = by_rows ? share(pass->batch, member, members) : (range){0, pass->batch};
-    my.strips = by_rows ? (range){0, strips} : share(strips, member, members);
+    my.lists = task->plan->lists[worker];
+    my.rows = by_rows ? share(pass->batch, worker, workers) : (range){0, pass->batch};
+    my.strips = by_rows ? (range){0, strips} : share(strips, worker, workers);
     my.units = (range){at_most(pass->units, my.strips.begin * width),
                        at_most(pass->units, my.strips.end * width)};
     return my;
 }
 
-static void run_share(const forward_task *task, int member, int members, int is_caller)
+static void run_share(const forward_task *task, int worker, int workers, int is_caller)
 {
-    const forward_share my = share_of(task, member, members, is_caller);
-    const int to_meet = shares_rows(my.pass, members) ? 1 : members;
+    const forward_share my = share_of(task, worker, workers, is_caller);
+    const int to_meet = shares_rows(my.pass, workers) ? 1 : workers;
     const fp_mode mode = flush_denormals();
     real *before = my.plan->states[0], *after = my.plan->states[1];
     copy_states(&my, before, 1);
     if (to_meet > 1)
-        team_meet(&task->f->pass.meeting, to_meet);
+        barrier_wait(&task->f->pass.barrier, worker, to_meet);
     for (ptrdiff_t step = 0, first = 0; step < my.pass->steps; step++) {
         if (my.plan->block && step % my.plan->block == 0) {
             first = step;
@@ -327,16 +327,16 @@ static void run_share(const forward_task *task, int member, int members, int is_
         hand_out(&my, step, before, after);
         real *const swap = before;
         before = after, after = swap;
-        if (leaves(my.watcher, &task->f->pass.meeting, to_meet, step))
+        if (leaves(my.watcher, &task->f->pass.barrier, worker, to_meet, step))
             break;
     }
     copy_states(&my, before, 0);
     restore_denormals(mode);
 }
 
-static void forward_member(void *argument, int member, int members)
+static void forward_worker(void *argument, int worker, int workers)
 {
-    run_share(argument, member, members, member == 0);
+    run_share(argument, worker, workers, worker == 0);
 }
 
 void TYPED(lstm_run_forward)(lstm_forward *f)
@@ -344,14 +344,15 @@ void TYPED(lstm_run_forward)(lstm_forward *f)
     forward_plan plan;
     plan_forward(f, &plan);
     forward_task task = {f, &plan};
-    run_on_team(f->pass.members, 1, &f->pass, forward_member, &task);
+    const pool_parts parts = shares_rows(&f->pass, f->pass.workers) ? PARTS_ALONE : PARTS_TOGETHER;
+    run_on_pool(f->pass.workers, parts, 1, &f->pass, forward_worker, &task);
 }
 
-static void pair_member(void *argument, int member, int members)
+static void pair_worker(void *argument, int worker, int workers)
 {
     forward_task *const tasks = argument;
-    for (int i = member; i < 2; i += members)
-        run_share(&tasks[i], 0, 1, member == 0);
+    for (int i = worker; i < 2; i += workers)
+        run_share(&tasks[i], 0, 1, worker == 0);
 }
 
 void TYPED(lstm_run_forward_pair)(lstm_forward *const *passes)
@@ -362,7 +363,7 @@ void TYPED(lstm_run_forward_pair)(lstm_forward *const *passes)
         plan_forward(passes[i], &plans[i]);
         tasks[i] = (forward_task){passes[i], &plans[i]};
     }
-    run_on_team(2, 2, &passes[0]->pass, pair_member, tasks);
+    run_on_pool(2, PARTS_ALONE, 2, &passes[0]->pass, pair_worker, tasks);
 }
 
 /* ---- without packing ------------------------------------------------------------------------ */

@@ -23,13 +23,13 @@ typedef struct {
 
 /* Packing is reading and writing: from some 256 KiB on that is worth a second thread, and somewhat
  * later waking it, which the pass would do next anyway. */
-enum { LEAST_ELEMENTS_PER_MEMBER = 1 << 16, LEAST_ELEMENTS_TO_WAKE = 1 << 18 };
+enum { LEAST_ELEMENTS_PER_WORKER = 1 << 16, LEAST_ELEMENTS_TO_WAKE = 1 << 18 };
 
-static void run_packing(packing *all, team_task task)
+static void run_packing(packing *all, pool_task task)
 {
     const ptrdiff_t elements = all->depth * all->count * all->groups;
-    const ptrdiff_t members = at_most(TEAM_LARGEST, elements / LEAST_ELEMENTS_PER_MEMBER);
-    team_run((int)members, elements >= LEAST_ELEMENTS_TO_WAKE, task, all);
+    const ptrdiff_t workers = at_most(POOL_LARGEST, elements / LEAST_ELEMENTS_PER_WORKER);
+    pool_run((int)workers, PARTS_ALONE, elements >= LEAST_ELEMENTS_TO_WAKE, task, all);
 }
 
 /* ---- groups --------------------------------------------------------------------------------- */
@@ -97,12 +97,12 @@ static void pack_rest(const packing *all, ptrdiff_t strips)
     }
 }
 
-static void pack_groups_member(void *argument, int member, int members)
+static void pack_groups_worker(void *argument, int worker, int workers)
 {
     const packing *const all = argument;
     const ptrdiff_t strips = all->count / all->width;
-    pack_strips(all, share(strips, member, members));
-    if (member == 0 && strips * all->width < all->count)
+    pack_strips(all, share(strips, worker, workers));
+    if (worker == 0 && strips * all->width < all->count)
         pack_rest(all, strips);
 }
 
@@ -111,7 +111,7 @@ static void pack_groups(const void *kernels, ptrdiff_t depth, int groups, ptrdif
 {
     const TYPED(kernels) *const table = kernels;
     packing all = {table->width, table->nr, depth, count, groups, weights, packed};
-    run_packing(&all, pack_groups_member);
+    run_packing(&all, pack_groups_worker);
 }
 
 /* ---- transposed ---------------------------------------------------------------------------- */
@@ -191,10 +191,10 @@ static void pack_column_panel(const packing *all, ptrdiff_t first)
         }
 }
 
-static void pack_transposed_member(void *argument, int member, int members)
+static void pack_transposed_worker(void *argument, int worker, int workers)
 {
     const packing *const all = argument;
-    const range panels = share(divide_up(all->count, all->nr), member, members);
+    const range panels = share(divide_up(all->count, all->nr), worker, workers);
     for (ptrdiff_t panel = panels.begin; panel < panels.end; panel++)
         pack_column_panel(all, panel * all->nr);
 }
@@ -204,7 +204,7 @@ static void pack_transposed(const void *kernels, ptrdiff_t depth, ptrdiff_t colu
 {
     const TYPED(kernels) *const table = kernels;
     packing all = {table->width, table->nr, depth, columns, 1, weights, packed};
-    run_packing(&all, pack_transposed_member);
+    run_packing(&all, pack_transposed_worker);
 }
 
 const packing_functions TYPED(packing) = {

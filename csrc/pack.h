@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * Weights laid out for the micro-kernel (see kernels.h): packed once, multiplied with many times.
  *
- * `weights` are plain matrices in C order. Packing shares the work out over the team.
+ * `weights` are plain matrices in C order. Packing shares the work out over the pool.
  */
 #ifndef FASTLSTM_PACK_H
 #define FASTLSTM_PACK_H

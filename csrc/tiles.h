@@ -9,7 +9,7 @@
 #include "blocks.h"
 #include "kernels.h"
 #include "real.h"
-#include "team.h"
+#include "pool.h"
 #include "watch.h"
 
 typedef const real *const_row;
@@ -23,34 +23,34 @@ typedef struct {
     ptrdiff_t begin, end;
 } range;
 
-static inline range share(ptrdiff_t count, int member, int members)
+static inline range share(ptrdiff_t count, int worker, int workers)
 {
-    return (range){share_start(count, member, members), share_start(count, member + 1, members)};
+    return (range){share_start(count, worker, workers), share_start(count, worker + 1, workers)};
 }
 
 /* ---- stopping ------------------------------------------------------------------------------- */
 
-/* A member of a pass that may be stopped, and whether it is the calling thread, which asks. */
+/* A worker of a pass that may be stopped, and whether it is the calling thread, which asks. */
 typedef struct {
     pass_watch *watch; /* or NULL */
     int is_caller;
 } watcher;
 
-/* Whether the pass is stopped; the member has done so much work. */
-static inline int member_stops(watcher my, ptrdiff_t work)
+/* Whether the pass is stopped; the worker has done so much work. */
+static inline int worker_stops(watcher my, ptrdiff_t work)
 {
     return my.is_caller ? stops(my.watch, work) : is_stopped(my.watch);
 }
 
-/* The end of a part of the pass, where members meet if there are several to meet: whether this one
+/* The end of a part of the pass, where workers meet if there are several to meet: whether this one
  * leaves there. */
-static inline int leaves(watcher my, team_meeting *meeting, int members, ptrdiff_t part)
+static inline int leaves(watcher my, barrier *barrier, int worker, int workers, ptrdiff_t part)
 {
-    if (members <= 1)
+    if (workers <= 1)
         return is_stopped(my.watch);
     if (my.is_caller)
         propose_to_leave(my.watch, part);
-    team_meet(meeting, members);
+    barrier_wait(barrier, worker, workers);
     return leaves_after(my.watch, part);
 }
 
@@ -95,7 +95,7 @@ static inline void gemm_rows(const TYPED(kernels) * kernels, ptrdiff_t rows, ptr
                 kernels->gemm(r.end - r.begin, 1, &term, so_far ? so_far + r.begin : 0,
                               out + r.begin, run);
             }
-            if (member_stops(my, rows * run.count * at_most(piece, depth)))
+            if (worker_stops(my, rows * run.count * at_most(piece, depth)))
                 return;
         }
 }

@@ -67,18 +67,20 @@ def real_dtype_name(dtype: Any, who: str) -> str:
 
 
 def set_num_threads(count: int) -> None:
-    """Let large products use `count` threads, in the whole process.
+    """Let passes use `count` threads, in the whole process.
+
+    They never have more than there are CPUs that the calling thread may run on, and fewer while
+    other programs need the CPUs.
 
     Raises ``TypeError`` for what is no integer, ``ValueError`` below 1.
     """
     count = min(check_positive_int("set_num_threads: `count`", count), MOST_THREADS)
-    kernels.set_team_size(count)
-    blas.set_num_threads(count)
+    kernels.set_pool_size(count)
 
 
 def get_num_threads() -> int:
-    """The number of threads that large products may use."""
-    return kernels.get_team_size()
+    """The number of threads that passes may use."""
+    return kernels.get_pool_size()
 
 
 def release_memory() -> int:

@@ -17,9 +17,14 @@ def _repeatable() -> None:
 
 @pytest.fixture
 def set_threads() -> Iterator[Callable[[int], None]]:
-    """Sets the number of threads; it is afterwards what it was before."""
+    """Sets the number of threads, of which passes then have as many, however few CPUs there are.
+
+    It is afterwards what it was before.
+    """
     before = fastlstm.get_num_threads()
+    kernels.oversubscribe(True)
     yield fastlstm.set_num_threads
+    kernels.oversubscribe(False)
     fastlstm.set_num_threads(before)
 
 

@@ -50,7 +50,7 @@ def test_importing_leaves_the_gil_off():
     assert not sys._is_gil_enabled()
 
 
-# The second wakes the team's members, whom the callers then compete for.
+# The second wakes the pool's workers, whom the callers then compete for.
 @pytest.mark.parametrize("shape", [(4, 20, 8, 33), (4, 60, 64, 130)])
 def test_calls_of_their_own(shape):
     cases = [random_case(shape, np.float32, seed=seed) for seed in range(THREADS)]

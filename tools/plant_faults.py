@@ -215,14 +215,14 @@ FAULTS = [
     # ---- threads -----------------------------------------------------------------------------
     Fault(
         "nobody waits at a meeting",
-        "csrc/team.c",
+        "csrc/pool.c",
         "for (int look = 0; READ(meeting->round) == round; look++) {",
         "for (int look = 0; READ(meeting->round) == round && look < 1; look++) {",
         "determinism team",
     ),
     Fault(
         "nobody is woken",
-        "csrc/team.c",
+        "csrc/pool.c",
         "pthread_cond_broadcast(&team.wake);",
         "",
         "determinism team",

@@ -47,8 +47,8 @@ def _best_openblas_core() -> str | None:
 def _openblas_settings() -> dict[str, str]:
     """What OpenBLAS shall read while it is loaded, and only then.
 
-    It starts with one thread; `set_num_threads` gives it more. The user's own choice of kernels
-    wins.
+    It has one thread, always: its own go on looking for work for some 27 ms after a product, on the
+    CPUs that ours need. The user's own choice of kernels wins.
     """
     settings = {"OPENBLAS_NUM_THREADS": "1"}
     core = _best_openblas_core()

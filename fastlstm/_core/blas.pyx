@@ -22,8 +22,6 @@ cdef extern from "cblas.h" nogil:
                            double beta, double *y, int incy)
     char *scipy_openblas_get_config()
     char *scipy_openblas_get_corename()
-    void scipy_openblas_set_num_threads(int)
-    int scipy_openblas_get_num_threads()
 
 # Rows of one call. BLAS counts in 32 bits and does not stop, so longer matrices go piece by piece;
 # with too few rows a product reads its other matrix for too little work.
@@ -46,16 +44,6 @@ def openblas_config() -> str:
 def openblas_core() -> str:
     """The CPU core whose kernels the library uses."""
     return scipy_openblas_get_corename().decode()
-
-
-def set_num_threads(int count) -> None:
-    """Let large products use `count` threads."""
-    scipy_openblas_set_num_threads(count)
-
-
-def get_num_threads() -> int:
-    """The number of threads that large products may use."""
-    return scipy_openblas_get_num_threads()
 
 
 cdef void _row_times_matrix(bint transpose_b, Py_ssize_t n, Py_ssize_t k, const real *a,

@@ -161,7 +161,7 @@ cdef dense_pass prepared(DensePlan plan, Py_ssize_t rows):
     cdef dense_pass base
     memset(&base, 0, sizeof(base))
     base.kernels = packing_kernels(plan.is_double)
-    base.activation, base.members = plan.activation, 1
+    base.activation, base.workers = plan.activation, 1
     base.rows, base.features, base.units = rows, plan.features, plan.units
     return base
 
@@ -232,7 +232,7 @@ cdef str _run_forward(DensePlan plan, dense_forward *f):
     elif pack:
         packed = packed_for(plan, f.base.kernels, plain[0])
         f.kernel = packed.memory.data
-        f.base.members = functions.members(&f.base, 1)
+        f.base.workers = functions.workers(&f.base, 1)
     f.base.watch = begin_watch(&memory, work_of(&f.base))
     with nogil:
         if blas:
@@ -315,7 +315,7 @@ cdef _run_backward(DensePlan plan, dense_backward *g):
         if g.dx != NULL and functions.wants_transposed(&g.base):
             transposed = transposed_for(plan, g.base.kernels, plain[0])
             g.kernel = transposed.memory.data
-        g.base.members = functions.members(&g.base, 3)
+        g.base.workers = functions.workers(&g.base, 3)
         scratch = Memory(functions.backward_scratch_bytes(g))
     else:
         scratch = Memory(dense_blas.backward_scratch_bytes(g, is_double))

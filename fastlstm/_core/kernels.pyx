@@ -17,15 +17,16 @@ cdef extern from "dispatch.h" nogil:
     const kernels_f64 *find_kernels_f64(isa)
     int cpu_amd_family()
 
-cdef extern from "team.h" nogil:
-    void team_set_size(int size)
-    int team_get_size()
-    ctypedef struct team_runtime:
+cdef extern from "pool.h" nogil:
+    void pool_set_size(int size)
+    int pool_get_size()
+    void pool_oversubscribe(int whether)
+    ctypedef struct pool_runtime:
         void *parallel
         void *thread_number
         void *thread_count
         void *most_threads
-    void team_use_runtime(const team_runtime *runtime)
+    void pool_use_runtime(const pool_runtime *runtime)
 
 from fastlstm._core.passes cimport (
     dense_f32, dense_f64, dense_functions, lstm_functions, lstm_functions_f32, lstm_functions_f64,
@@ -116,9 +117,9 @@ cdef const void *packing_kernels(bint is_double) noexcept nogil:
     return <const void *>chosen_f64 if is_double else <const void *>chosen_f32
 
 
-def set_team_size(int size) -> None:
+def set_pool_size(int size) -> None:
     """Let passes use up to `size` threads, the calling one among them."""
-    team_set_size(size)
+    pool_set_size(size)
 
 
 def use_openmp(library) -> None:
@@ -132,17 +133,22 @@ def use_openmp(library) -> None:
         for name in ("GOMP_parallel", "omp_get_thread_num", "omp_get_num_threads",
                      "omp_get_max_threads")
     ]
-    cdef team_runtime runtime
+    cdef pool_runtime runtime
     runtime.parallel = <void *><size_t>addresses[0]
     runtime.thread_number = <void *><size_t>addresses[1]
     runtime.thread_count = <void *><size_t>addresses[2]
     runtime.most_threads = <void *><size_t>addresses[3]
-    team_use_runtime(&runtime)
+    pool_use_runtime(&runtime)
 
 
-def get_team_size() -> int:
+def oversubscribe(bint whether) -> None:
+    """Let passes use more threads than there are CPUs, and never do without one: for tests."""
+    pool_oversubscribe(whether)
+
+
+def get_pool_size() -> int:
     """The number of threads that a pass may use."""
-    return team_get_size()
+    return pool_get_size()
 
 
 cdef int activation_index(str name, str what, bint elementwise) except -1:

@@ -135,7 +135,7 @@ cdef lstm_pass prepared(LSTMPlan plan, Py_ssize_t batch, Py_ssize_t steps):
     memset(&base, 0, sizeof(base))
     base.kernels = packing_kernels(plan.is_double)
     base.activation, base.recurrent_activation = plan.activation, plan.recurrent_activation
-    base.go_backwards, base.members = plan.go_backwards, 1
+    base.go_backwards, base.workers = plan.go_backwards, 1
     base.batch, base.steps = batch, steps
     base.features, base.units = plan.features, plan.units
     return base
@@ -379,8 +379,8 @@ cdef _keep_for_backward(LSTMCache cache, lstm_forward *f):
     f.gates, f.saved_c, f.saved_h = cache.gates, cache.c, cache.h
 
 
-cdef tuple _use_panels(LSTMPlan plan, lstm_forward *f, int members):
-    """Have `f` run on packed weights; as many members as suit it if 0.
+cdef tuple _use_panels(LSTMPlan plan, lstm_forward *f, int workers):
+    """Have `f` run on packed weights; as many workers as suit it if 0.
 
     Returns what `f` then refers to, to be kept while it runs.
     """
@@ -388,7 +388,7 @@ cdef tuple _use_panels(LSTMPlan plan, lstm_forward *f, int members):
     cdef Panels panels = panels_for(plan, f.base.kernels)
     cdef Memory scratch
     f.kernel, f.recurrent_kernel, f.bias = panels.kernel, panels.recurrent_kernel, panels.bias
-    f.base.members = members or functions.forward_members(&f.base)
+    f.base.workers = workers or functions.forward_workers(&f.base)
     scratch = Memory(functions.forward_scratch_bytes(f))
     f.base.scratch = scratch.data
     return panels, scratch
@@ -539,7 +539,7 @@ cdef _run_backward(LSTMPlan plan, lstm_backward *g):
     if packed:
         columns = columns_for(plan, g.base.kernels, plain, g.dx != NULL)
         g.kernel, g.recurrent_kernel = columns.kernel, columns.recurrent_kernel
-        g.base.members = functions.backward_members(&g.base)
+        g.base.workers = functions.backward_workers(&g.base)
         scratch = Memory(functions.backward_scratch_bytes(g))
     else:
         g.base.kernels = <const void *>table_f64() if is_double else <const void *>table_f32()

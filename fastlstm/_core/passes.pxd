@@ -1,7 +1,7 @@
 """The passes of an LSTM in C, for Cython; csrc/lstm.h says what every field means."""
 
-cdef extern from "team.h" nogil:
-    ctypedef struct team_meeting:
+cdef extern from "pool.h" nogil:
+    ctypedef struct barrier_t "barrier":
         pass
 
 from fastlstm._core.watch cimport pass_watch
@@ -9,14 +9,14 @@ from fastlstm._core.watch cimport pass_watch
 cdef extern from "lstm.h" nogil:
     ctypedef struct lstm_pass:
         const void *kernels
-        int activation, recurrent_activation, members, go_backwards
+        int activation, recurrent_activation, workers, go_backwards
         Py_ssize_t batch, steps, features, units
         const unsigned char *valid
         const unsigned char *shown
         const void *x
         void *scratch
         pass_watch *watch
-        team_meeting meeting
+        barrier_t barrier
 
     ctypedef struct lstm_forward:
         lstm_pass base "pass"
@@ -48,8 +48,8 @@ cdef extern from "lstm.h" nogil:
         void *dbias
 
     ctypedef struct lstm_functions:
-        int (*forward_members)(const lstm_pass *self) noexcept nogil
-        int (*backward_members)(const lstm_pass *self) noexcept nogil
+        int (*forward_workers)(const lstm_pass *self) noexcept nogil
+        int (*backward_workers)(const lstm_pass *self) noexcept nogil
         size_t (*forward_scratch_bytes)(const lstm_forward *self) noexcept nogil
         size_t (*backward_scratch_bytes)(const lstm_backward *self) noexcept nogil
         void (*run_forward)(lstm_forward *self) noexcept nogil
@@ -73,12 +73,12 @@ cdef extern from "pack.h" nogil:
 cdef extern from "dense.h" nogil:
     ctypedef struct dense_pass:
         const void *kernels
-        int activation, members
+        int activation, workers
         Py_ssize_t rows, features, units
         const void *x
         void *scratch
         pass_watch *watch
-        team_meeting meeting
+        barrier_t barrier
 
     ctypedef struct dense_forward:
         dense_pass base "pass"
@@ -104,7 +104,7 @@ cdef extern from "dense.h" nogil:
                      const void *kernel, void *packed) noexcept nogil
         int (*wants_packed)(const void *kernels, Py_ssize_t units, double rows) noexcept nogil
         int (*wants_transposed)(const dense_pass *self) noexcept nogil
-        int (*members)(const dense_pass *self, int products) noexcept nogil
+        int (*workers)(const dense_pass *self, int products) noexcept nogil
         void (*run_forward)(dense_forward *self) noexcept nogil
         void (*run_forward_plain)(dense_forward *self) noexcept nogil
         size_t (*backward_scratch_bytes)(const dense_backward *self) noexcept nogil

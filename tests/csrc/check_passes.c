@@ -92,10 +92,10 @@ static double gradient_error(const problem *p, real *values, const void *gradien
     return fabs(want - ((const real *)gradient)[place]) / (1 + fabs(want));
 }
 
-static int check(const char *isa, const void *kernels, shape n, int members)
+static int check(const char *isa, const void *kernels, shape n, int workers)
 {
     const problem p = random_problem(n);
-    const lstm_forward f = run_forward(&p, kernels, members);
+    const lstm_forward f = run_forward(&p, kernels, workers);
     const lstm_backward g = run_backward(&p, &f);
     const double output = worst_output(&p, &f);
     double gradient = 0;
@@ -118,7 +118,7 @@ static int check(const char *isa, const void *kernels, shape n, int members)
     const int fails =
         output > (sizeof(real) == 4 ? 2e-6 : 1e-14) || gradient > (sizeof(real) == 4 ? 2e-4 : 1e-7);
     printf("%-8s f%zu %td,%td,%td,%td x%d: output %.1e gradient %.1e%s\n", isa, 8 * sizeof(real),
-           n.batch, n.steps, n.features, n.units, members, output, gradient,
+           n.batch, n.steps, n.features, n.units, workers, output, gradient,
            fails ? "  WRONG" : "");
     return fails;
 }
@@ -128,12 +128,12 @@ int main(void)
     static const shape shapes[] = {{1, 7, 3, 5}, {3, 4, 5, 17},  {7, 9, 11, 20},
                                    {2, 3, 1, 1}, {5, 6, 33, 35}, {19, 4, 6, 70}};
     int failures = 0, runs = 0;
-    team_set_size(2);
+    pool_set_size(2);
     for (int i = 0; i < ISAS; i++) {
         const void *const kernels = TYPED(find_kernels)(isas[i].isa);
         for (size_t n = 0; kernels && n < sizeof shapes / sizeof *shapes; n++)
-            for (int members = 1; members <= 2; members++, runs++)
-                failures += check(isas[i].name, kernels, shapes[n], members);
+            for (int workers = 1; workers <= 2; workers++, runs++)
+                failures += check(isas[i].name, kernels, shapes[n], workers);
     }
     printf("%d of %d wrong\n", failures, runs);
     return failures > 0 || runs == 0;

@@ -24,7 +24,7 @@ static const struct {
     {"units, both products, masked", {6, 17, 110, 107}, 1},
     {"units, blocks of steps projected", {1, 43, 100, 181}, 0},
     {"units, blocks projected, masked", {2, 22, 99, 179}, 1},
-    {"fewer strips than members", {3, 60, 700, 17}, 0},
+    {"fewer strips than workers", {3, 60, 700, 17}, 0},
     {"packing", {2, 5, 160, 420}, 0},
 };
 
@@ -49,56 +49,56 @@ static problem random_case(shape n, int masked)
     return p;
 }
 
-static void compare(const char *name, int members, const void *got, const void *want,
+static void compare(const char *name, int workers, const void *got, const void *want,
                     ptrdiff_t count)
 {
     const int differs = memcmp(got, want, count * sizeof(real)) != 0;
     if (differs)
-        printf("f%zu %s x%d: %s  WRONG\n", 8 * sizeof(real), way, members, name);
+        printf("f%zu %s x%d: %s  WRONG\n", 8 * sizeof(real), way, workers, name);
     __atomic_add_fetch(&failures, differs, __ATOMIC_RELAXED);
     __atomic_add_fetch(&runs, 1, __ATOMIC_RELAXED);
 }
 
-static void compare_forward(int members, const problem *p, const lstm_forward *got,
+static void compare_forward(int workers, const problem *p, const lstm_forward *got,
                             const lstm_forward *want)
 {
     const ptrdiff_t state = p->n.batch * p->n.units;
-    compare("y", members, got->y, want->y, state * p->n.steps);
-    compare("h", members, got->h, want->h, state);
-    compare("c", members, got->c, want->c, state);
+    compare("y", workers, got->y, want->y, state * p->n.steps);
+    compare("h", workers, got->h, want->h, state);
+    compare("c", workers, got->c, want->c, state);
 }
 
-static void compare_backward(int members, const problem *p, const lstm_backward *got,
+static void compare_backward(int workers, const problem *p, const lstm_backward *got,
                              const lstm_backward *want)
 {
     const shape n = p->n;
     /* Where a step does not count, dx is not written. */
     if (!p->valid)
-        compare("dx", members, got->dx, want->dx, n.batch * n.steps * n.features);
-    compare("dkernel", members, got->dkernel, want->dkernel, n.features * 4 * n.units);
-    compare("drecurrent_kernel", members, got->drecurrent_kernel, want->drecurrent_kernel,
+        compare("dx", workers, got->dx, want->dx, n.batch * n.steps * n.features);
+    compare("dkernel", workers, got->dkernel, want->dkernel, n.features * 4 * n.units);
+    compare("drecurrent_kernel", workers, got->drecurrent_kernel, want->drecurrent_kernel,
             n.units * 4 * n.units);
-    compare("dbias", members, got->dbias, want->dbias, 4 * n.units);
-    compare("dh", members, got->dh, want->dh, n.batch * n.units);
-    compare("dc", members, got->dc, want->dc, n.batch * n.units);
+    compare("dbias", workers, got->dbias, want->dbias, 4 * n.units);
+    compare("dh", workers, got->dh, want->dh, n.batch * n.units);
+    compare("dc", workers, got->dc, want->dc, n.batch * n.units);
 }
 
-static void check_packing(const problem *p, const void *kernels, int members)
+static void check_packing(const problem *p, const void *kernels, int workers)
 {
     const shape n = p->n;
     real *packed[2][2];
     for (int team = 0; team < 2; team++) {
-        team_set_size(team ? members : 1);
+        pool_set_size(team ? workers : 1);
         packed[team][0] = packed_gates(kernels, n.units, n.units, p->recurrent_kernel);
         packed[team][1] = packed_columns(kernels, n.units, n.units, p->recurrent_kernel);
     }
-    compare("gate panels", members, packed[1][0], packed[0][0],
+    compare("gate panels", workers, packed[1][0], packed[0][0],
             functions->gate_panels_size(kernels, n.units, n.units));
-    compare("column panels", members, packed[1][1], packed[0][1],
+    compare("column panels", workers, packed[1][1], packed[0][1],
             functions->column_panels_size(kernels, 4 * n.units, n.units));
 }
 
-static void check_pair(const problem *p, const problem *other, const void *kernels, int members,
+static void check_pair(const problem *p, const problem *other, const void *kernels, int workers,
                        const lstm_forward *want)
 {
     lstm_forward first = prepared_forward(p, kernels, 1);
@@ -108,24 +108,24 @@ static void check_pair(const problem *p, const problem *other, const void *kerne
     lstm_forward alone = prepared_forward(other, kernels, 1);
     alone.pass.go_backwards = 1;
     functions->run_forward(&alone);
-    compare_forward(members, p, &first, want);
-    compare_forward(members, other, &second, &alone);
+    compare_forward(workers, p, &first, want);
+    compare_forward(workers, other, &second, &alone);
 }
 
 static void check(const void *kernels, shape n, int masked)
 {
     const problem p = random_case(n, masked), other = random_case(n, masked);
-    team_set_size(1);
+    pool_set_size(1);
     const lstm_forward want = run_forward(&p, kernels, 1);
     const lstm_backward want_back = run_backward(&p, &want);
-    for (int members = 2; members <= LARGEST_TEAM; members++) {
-        team_set_size(members);
-        const lstm_forward got = run_forward(&p, kernels, members);
+    for (int workers = 2; workers <= LARGEST_TEAM; workers++) {
+        pool_set_size(workers);
+        const lstm_forward got = run_forward(&p, kernels, workers);
         const lstm_backward back = run_backward(&p, &got);
-        compare_forward(members, &p, &got, &want);
-        compare_backward(members, &p, &back, &want_back);
-        check_pair(&p, &other, kernels, members, &want);
-        check_packing(&p, kernels, members);
+        compare_forward(workers, &p, &got, &want);
+        compare_backward(workers, &p, &back, &want_back);
+        check_pair(&p, &other, kernels, workers, &want);
+        check_packing(&p, kernels, workers);
     }
 }
 
@@ -135,7 +135,7 @@ static int wakes(shape n)
     return products_of_a_step(&pass) * (double)n.steps >= LEAST_PRODUCTS_TO_WAKE;
 }
 
-/* Passes of several callers at once: one has the team, the others are alone. */
+/* Passes of several callers at once: one has the pool, the others are alone. */
 typedef struct {
     problem p;
     const void *kernels;
@@ -159,10 +159,10 @@ static int check_callers(const void *kernels, shape n)
 {
     pthread_t callers[CALLERS];
     calls all = {random_problem(n), kernels, {}, {}};
-    team_set_size(1);
+    pool_set_size(1);
     all.want = run_forward(&all.p, kernels, 1);
     all.want_back = run_backward(&all.p, &all.want);
-    team_set_size(LARGEST_TEAM);
+    pool_set_size(LARGEST_TEAM);
     for (int i = 0; i < CALLERS; i++)
         if (pthread_create(&callers[i], 0, call, &all))
             return 0;

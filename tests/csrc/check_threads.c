@@ -1,34 +1,34 @@
 /* SPDX-License-Identifier: MIT
- * Blocks and the team in the hands of several threads at once: no block has two owners, and every
- * task is done once by each of its members, while another thread changes what the team is.
+ * Blocks and the pool in the hands of several threads at once: no block has two owners, and every
+ * task is done once by each of its workers, while another thread changes what the pool is.
  * tools/check_csrc.sh runs it, under ThreadSanitizer where the compiler has it.
  */
 #include "blocks.h"
-#include "team.h"
+#include "pool.h"
 
 #include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <time.h>
 
-enum { CALLERS = 4, ROUNDS = 2000, BLOCKS = 6, MEMBERS = 3 };
+enum { CALLERS = 4, ROUNDS = 2000, BLOCKS = 6, WORKERS = 3 };
 
 typedef struct {
-    int calls[MEMBERS], members;
+    int calls[WORKERS], workers;
 } tally;
 
-static void count_member(void *argument, int member, int members)
+static void count_worker(void *argument, int worker, int workers)
 {
     tally *const t = argument;
-    t->calls[member]++;
-    if (member == 0)
-        t->members = members;
+    t->calls[worker]++;
+    if (worker == 0)
+        t->workers = workers;
 }
 
 static int is_wrong(const tally *t)
 {
-    for (int member = 0; member < MEMBERS; member++)
-        if (t->calls[member] != (member < t->members))
+    for (int worker = 0; worker < WORKERS; worker++)
+        if (t->calls[worker] != (worker < t->workers))
             return 1;
     return 0;
 }
@@ -45,7 +45,7 @@ static void *call(void *argument)
             wrong += (uintptr_t)taken[i].data % 64 != 0;
             *(int *)taken[i].data = CALLERS * i + caller;
         }
-        team_run(MEMBERS, round % 64 == 0, count_member, &t);
+        pool_run(WORKERS, round % 2 ? PARTS_ALONE : PARTS_TOGETHER, round % 64 == 0, count_worker, &t);
         wrong += is_wrong(&t);
         for (int i = 0; i < BLOCKS; i++) {
             wrong += *(int *)taken[i].data != CALLERS * i + caller;
@@ -64,13 +64,13 @@ static void run_alone(void (*function)(void *), void *argument, unsigned threads
 static int zero(void) { return 0; }
 static int one(void) { return 1; }
 
-static void *change_team(void *argument)
+static void *change_pool(void *argument)
 {
-    static const team_runtime runtimes[] = {{run_alone, zero, one, one}, {0}};
+    static const pool_runtime runtimes[] = {{run_alone, zero, one, one}, {0}};
     const int *const done = argument;
     for (int round = 0; !__atomic_load_n(done, __ATOMIC_RELAXED); round++) {
-        team_use_runtime(&runtimes[round % 2]);
-        team_set_size(round % 4 ? TEAM_LARGEST : 2);
+        pool_use_runtime(&runtimes[round % 2]);
+        pool_set_size(round % 4 ? POOL_LARGEST : 2);
         nanosleep(&(struct timespec){.tv_nsec = 50000}, 0);
     }
     return 0;
@@ -80,8 +80,8 @@ int main(void)
 {
     pthread_t callers[CALLERS], changer;
     int wrong = 0, done = 0;
-    team_set_size(MEMBERS);
-    if (pthread_create(&changer, 0, change_team, &done))
+    pool_set_size(WORKERS);
+    if (pthread_create(&changer, 0, change_pool, &done))
         return 2;
     for (intptr_t i = 0; i < CALLERS; i++)
         if (pthread_create(&callers[i], 0, call, (void *)i))

@@ -78,13 +78,13 @@ static inline real *copy(const real *from, size_t count)
     return to;
 }
 
-static inline lstm_forward prepared_forward(const problem *p, const void *kernels, int members)
+static inline lstm_forward prepared_forward(const problem *p, const void *kernels, int workers)
 {
     const shape n = p->n;
     lstm_forward f = {.pass = {.kernels = kernels,
                                .activation = ACTIVATION_TANH,
                                .recurrent_activation = ACTIVATION_SIGMOID,
-                               .members = members,
+                               .workers = workers,
                                .batch = n.batch,
                                .steps = n.steps,
                                .features = n.features,
@@ -104,9 +104,9 @@ static inline lstm_forward prepared_forward(const problem *p, const void *kernel
     return f;
 }
 
-static inline lstm_forward run_forward(const problem *p, const void *kernels, int members)
+static inline lstm_forward run_forward(const problem *p, const void *kernels, int workers)
 {
-    lstm_forward f = prepared_forward(p, kernels, members);
+    lstm_forward f = prepared_forward(p, kernels, workers);
     functions->run_forward(&f);
     return f;
 }

@@ -1,0 +1,475 @@
+/* SPDX-License-Identifier: MIT
+ * See pool.h. Threads are made when they are first needed and live as long as the process.
+ *
+ * A task is an offer of parts. Each part is claimed by one thread, through a single atomic number
+ * in which the offer's epoch stands beside the next free part: a worker that comes late finds
+ * another epoch, or no part left, and leaves everything alone. Nobody waits for a worker that has
+ * claimed nothing.
+ */
+#if defined(__linux__)
+#define _GNU_SOURCE /* the affinity of threads */
+#endif
+#include "pool.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <stdint.h>
+#include <time.h>
+
+#if !defined(_WIN32)
+#include <signal.h>
+#endif
+
+#if defined(__x86_64__)
+#define PAUSE() __builtin_ia32_pause()
+#elif defined(__aarch64__)
+#define PAUSE() __asm__ volatile("yield")
+#else
+#define PAUSE() ((void)0)
+#endif
+
+/* How often to look before giving the CPU away, and between two looks at the clock: a look takes 10
+ * to 50 ns. */
+enum { LOOKS_BEFORE_YIELD = 2000, LOOKS_BEFORE_CLOCK = 100 };
+
+/* In nanoseconds. Tasks nearer to each other than CLOSE are a row of tasks: so long workers stay
+ * awake. Waking them for a small task costs more than they do, tens of microseconds; it pays once a
+ * row is long enough to have a long rest, too. */
+enum { CLOSE = 100000, ROW_WORTH_WAKING = 8 };
+
+/* A worker that is awake comes in well under a microsecond, one that sleeps in 50 to 100, unless
+ * somebody else has its CPU. */
+enum { PATIENCE_AWAKE = 10000, PATIENCE_ASLEEP = 300000 };
+
+/* A task has lost time if it waited for others longer than this, and for more than a quarter of
+ * what it took. So many tasks the pool's callers then stay alone, twice as many each time. */
+enum { LEAST_LOSS = 50000, FEWEST_ALONE = 64, MOST_ALONE = 1024 };
+
+/* How old what is known of the caller's CPUs may be. */
+enum { AFFINITY_AGE = 1000000 };
+
+static struct {
+    pthread_mutex_t busy;  /* held by the caller whose task is being done */
+    pthread_mutex_t sleep; /* guards sleepers falling asleep and being woken */
+    pthread_cond_t wake;
+    int size, started; /* most threads wanted; workers made so far */
+    int oversubscribed;
+    int sleepers;
+
+    uint64_t offer;   /* see offer_of */
+    int epoch;        /* of the last offer */
+    int agreed;       /* the epoch whose `count` of PARTS_TOGETHER holds */
+    int count;        /* parts of the task */
+    int done;         /* parts that workers have done */
+    pool_parts parts; /* these three: of the task */
+    pool_task task;
+    void *argument;
+
+    long long ended; /* when the last task that several threads could do was done */
+    int row;         /* how many tasks have followed closely on each other */
+    int alone;       /* how many tasks are yet to be done alone */
+    int penalty;     /* how many were, the last time */
+    long long lost;  /* of the running task: how long its caller waited for others */
+
+    long long affinity_asked; /* when, and the answer */
+    int affinity;
+
+    pool_runtime runtime; /* whose threads do the tasks, if it has any; changed holding `busy` */
+} pool = {.busy = PTHREAD_MUTEX_INITIALIZER,
+          .sleep = PTHREAD_MUTEX_INITIALIZER,
+          .wake = PTHREAD_COND_INITIALIZER,
+          .size = 1};
+
+/* What is read without holding the mutex that guards its changes. */
+#define READ(field) __atomic_load_n(&(field), __ATOMIC_SEQ_CST)
+#define WRITE(field, value) __atomic_store_n(&(field), value, __ATOMIC_SEQ_CST)
+#define ADD(field, value) __atomic_add_fetch(&(field), value, __ATOMIC_SEQ_CST)
+
+typedef struct {
+    pthread_t thread;
+    int seen;   /* the epoch of the offer that it has dealt with */
+    int asleep; /* guarded by pool.sleep */
+} worker;
+static worker workers_of_pool[POOL_LARGEST]; /* from 1 on: 0 is whoever calls */
+
+static long long now(void)
+{
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return 1000000000LL * time.tv_sec + time.tv_nsec;
+}
+
+/* ---- offers --------------------------------------------------------------------------------- */
+
+static uint64_t offer_of(int epoch, int parts, int next)
+{
+    return (uint64_t)(unsigned)epoch << 32 | (uint64_t)parts << 16 | (uint64_t)next;
+}
+static int epoch_of(uint64_t offer) { return (int)(offer >> 32); }
+static int parts_of(uint64_t offer) { return (int)(offer >> 16 & 0xffff); }
+static int next_of(uint64_t offer) { return (int)(offer & 0xffff); }
+
+static int change_offer(uint64_t *from, uint64_t to)
+{
+    return __atomic_compare_exchange_n(&pool.offer, from, to, 0, __ATOMIC_SEQ_CST,
+                                       __ATOMIC_SEQ_CST);
+}
+
+/* The number of a part of that epoch that is now the caller's, or -1 where there is none left. */
+static int claim(int epoch)
+{
+    uint64_t offer = READ(pool.offer);
+    while (epoch_of(offer) == epoch && next_of(offer) < parts_of(offer))
+        if (change_offer(&offer, offer + 1))
+            return next_of(offer);
+    return -1;
+}
+
+/* No more parts are given out; returns how many were. */
+static int close_offer(int epoch)
+{
+    uint64_t offer = READ(pool.offer);
+    while (!change_offer(&offer, offer_of(epoch, next_of(offer), next_of(offer))))
+        ;
+    return next_of(offer);
+}
+
+/* ---- where workers run ---------------------------------------------------------------------- */
+
+/* A scheduler may well wake a worker on the CPU of its caller, who does not leave it before the
+ * worker has done its part: both then wait, for milliseconds, until the load is balanced. So
+ * workers are woken off the caller's CPU; once they run they may use all CPUs that the caller may.
+ */
+#if defined(__linux__)
+static cpu_set_t allowed; /* the caller's CPUs; guarded by pool.sleep */
+
+static void keep_sleepers_off_callers_cpu(void)
+{
+    const int here = sched_getcpu();
+    if (sched_getaffinity(0, sizeof allowed, &allowed) || here < 0 || here >= CPU_SETSIZE)
+        CPU_ZERO(&allowed);
+    cpu_set_t others = allowed;
+    if (CPU_COUNT(&allowed) < 2)
+        return;
+    CPU_CLR(here, &others);
+    for (int number = 1; number <= pool.started; number++)
+        if (workers_of_pool[number].asleep)
+            pthread_setaffinity_np(workers_of_pool[number].thread, sizeof others, &others);
+}
+
+static void run_anywhere(void)
+{
+    if (CPU_COUNT(&allowed) >= 2)
+        pthread_setaffinity_np(pthread_self(), sizeof allowed, &allowed);
+}
+
+static int count_cpus(void)
+{
+    cpu_set_t cpus;
+    return sched_getaffinity(0, sizeof cpus, &cpus) ? POOL_LARGEST : CPU_COUNT(&cpus);
+}
+#else
+static void keep_sleepers_off_callers_cpu(void) {}
+static void run_anywhere(void) {}
+static int count_cpus(void) { return POOL_LARGEST; }
+#endif
+
+/* ---- waiting for others --------------------------------------------------------------------- */
+
+/* Waits until *value is `wanted`; the CPU is given away to whom it may be that it waits for.
+ * Returns how long a long wait took, in nanoseconds, 0 for a short one. */
+static long long wait_until(const int *value, int wanted)
+{
+    for (int look = 0; look < LOOKS_BEFORE_YIELD; look++) {
+        if (READ(*value) == wanted)
+            return 0;
+        PAUSE();
+    }
+    const long long start = now();
+    while (READ(*value) != wanted)
+        sched_yield();
+    return now() - start;
+}
+
+/* Waits a while for the parts of an offer to be claimed; returns how many were. */
+static int gather(int epoch, int parts, int some_sleep)
+{
+    const int for_ever = READ(pool.oversubscribed);
+    const long long patience = some_sleep ? PATIENCE_ASLEEP : PATIENCE_AWAKE;
+    for (const long long start = now(); for_ever || now() - start < patience;) {
+        for (int look = 0; look < LOOKS_BEFORE_CLOCK; look++) {
+            if (next_of(READ(pool.offer)) == parts)
+                return parts;
+            PAUSE();
+        }
+        if (for_ever)
+            sched_yield();
+    }
+    return close_offer(epoch);
+}
+
+/* ---- workers -------------------------------------------------------------------------------- */
+
+static void wait_for_offer(worker *self)
+{
+    for (const long long start = now(); now() - start < CLOSE;)
+        for (int look = 0; look < LOOKS_BEFORE_CLOCK; look++) {
+            if (READ(pool.epoch) != self->seen)
+                return;
+            PAUSE();
+        }
+    pthread_mutex_lock(&pool.sleep);
+    ADD(pool.sleepers, 1);
+    self->asleep = 1;
+    while (READ(pool.epoch) == self->seen)
+        pthread_cond_wait(&pool.wake, &pool.sleep);
+    self->asleep = 0;
+    ADD(pool.sleepers, -1);
+    run_anywhere();
+    pthread_mutex_unlock(&pool.sleep);
+}
+
+/* What a claimed part belongs to cannot change before it is done. */
+static void take_part(int epoch)
+{
+    for (int part; (part = claim(epoch)) >= 0; ADD(pool.done, 1)) {
+        if (pool.parts == PARTS_TOGETHER)
+            wait_until(&pool.agreed, epoch);
+        pool.task(pool.argument, part, pool.count);
+    }
+}
+
+static void *serve(void *argument)
+{
+    worker *const self = argument;
+    for (;;) {
+        wait_for_offer(self);
+        self->seen = READ(pool.epoch);
+        take_part(self->seen);
+    }
+    return 0;
+}
+
+static void start_threads(int wanted)
+{
+    while (pool.started < wanted) {
+        pthread_attr_t attributes;
+        worker *const made = &workers_of_pool[pool.started + 1];
+        *made = (worker){.seen = READ(pool.epoch)};
+        pthread_attr_init(&attributes);
+        pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+        const int failed = pthread_create(&made->thread, &attributes, serve, made);
+        pthread_attr_destroy(&attributes);
+        if (failed)
+            break;
+        ADD(pool.started, 1);
+    }
+}
+
+#if defined(_WIN32)
+static void start_workers(int wanted) { start_threads(wanted); }
+#else
+/* Signals are for the program's own threads: the new ones inherit a mask that keeps them all off.
+ */
+static void start_workers(int wanted)
+{
+    sigset_t all, before;
+    if (pool.started >= wanted)
+        return;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    start_threads(wanted);
+    pthread_sigmask(SIG_SETMASK, &before, 0);
+}
+
+/* The child of a fork has none of the threads, and must not inherit a mutex that one of them or
+ * another caller held. */
+static void begin_anew(void)
+{
+    pthread_mutex_init(&pool.busy, 0);
+    pthread_mutex_init(&pool.sleep, 0);
+    pthread_cond_init(&pool.wake, 0);
+    pool.started = pool.sleepers = 0;
+    pool.runtime.parallel = 0; /* its threads are gone too */
+}
+
+__attribute__((constructor)) static void watch_forks(void) { pthread_atfork(0, 0, begin_anew); }
+#endif
+
+/* ---- tasks ---------------------------------------------------------------------------------- */
+
+static void wake_sleepers(void)
+{
+    pthread_mutex_lock(&pool.sleep);
+    keep_sleepers_off_callers_cpu();
+    pthread_cond_broadcast(&pool.wake);
+    pthread_mutex_unlock(&pool.sleep);
+}
+
+/* Offers the parts of a task after the first; returns the offer's epoch. */
+static int offer_task(int count, pool_parts parts, pool_task task, void *argument)
+{
+    const int epoch = (int)((unsigned)pool.epoch + 1);
+    pool.task = task;
+    pool.argument = argument;
+    pool.parts = parts;
+    pool.count = count;
+    WRITE(pool.done, 0);
+    WRITE(pool.offer, offer_of(epoch, count, 1));
+    WRITE(pool.epoch, epoch);
+    return epoch;
+}
+
+/* The caller and the workers do the task; the caller holds pool.busy. Returns whether workers were
+ * waited for that did not come. */
+static int run_together(int count, pool_parts parts, pool_task task, void *argument)
+{
+    start_workers(count - 1);
+    const int most = pool.started + 1, wanted = count < most ? count : most;
+    const int epoch = offer_task(wanted, parts, task, argument);
+    const int sleepers = READ(pool.sleepers);
+    int by_workers = 0;
+    if (sleepers)
+        wake_sleepers();
+    if (parts == PARTS_TOGETHER) {
+        const int came = gather(epoch, wanted, sleepers > 0);
+        pool.count = came;
+        WRITE(pool.agreed, epoch);
+        task(argument, 0, came);
+        by_workers = came - 1;
+        pool.lost += wait_until(&pool.done, by_workers);
+        return came < wanted;
+    }
+    task(argument, 0, wanted);
+    by_workers = wanted - 1;
+    for (int part; (part = claim(epoch)) >= 0; by_workers--)
+        task(argument, part, wanted);
+    pool.lost += wait_until(&pool.done, by_workers);
+    return 0;
+}
+
+/* What is lent to the threads of another runtime. */
+typedef struct {
+    pool_task task;
+    void *argument;
+    int workers;
+} lent_task;
+
+/* There may be fewer threads than were asked for, one alone inside of another region. */
+static void lend(void *argument)
+{
+    const lent_task *const lent = argument;
+    const int number = pool.runtime.thread_number(), count = pool.runtime.thread_count();
+    const int workers = count < lent->workers ? count : lent->workers;
+    if (number < workers)
+        lent->task(lent->argument, number, workers);
+}
+
+/* Always with as many threads as the runtime has: with fewer it would give the others up. */
+static void run_on_runtime(int workers, pool_task task, void *argument)
+{
+    lent_task lent = {task, argument, workers};
+    const int threads = pool.runtime.most_threads();
+    pool.runtime.parallel(lend, &lent, (unsigned)(threads > workers ? threads : workers), 0);
+}
+
+/* ---- a busy machine ------------------------------------------------------------------------- */
+
+/* Whether this task had better be done alone, as somebody else seems to need the CPUs. */
+static int stays_alone(void)
+{
+    const int left = READ(pool.alone);
+    if (left > 0)
+        WRITE(pool.alone, left - 1);
+    return left > 0;
+}
+
+static void learn(int too_few, long long took)
+{
+    const int before = pool.penalty;
+    if (too_few || (pool.lost > LEAST_LOSS && 4 * pool.lost > took)) {
+        pool.penalty = before < FEWEST_ALONE     ? FEWEST_ALONE
+                       : 2 * before < MOST_ALONE ? 2 * before
+                                                 : MOST_ALONE;
+        WRITE(pool.alone, pool.penalty);
+    } else if (before > 0)
+        pool.penalty = before - 1;
+}
+
+/* ---- as pool.h says ------------------------------------------------------------------------- */
+
+void pool_set_size(int size)
+{
+    WRITE(pool.size, size < 1 ? 1 : size > POOL_LARGEST ? POOL_LARGEST : size);
+}
+
+int pool_get_size(void) { return READ(pool.size); }
+
+void pool_oversubscribe(int whether) { WRITE(pool.oversubscribed, whether); }
+
+int pool_threads(void)
+{
+    const int size = READ(pool.size);
+    if (size == 1 || READ(pool.oversubscribed))
+        return size;
+    const long long time = now();
+    if (time - READ(pool.affinity_asked) > AFFINITY_AGE) {
+        WRITE(pool.affinity, count_cpus());
+        WRITE(pool.affinity_asked, time);
+    }
+    const int cpus = READ(pool.affinity);
+    return cpus < size ? cpus : size;
+}
+
+void pool_use_runtime(const pool_runtime *runtime)
+{
+    pthread_mutex_lock(&pool.busy);
+    pool.runtime.thread_number = runtime->thread_number;
+    pool.runtime.thread_count = runtime->thread_count;
+    pool.runtime.most_threads = runtime->most_threads;
+    WRITE(pool.runtime.parallel, runtime->parallel);
+    pthread_mutex_unlock(&pool.busy);
+}
+
+void pool_run(int workers, pool_parts parts, int wakes, pool_task task, void *argument)
+{
+    const int size = workers > 1 ? pool_threads() : 1;
+    if (workers > size)
+        workers = size;
+    if (workers <= 1 || (!READ(pool.oversubscribed) && stays_alone())) {
+        task(argument, 0, 1);
+        return;
+    }
+    const long long start = now();
+    const int asleep =
+        READ(pool.runtime.parallel) || READ(pool.sleepers) > 0 || READ(pool.started) < workers - 1;
+    const int close = start - READ(pool.ended) < CLOSE, before = READ(pool.row);
+    const int row = !close ? 0 : before < ROW_WORTH_WAKING ? before + 1 : before;
+    const int together = wakes || !asleep || row >= ROW_WORTH_WAKING;
+    WRITE(pool.row, row);
+    if (together && !pthread_mutex_trylock(&pool.busy)) {
+        if (pool.runtime.parallel)
+            run_on_runtime(workers, task, argument);
+        else {
+            pool.lost = 0;
+            const int too_few = run_together(workers, parts, task, argument);
+            learn(too_few, now() - start);
+        }
+        pthread_mutex_unlock(&pool.busy);
+    } else
+        task(argument, 0, 1);
+    WRITE(pool.ended, now());
+}
+
+void barrier_wait(barrier *at, int worker, int workers)
+{
+    const int epoch = READ(at->epoch);
+    if (ADD(at->arrived, 1) == workers) {
+        WRITE(at->arrived, 0);
+        WRITE(at->epoch, epoch + 1);
+        return;
+    }
+    const long long waited = wait_until(&at->epoch, epoch + 1);
+    if (worker == 0)
+        pool.lost += waited;
+}

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: MIT
+ * A small pool of threads: one task at a time, done by the caller and the workers together.
+ *
+ * Workers spin for a moment after a task, since the next one often follows at once, and then sleep:
+ * an idle program uses no CPU. Whoever finds the pool busy does the task alone, so callers from
+ * several threads never wait for each other; tasks must therefore give the same result for any
+ * number of workers. A child made by fork starts with an empty pool.
+ *
+ * The machine may be busy: a worker that does not come at once, because its CPU has been given to
+ * somebody else, is done without, and after that the pool's callers stay alone for a while.
+ */
+#ifndef FASTLSTM_POOL_H
+#define FASTLSTM_POOL_H
+
+#include <stddef.h>
+
+enum { POOL_LARGEST = 64 };
+
+/* Does part `worker` of `workers` of a task; part 0 is the caller's. */
+typedef void (*pool_task)(void *argument, int worker, int workers);
+
+/* The most threads that later tasks get, the caller among them: 1 to POOL_LARGEST. */
+void pool_set_size(int size);
+int pool_get_size(void);
+
+/* How many threads a task of now can have: no more than the CPUs that the calling thread may use.
+ */
+int pool_threads(void);
+
+/* For tests of many threads on few CPUs: tasks have as many as were set, and wait for all. */
+void pool_oversubscribe(int whether);
+
+/* The threads of an OpenMP runtime instead of the pool's own: where that runtime's threads look for
+ * work all the time, ours would have to share the CPUs with them. As GNU's runtime, and those that
+ * stand in for it, define them. */
+typedef struct {
+    void (*parallel)(void (*function)(void *), void *argument, unsigned threads, unsigned flags);
+    int (*thread_number)(void); /* of the caller, and how many there are, in a parallel region */
+    int (*thread_count)(void);
+    int (*most_threads)(void); /* that a region can have */
+} pool_runtime;
+
+/* In the whole process, from the next task on; children made by fork have the pool's own again. */
+void pool_use_runtime(const pool_runtime *runtime);
+
+/* How the parts of a task depend on each other. */
+typedef enum {
+    PARTS_ALONE,   /* they do not: whoever is free does the next one */
+    PARTS_TOGETHER /* they meet at barriers, so each has a thread of its own */
+} pool_parts;
+
+/* Do the task in at most `workers` parts; returns when all of them are done. Workers that sleep
+ * take part only if it `wakes` them, which takes some 50 us, or if the task is one of many that
+ * follow closely on each other. */
+void pool_run(int workers, pool_parts parts, int wakes, pool_task task, void *argument);
+
+/* A place where the workers of one task wait for each other; starts as zero. */
+typedef struct {
+    int arrived, epoch;
+} barrier;
+
+void barrier_wait(barrier *at, int worker, int workers);
+
+/* The part of `count` things that falls to a worker: from share_start(w) to share_start(w + 1); the
+ * first ones have one more where it does not come out even. */
+static inline ptrdiff_t share_start(ptrdiff_t count, int worker, int workers)
+{
+    const ptrdiff_t left = count % workers;
+    return count / workers * worker + (worker < left ? worker : left);
+}
+
+#endif

@@ -195,8 +195,8 @@ FAULTS = [
     Fault(
         "dbias without the first row of every block but one",
         BACKWARD,
-        "dbias[j] += to[j];",
-        "dbias[j] += fresh || i ? to[j] : 0;",
+        "add_rows(rows, panel_width, my->panel, fresh, dbias);",
+        "add_rows(rows - !fresh, panel_width, my->panel, fresh, dbias);",
         LSTM_TESTS,
     ),
     Fault(
@@ -238,10 +238,10 @@ FAULTS = [
         "dense_core",
     ),
     Fault(
-        "dense bias gradient of the last row alone",
+        "dense bias gradient without the last row",
         "fastlstm/_core/dense.pyx",
-        "dbias[j] += dz[row * size.units + j]",
-        "dbias[j] = dz[row * size.units + j]",
+        "sum_rows(size.rows, size.units, dz, dbias, watch)",
+        "sum_rows(size.rows - 1, size.units, dz, dbias, watch)",
         "dense_core",
     ),
     Fault(

@@ -128,7 +128,9 @@ class BuildExtensions(build_ext):
 
     def compile_kernels(self) -> list[str]:
         """The objects of csrc/: what knows a real type once for each, kernels with their flags."""
-        objects = [*self.compile_c("dispatch.c", C_FLAGS), *self.compile_c("pool.c", C_FLAGS)]
+        objects = []
+        for source in ("dispatch.c", "pool.c", "caches.c"):
+            objects += self.compile_c(source, C_FLAGS)
         for double in (0, 1):
             typed = [*C_FLAGS, f"-DFASTLSTM_DOUBLE={double}"]
             for source in (

@@ -12,60 +12,14 @@
 
 #include "cpu.h"
 #include "pack.h"
+#include "schedule.h"
 #include "tiles.h"
-
-/* Kernels of so few columns would leave most of a micro-panel empty: each output is a product of
- * two rows instead, of x and of the transposed kernel. */
-enum { NARROW = 4 };
-
-/* Packing takes about as long as so many rows take to compute. */
-enum { ROWS_WORTH_PACKING = 8 };
-
-/* Rows of a forward block, which share what they read of the weights. */
-enum { FORWARD_ROWS = 96 };
-
-/* Rows of a backward block: as many as leave dz and the inputs in second-level cache, but not so
- * few that loading and storing the weight gradients once a block weighs. */
-enum { LEAST_BACKWARD_ROWS = 48, MOST_BACKWARD_ROWS = 256, BLOCK_BYTES = 1 << 19 };
 
 /* ---- who does what -------------------------------------------------------------------------- */
 
-/* Threads are worth their while from some 5 us of work for each on, waking them from some 150; in
- * multiplications, of which a core does some 50 in a nanosecond. */
-enum { LEAST_PRODUCTS_PER_WORKER = 1 << 18, LEAST_PRODUCTS_TO_WAKE = 1 << 23 };
-
-/* So many rows for each, and workers take rows rather than columns. */
-enum { ROWS_OF_A_WORKER = 4 };
-
-static int shares_rows(const dense_pass *pass, int workers)
-{
-    return pass->rows >= (ptrdiff_t)ROWS_OF_A_WORKER * workers;
-}
-
-static double products_of(const dense_pass *pass, int products)
-{
-    return (double)products * (double)pass->rows * (double)pass->features * (double)pass->units;
-}
-
 static int workers_for(const dense_pass *pass, int products)
 {
-    const double most = products_of(pass, products) / LEAST_PRODUCTS_PER_WORKER;
-    if (most < 2)
-        return 1;
-    const ptrdiff_t panels = divide_up(pass->units, ((const TYPED(kernels) *)pass->kernels)->nr);
-    int workers = pool_threads();
-    if (workers > most)
-        workers = (int)most;
-    if (!shares_rows(pass, workers) && workers > panels)
-        workers = (int)panels;
-    return workers < 1 ? 1 : workers;
-}
-
-static void run_on_pool(const dense_pass *pass, pool_parts parts, int products, pool_task task,
-                        void *argument)
-{
-    pool_run(pass->workers, parts, products_of(pass, products) >= LEAST_PRODUCTS_TO_WAKE, task,
-             argument);
+    return dense_workers(pass, products, ((const TYPED(kernels) *)pass->kernels)->nr);
 }
 
 /* The columns of a worker's share of the micro-panels of `units`. */
@@ -155,7 +109,7 @@ static void forward_worker(void *argument, int worker, int workers)
     dense_forward *const f = argument;
     const dense_pass *const pass = &f->pass;
     const column_run all = {0, pass->units};
-    const int by_rows = shares_rows(pass, workers);
+    const int by_rows = dense_shares_rows(pass, workers);
     const int needs_row = !by_rows && pass->activation == ACTIVATION_COUNT;
     const range rows = by_rows ? share(pass->rows, worker, workers) : (range){0, pass->rows};
     const column_run columns =
@@ -180,8 +134,10 @@ static void forward_worker(void *argument, int worker, int workers)
 static void run_forward(dense_forward *f)
 {
     const dense_pass *const pass = &f->pass;
-    const int alone = shares_rows(pass, pass->workers) || pass->activation != ACTIVATION_COUNT;
-    run_on_pool(pass, alone ? PARTS_ALONE : PARTS_TOGETHER, 1, forward_worker, f);
+    const int alone =
+        dense_shares_rows(pass, pass->workers) || pass->activation != ACTIVATION_COUNT;
+    pool_run(pass->workers, alone ? PARTS_ALONE : PARTS_TOGETHER, dense_wakes(pass, 1),
+             forward_worker, f);
 }
 
 static void run_forward_plain(dense_forward *f)
@@ -240,7 +196,7 @@ static size_t plan_backward(const dense_backward *g, backward_workspace *space)
     arena memory = {pass->scratch, 0};
     space->block =
         at_most(pass->rows, at_least(LEAST_BACKWARD_ROWS,
-                                     at_most(MOST_BACKWARD_ROWS, BLOCK_BYTES / row_bytes)));
+                                     at_most(MOST_BACKWARD_ROWS, BACKWARD_BYTES / row_bytes)));
     space->swapped = padded_size(shape_of(pass, 1), nr) < padded_size(shape_of(pass, 0), nr);
     space->shape = shape_of(pass, space->swapped);
     space->dz = pass->activation == ACTIVATION_LINEAR
@@ -411,7 +367,7 @@ static void run_backward(dense_backward *g)
     backward_workspace space;
     plan_backward(g, &space);
     backward_task task = {g, &space};
-    run_on_pool(&g->pass, PARTS_TOGETHER, 3, backward_worker, &task);
+    pool_run(g->pass.workers, PARTS_TOGETHER, dense_wakes(&g->pass, 3), backward_worker, &task);
 }
 
 const dense_functions TYPED(dense) = {

@@ -13,10 +13,6 @@
 #include "cpu.h"
 #include "lstm_common.h"
 
-/* Rows of a block: few enough that dz stays in second-level cache. Weight gradients that do not,
- * and are loaded and stored once a block, weigh more. */
-enum { BLOCK_ROWS = 256, BLOCK_ROWS_OF_MANY_WEIGHTS = 1024, MANY_WEIGHTS = 1 << 20 };
-
 /* The valid rows of a block, in the order in which weight gradients are summed: from the last step
  * to the first, in each by row. */
 typedef struct {
@@ -40,11 +36,9 @@ static size_t plan_backward(const lstm_backward *g, backward_scratch *scratch)
     const lstm_pass *const pass = &g->pass;
     const ptrdiff_t rows = pass->batch, width = GATES * pass->units;
     const ptrdiff_t panel_width = ((const TYPED(kernels) *)pass->kernels)->nr;
-    const ptrdiff_t block_rows = weight_bytes(pass) > (double)sizeof(real) * MANY_WEIGHTS
-                                     ? BLOCK_ROWS_OF_MANY_WEIGHTS
-                                     : BLOCK_ROWS;
     arena memory = {pass->scratch, 0};
-    scratch->block = at_least(1, at_most(pass->steps, block_rows / at_least(1, rows)));
+    scratch->block =
+        at_least(1, at_most(pass->steps, lstm_backward_rows(pass) / at_least(1, rows)));
     const size_t longest = rows * scratch->block;
     scratch->dz = take(&memory, longest * width, sizeof(real));
     scratch->inputs = take(&memory, longest * (pass->features + pass->units), sizeof(real));
@@ -249,7 +243,7 @@ static void backward_worker(void *argument, int worker, int workers)
     const TYPED(kernels) *const kernels = pass->kernels;
     const ptrdiff_t panel_width = kernels->nr, units = pass->units;
     const ptrdiff_t strips = divide_up(units, panel_width);
-    const int by_rows = shares_rows(pass, workers);
+    const int by_rows = lstm_shares_rows(pass, workers);
     backward_share my = {.g = g,
                          .scratch = task->scratch,
                          .kernels = kernels,
@@ -294,5 +288,5 @@ void TYPED(lstm_run_backward)(lstm_backward *g)
     backward_scratch scratch;
     plan_backward(g, &scratch);
     backward_task task = {g, &scratch};
-    run_on_pool(g->pass.workers, PARTS_TOGETHER, 1, &g->pass, backward_worker, &task);
+    pool_run(g->pass.workers, PARTS_TOGETHER, lstm_wakes(&g->pass, 1), backward_worker, &task);
 }

@@ -13,13 +13,6 @@
 #include "cpu.h"
 #include "lstm_common.h"
 
-/* With so many rows a tile has work enough for each weight that it reads. Weights of more bytes
- * than this do not stay in any cache from one step to the next, and are not read twice. */
-enum { ROWS_OF_A_FULL_STEP = 4, MOST_CACHED_BYTES = 1 << 24 };
-
-/* x kernel of a block, in elements: 512 KiB of float, half of a second-level cache of 1 MiB. */
-enum { BLOCK_ELEMENTS = 1 << 17 };
-
 /* ---- plan ----------------------------------------------------------------------------------- */
 
 /* One worker's lists of rows. */
@@ -37,14 +30,6 @@ typedef struct {
     row_lists *lists;
 } forward_plan;
 
-static int does_both_products(const lstm_pass *pass)
-{
-    const ptrdiff_t rows =
-        shares_rows(pass, pass->workers) ? pass->batch / pass->workers : pass->batch;
-    return rows >= ROWS_OF_A_FULL_STEP &&
-           weight_bytes(pass) <= (double)MOST_CACHED_BYTES * pass->workers;
-}
-
 /* Lays the plan out in pass->scratch; returns how many bytes it takes. */
 static size_t plan_forward(const lstm_forward *f, forward_plan *plan)
 {
@@ -52,9 +37,10 @@ static size_t plan_forward(const lstm_forward *f, forward_plan *plan)
     const ptrdiff_t rows = pass->batch, width = width_of(pass->kernels);
     arena memory = {pass->scratch, 0};
     plan->z_width = divide_up(pass->units, width) * GATES * width;
-    plan->block = does_both_products(pass)
-                      ? 0
-                      : at_least(1, at_most(pass->steps, BLOCK_ELEMENTS / (rows * plan->z_width)));
+    plan->block =
+        lstm_does_both_products(pass)
+            ? 0
+            : at_least(1, at_most(pass->steps, lstm_block_elements() / (rows * plan->z_width)));
     plan->state_width = divide_up(pass->units, MOST_WIDTH) * MOST_WIDTH;
     for (int i = 0; i < 2; i++)
         plan->states[i] = take(&memory, rows * plan->state_width, sizeof(real));
@@ -294,7 +280,7 @@ static forward_share share_of(const forward_task *task, int worker, int workers,
     const lstm_pass *const pass = &task->f->pass;
     const TYPED(kernels) *const kernels = pass->kernels;
     const ptrdiff_t width = kernels->width, strips = divide_up(pass->units, width);
-    const int by_rows = shares_rows(pass, workers);
+    const int by_rows = lstm_shares_rows(pass, workers);
     forward_share my = {.f = task->f,
                         .pass = pass,
                         .plan = task->plan,
@@ -312,7 +298,7 @@ static forward_share share_of(const forward_task *task, int worker, int workers,
 static void run_share(const forward_task *task, int worker, int workers, int is_caller)
 {
     const forward_share my = share_of(task, worker, workers, is_caller);
-    const int to_meet = shares_rows(my.pass, workers) ? 1 : workers;
+    const int to_meet = lstm_shares_rows(my.pass, workers) ? 1 : workers;
     const fp_mode mode = flush_denormals();
     real *before = my.plan->states[0], *after = my.plan->states[1];
     copy_states(&my, before, 1);
@@ -344,8 +330,9 @@ void TYPED(lstm_run_forward)(lstm_forward *f)
     forward_plan plan;
     plan_forward(f, &plan);
     forward_task task = {f, &plan};
-    const pool_parts parts = shares_rows(&f->pass, f->pass.workers) ? PARTS_ALONE : PARTS_TOGETHER;
-    run_on_pool(f->pass.workers, parts, 1, &f->pass, forward_worker, &task);
+    const pool_parts parts =
+        lstm_shares_rows(&f->pass, f->pass.workers) ? PARTS_ALONE : PARTS_TOGETHER;
+    pool_run(f->pass.workers, parts, lstm_wakes(&f->pass, 1), forward_worker, &task);
 }
 
 static void pair_worker(void *argument, int worker, int workers)
@@ -363,7 +350,7 @@ void TYPED(lstm_run_forward_pair)(lstm_forward *const *passes)
         plan_forward(passes[i], &plans[i]);
         tasks[i] = (forward_task){passes[i], &plans[i]};
     }
-    run_on_pool(2, PARTS_ALONE, 2, &passes[0]->pass, pair_worker, tasks);
+    pool_run(2, PARTS_ALONE, lstm_wakes(&passes[0]->pass, 2), pair_worker, tasks);
 }
 
 /* ---- without packing ------------------------------------------------------------------------ */

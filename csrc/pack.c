@@ -5,6 +5,7 @@
 
 #include <string.h>
 
+#include "schedule.h"
 #include "tiles.h"
 
 static ptrdiff_t packed_size(const void *kernels, ptrdiff_t depth, ptrdiff_t columns)
@@ -20,10 +21,6 @@ typedef struct {
     const real *weights;
     real *packed;
 } packing;
-
-/* Packing is reading and writing: from some 256 KiB on that is worth a second thread, and somewhat
- * later waking it, which the pass would do next anyway. */
-enum { LEAST_ELEMENTS_PER_WORKER = 1 << 16, LEAST_ELEMENTS_TO_WAKE = 1 << 18 };
 
 static void run_packing(packing *all, pool_task task)
 {

@@ -144,6 +144,7 @@ def show_config() -> None:
         "machine": f"{platform.system()} {platform.machine()}",
         "instruction set": kernels.isa_name(),
         "available": ", ".join(kernels.available_isas()),
+        "caches": ", ".join(f"{size >> 10} KiB" for size in kernels.caches()),
         "BLAS": blas.openblas_config().split(" DYNAMIC_ARCH")[0],
         "BLAS core": blas.openblas_core(),
         "BLAS path": _library_path(),

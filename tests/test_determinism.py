@@ -61,6 +61,32 @@ def rows_of(case, rows):
     return case._replace(arrays=arrays, options=options).forward(functional)[:3]
 
 
+@pytest.fixture
+def caches():
+    """Sets the sizes of caches that decisions are made by; they are afterwards what they were."""
+    before = kernels.caches()
+    yield kernels.use_caches
+    kernels.use_caches(before)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("mask", [None, 0.7])
+def test_caches_of_any_size(packed_isa, caches, set_threads, shape, mask):
+    case = random_case(shape, np.float32, mask=mask)
+    set_threads(2)
+    want = run(case)
+    for second in (1, 1 << 14, 1 << 17, 1 << 30):
+        caches((1 << 10, second, 1 << 30))
+        for name, found in run(case).items():
+            np.testing.assert_array_equal(found, want[name], err_msg=f"{name}, {second} bytes")
+
+
+@pytest.mark.parametrize("sizes", [(1, 2), (1, 2, 0), ("a", 1, 2)])
+def test_sizes_of_caches_that_cannot_be(sizes):
+    with pytest.raises(ValueError, match="FASTLSTM_CACHES must be the bytes of three levels"):
+        kernels.use_caches(sizes)
+
+
 @pytest.mark.parametrize("shape", [(17, 9, 5, 37), (8, 70, 40, 130)])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("mask", [None, 0.7])

@@ -41,7 +41,7 @@ compile_csrc() { # folder, flags
     for isa in $isas; do
       compile "$1" $double "csrc/kernels_$isa.c" $(flags_of "$isa") "${@:2}"
     done
-    for source in csrc/{pack,dense,lstm_functions,lstm_forward,lstm_backward,dispatch,pool,blocks}.c; do
+    for source in csrc/{pack,dense,lstm_functions,lstm_forward,lstm_backward,dispatch,pool,caches,blocks}.c; do
       compile "$1" $double "$source" "${@:2}"
     done
   done
@@ -49,7 +49,7 @@ compile_csrc() { # folder, flags
 
 # A program of tests/csrc/ for one type, linked with what compile_csrc left and run.
 check() { # folder, FASTLSTM_DOUBLE, program, emulator
-  "$compiler" $common "$work/$1"/kernels_*.o "$work/$1"/{pack,dense,lstm_*,dispatch,pool,blocks}-"$2".o \
+  "$compiler" $common "$work/$1"/kernels_*.o "$work/$1"/{pack,dense,lstm_*,dispatch,pool,caches,blocks}-"$2".o \
     "$work/$1/$3-$2.o" ${sanitizer:-} -lm -o "$work/$1/$3-$2.exe"
   "${@:4}" "$work/$1/$3-$2.exe"
 }

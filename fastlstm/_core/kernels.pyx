@@ -28,6 +28,12 @@ cdef extern from "pool.h" nogil:
         void *most_threads
     void pool_use_runtime(const pool_runtime *runtime)
 
+cdef extern from "caches.h" nogil:
+    ctypedef struct cache_sizes:
+        Py_ssize_t first, second, third
+    cache_sizes get_caches()
+    void set_caches(cache_sizes sizes)
+
 from fastlstm._core.passes cimport (
     dense_f32, dense_f64, dense_functions, lstm_functions, lstm_functions_f32, lstm_functions_f64,
     packing_f32, packing_f64, packing_functions,
@@ -89,6 +95,33 @@ def use_isa(name: str) -> None:
 
 
 use_isa(os.environ.get("FASTLSTM_ISA") or list(reversed(available_isas()))[0])
+
+
+def caches() -> tuple[int, int, int]:
+    """The sizes in bytes that decisions are made by: a core's first and second level, the third."""
+    cdef cache_sizes sizes = get_caches()
+    return sizes.first, sizes.second, sizes.third
+
+
+def use_caches(sizes) -> None:
+    """Decide as on a machine with caches of these sizes, from the next pass on; no pass may run.
+
+    Raises ``ValueError`` for anything but three positive integers. No result depends on it.
+    """
+    try:
+        numbers = [int(size) for size in sizes]
+    except ValueError:
+        numbers = []
+    if len(numbers) != 3 or min(numbers) < 1:
+        raise ValueError(
+            f"FASTLSTM_CACHES must be the bytes of three levels, such as 32768,524288,33554432; "
+            f"got {sizes!r}."
+        )
+    set_caches(cache_sizes(numbers[0], numbers[1], numbers[2]))
+
+
+if os.environ.get("FASTLSTM_CACHES"):
+    use_caches(os.environ["FASTLSTM_CACHES"].split(","))
 
 
 cdef const kernels_f32 *table_f32() noexcept nogil:

@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: MIT
+ * Every threshold: how many threads do a pass, what they share, and in which blocks. None of them
+ * changes a bit of a result.
+ *
+ * Work is shared out in one of two ways. Many rows: each worker runs some rows through everything
+ * and never waits. Few rows: each worker has some columns of all rows, so that its part of the
+ * weights stays in its own cache; in an LSTM the workers then meet after every step to exchange h
+ * (or dz).
+ */
+#ifndef FASTLSTM_SCHEDULE_H
+#define FASTLSTM_SCHEDULE_H
+
+#include "caches.h"
+#include "dense.h"
+#include "kernels.h"
+#include "lstm.h"
+#include "pool.h"
+#include "real.h"
+
+/* In multiplications, of which a core does some 50 in a nanosecond. Threads are worth their while
+ * when each has some 5 us of work, and, if they meet after every step, more than a barrier takes
+ * (0.2 us); waking those that sleep takes some 150 us. Packing is reading and writing: from some
+ * 256 KiB on that is worth a second thread, and somewhat later waking it, which the pass would do
+ * next anyway. */
+enum {
+    LEAST_PRODUCTS_PER_WORKER = 1 << 18,
+    LEAST_PRODUCTS_PER_BARRIER = 1 << 13,
+    LEAST_PRODUCTS_TO_WAKE = 1 << 23,
+    LEAST_ELEMENTS_PER_WORKER = 1 << 16,
+    LEAST_ELEMENTS_TO_WAKE = 1 << 18,
+};
+
+/* Packing takes about as long as so many rows take to compute. */
+enum { ROWS_WORTH_PACKING = 8 };
+
+/* ---- LSTM ----------------------------------------------------------------------------------- */
+
+static inline double lstm_weight_bytes(const lstm_pass *pass)
+{
+    return (double)GATES * (double)pass->units * (double)(pass->features + pass->units) *
+           (double)sizeof(real);
+}
+
+static inline double lstm_products_of_a_step(const lstm_pass *pass)
+{
+    return (double)GATES * (double)pass->batch * (double)pass->units *
+           (double)(pass->features + pass->units);
+}
+
+/* With so many rows for each, workers take rows: enough for a tile that reads its weights from
+ * second-level cache, or for two that read them from further away. */
+static inline int lstm_shares_rows(const lstm_pass *pass, int workers)
+{
+    enum { ROWS_OF_A_TILE = 4, ROWS_OF_TWO_TILES = 8 };
+    const int held = lstm_weight_bytes(pass) <= (double)get_caches().second;
+    return workers > 1 && pass->batch >= (held ? ROWS_OF_A_TILE : ROWS_OF_TWO_TILES) * workers;
+}
+
+/* How many threads suit a pass whose units are shared out in strips of `strip_width`. */
+static inline int lstm_workers(const lstm_pass *pass, ptrdiff_t strip_width)
+{
+    const double step = lstm_products_of_a_step(pass), all = step * (double)pass->steps;
+    if (all < 2 * LEAST_PRODUCTS_PER_WORKER)
+        return 1;
+    const double strips = (double)((pass->units + strip_width - 1) / strip_width);
+    double workers = pool_threads();
+    if (all < workers * LEAST_PRODUCTS_PER_WORKER)
+        workers = all / LEAST_PRODUCTS_PER_WORKER;
+    if (!lstm_shares_rows(pass, (int)workers)) {
+        if (step < workers * LEAST_PRODUCTS_PER_BARRIER)
+            workers = step / LEAST_PRODUCTS_PER_BARRIER;
+        if (workers > strips)
+            workers = strips;
+    }
+    return workers < 1 ? 1 : (int)workers;
+}
+
+/* `passes` passes of about this size are one task. */
+static inline int lstm_wakes(const lstm_pass *pass, int passes)
+{
+    return passes * lstm_products_of_a_step(pass) * (double)pass->steps >= LEAST_PRODUCTS_TO_WAKE;
+}
+
+/* Threads that share the units of a step wait for each other, and threads that share the rows do
+ * not; weights that two caches hold together and one does not are better shared. */
+static inline int lstm_prefers_company(const lstm_pass *pass)
+{
+    return !lstm_shares_rows(pass, 2) && lstm_weight_bytes(pass) <= (double)get_caches().second &&
+           lstm_products_of_a_step(pass) * (double)pass->steps >= LEAST_PRODUCTS_PER_WORKER &&
+           pool_threads() > 1;
+}
+
+/* Whether a step does both products, or x kernel is made for blocks of steps at a time. With a tile
+ * of rows a step has work enough for each weight that it reads from a worker's own cache. Weights
+ * from further away are too slow for a few tiles: 4,25,512,512 takes 1.3 (AVX2) to 1.5 times
+ * (AVX-512) as long when it reads the kernel in every step, 20 rows as long either way. */
+static inline int lstm_does_both_products(const lstm_pass *pass)
+{
+    enum { ROWS_OF_A_TILE = 4, ROWS_THAT_HIDE_READING = 24 };
+    const int workers = pass->workers, by_rows = lstm_shares_rows(pass, workers);
+    const ptrdiff_t rows = by_rows ? pass->batch / workers : pass->batch;
+    const double bytes = lstm_weight_bytes(pass) / (by_rows ? 1 : workers);
+    return rows >= (bytes <= (double)get_caches().second ? ROWS_OF_A_TILE : ROWS_THAT_HIDE_READING);
+}
+
+/* Elements of x kernel of a block: half of what a worker's second-level cache holds. */
+static inline ptrdiff_t lstm_block_elements(void)
+{
+    return get_caches().second / (2 * (ptrdiff_t)sizeof(real));
+}
+
+/* Rows of a block of the backward pass: few enough that dz stays in second-level cache; weight
+ * gradients that do not, and are loaded and stored once a block, weigh more. Sums begin with
+ * blocks, so this is the same on every machine. */
+static inline ptrdiff_t lstm_backward_rows(const lstm_pass *pass)
+{
+    enum { ROWS = 256, ROWS_OF_MANY_WEIGHTS = 1024, MANY_WEIGHTS = 1 << 20 };
+    return lstm_weight_bytes(pass) > (double)sizeof(real) * MANY_WEIGHTS ? ROWS_OF_MANY_WEIGHTS
+                                                                         : ROWS;
+}
+
+/* ---- dense ---------------------------------------------------------------------------------- */
+
+/* Kernels of so few columns would leave most of a micro-panel empty: each output is a product of
+ * two rows instead, of x and of the transposed kernel. */
+enum { NARROW = 4 };
+
+/* Rows of a forward block, which share what they read of the weights. */
+enum { FORWARD_ROWS = 96 };
+
+/* Rows of a backward block: as many as leave dz and the inputs in second-level cache, but not so
+ * few that loading and storing the weight gradients once a block weighs. */
+enum { LEAST_BACKWARD_ROWS = 48, MOST_BACKWARD_ROWS = 256, BACKWARD_BYTES = 1 << 19 };
+
+static inline double dense_products(const dense_pass *pass, int products)
+{
+    return (double)products * (double)pass->rows * (double)pass->features * (double)pass->units;
+}
+
+/* With so many rows for each, workers take rows rather than columns. */
+static inline int dense_shares_rows(const dense_pass *pass, int workers)
+{
+    enum { ROWS_OF_A_TILE = 4 };
+    return pass->rows >= (ptrdiff_t)ROWS_OF_A_TILE * workers;
+}
+
+/* How many threads suit a pass of so many products whose columns are shared out in strips of `nr`.
+ */
+static inline int dense_workers(const dense_pass *pass, int products, ptrdiff_t nr)
+{
+    const double most = dense_products(pass, products) / LEAST_PRODUCTS_PER_WORKER;
+    if (most < 2)
+        return 1;
+    const ptrdiff_t panels = (pass->units + nr - 1) / nr;
+    int workers = pool_threads();
+    if (workers > most)
+        workers = (int)most;
+    if (!dense_shares_rows(pass, workers) && workers > panels)
+        workers = (int)panels;
+    return workers < 1 ? 1 : workers;
+}
+
+static inline int dense_wakes(const dense_pass *pass, int products)
+{
+    return dense_products(pass, products) >= LEAST_PRODUCTS_TO_WAKE;
+}
+
+#endif

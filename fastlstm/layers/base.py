@@ -449,11 +449,11 @@ class Layer:
 
     def has_trainable_weights(self) -> bool:
         """Whether an optimizer may change anything here."""
-        # Every step of training asks. Most layers have the answer without a look at attributes.
+        # Every step of training asks: only a custom layer is worth a look at its attributes.
         return (
             any(w.trainable for w in self._weights)
             or any(layer.has_trainable_weights() for layer in self._layers)
-            or any(w.trainable for w in self.weights)
+            or (self._is_custom and any(w.trainable for w in self.weights))
         )
 
     def count_params(self) -> int:

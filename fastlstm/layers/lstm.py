@@ -124,7 +124,7 @@ class LSTM(Layer):
     states : list of h and c (B, H), or None before the first call; of a stateful layer
 
     The arguments are attributes too. What is assigned to activations, directions, dropout rates and
-    `stateful` later is checked likewise and counts from the next call, or the next `fit`, on.
+    `stateful` later is checked likewise and counts from the next call, or epoch of `fit`, on.
 
     Raises
     ------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -66,6 +67,10 @@ class Sequential(Model):
     def layers(self) -> list[Layer]:
         """The layers in order, without the input."""
         return list(self._stack)
+
+    def repeated_layers(self) -> list[Layer]:
+        """The layers that stand in several places, each once."""
+        return [layer for layer, count in Counter(self._stack).items() if count > 1]
 
     @property
     def output_names(self) -> list[str]:

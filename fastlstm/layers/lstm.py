@@ -146,6 +146,7 @@ class LSTM(Layer):
     """
 
     supports_masking = True
+    _keeps_states = True
     units: Any = Setting(check_positive_int, fixed=True)
     use_bias: Any = Setting(truth, fixed=True)
     activation = _setting_of_plan("activation", _gate)

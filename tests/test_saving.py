@@ -26,6 +26,7 @@ from fastlstm import (
     losses,
     metrics,
     optimizers,
+    regularizers,
 )
 from fastlstm.callbacks import BackupAndRestore, Callback
 from fastlstm.layers import (
@@ -43,6 +44,7 @@ from fastlstm.layers import (
     TimeDistributed,
     base,
     deserialize,
+    serialize,
 )
 from fastlstm.saving.safetensors import atomic_writer, read_tensors, write_tensors
 
@@ -875,3 +877,25 @@ def test_other_objects_named_like_those_of_the_package(tmp_path, cls, layer, com
     with pytest.raises(ValueError, match=rf"'{name}' was defined in 'test_saving'.*custom_objects"):
         load_model(path)
     assert type(found(load_model(path, custom_objects={name: cls}))) is cls
+
+
+def test_an_object_of_the_package_is_that_whatever_the_program_calls_so(tmp_path):
+    path = saved(tmp_path, Dense(2, bias_initializer="ones"), loss="mse", metrics=[metrics.AUC()])
+    again = load_model(path, custom_objects={"Ones": Ones, "AUC": AUC, "Dense": None})
+    assert type(again.layers[0].bias_initializer) is initializers.Ones
+    assert type(first_metric(again)) is metrics.AUC
+
+
+@pytest.mark.parametrize("module", ["keras.regularizers", "fastlstm"])
+def test_an_object_of_keras_or_of_another_version_may_be_given_by_the_program(module):
+    class OrthogonalRegularizer(regularizers.L2):
+        pass
+
+    name = OrthogonalRegularizer.__name__
+    description = serialize(Dense(2))
+    penalty = {"class_name": name, "module": module, "config": {"l2": 0.25}}
+    description["config"]["kernel_regularizer"] = penalty
+    with pytest.raises(ValueError, match=name):
+        deserialize(description)
+    layer = deserialize(description, {name: OrthogonalRegularizer})
+    assert type(layer.kernel_regularizer) is OrthogonalRegularizer

@@ -301,7 +301,7 @@ def test_a_layer_in_two_places_is_refused_for_keras_but_in_a_model(tmp_path, nes
     again = layers.Dense(3, activation="tanh", name="again")
     stack = fastlstm.Sequential([layers.Input((4, 3)), again, layers.Dense(3, name="once"), again])
     model = fastlstm.Sequential([layers.Input((4, 3)), stack]) if nested else stack
-    with pytest.raises(ValueError, match='"again".*places') as error:
+    with pytest.raises(ValueError, match=r'"again".*places') as error:
         convert.to_keras(model, tmp_path / "model.keras")
     assert '"once"' not in str(error.value)
     assert not list(tmp_path.iterdir())

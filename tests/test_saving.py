@@ -27,6 +27,7 @@ from fastlstm import (
     metrics,
     optimizers,
     regularizers,
+    saving,
 )
 from fastlstm.callbacks import BackupAndRestore, Callback
 from fastlstm.layers import (
@@ -659,6 +660,52 @@ def test_more_than_a_header_may_hold_is_not_saved(tmp_path):
     with pytest.raises(ValueError, match="header"):
         write_tensors(tmp_path / "model.safetensors", {}, {"long": "x" * 16_000_000})
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "nadam", "rmsprop"])
+@pytest.mark.parametrize("names", ["the same", "numbered on"])
+def test_what_the_optimizer_remembers_of_frozen_weights_is_saved(tmp_path, optimizer, names):
+    path = tmp_path / "model.safetensors"
+    model = Sequential([Input((6, 3)), LSTM(3), Dense(4, activation="tanh"), Dense(2)])
+    model.compile(optimizer, "mse")
+    model.fit(X, Y, verbose=0)
+    model.layers[0].trainable = model.layers[2].trainable = False
+    model.fit(X, Y, verbose=0)
+    model.save(path, include_optimizer=True)
+    again = load_model(path)
+    if names == "numbered on":
+        again = Sequential([Input((6, 3)), LSTM(3), Dense(4, activation="tanh"), Dense(2)])
+        again.compile(optimizer, "mse")
+        again.layers[0].trainable = again.layers[2].trainable = False
+        assert again.layers[0].name != model.layers[0].name
+        saving.restore_training(again, path)
+    for each in (model, again):
+        each.layers[0].trainable = each.layers[2].trainable = True
+        each.fit(X, Y, shuffle=False, verbose=0)
+    assert_same_weights(again, model)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "message"),
+    [
+        ("optimizer:dense/kernel:velocity", (3, 1), r"'dense/kernel'.*\(3, 2\).*\(3, 1\)"),
+        ("optimizer:dense/kernel:velocities", (3, 2), "'dense/kernel'.*velocity.*velocities"),
+        ("optimizer:dense/kernels:velocity", (3, 2), "'optimizer:dense/kernels:velocity'"),
+        ("optimizer:dense/kernel", (3, 2), "'optimizer:dense/kernel'"),
+        ("optimizer:99", (), "'optimizer:99'"),
+        ("dense/kernel:velocity", (3, 2), "'dense/kernel:velocity'"),
+    ],
+)
+def test_what_no_optimizer_remembers_is_refused_by_name(tmp_path, name, shape, message):
+    path = saved(tmp_path, Dense(2, name="dense", trainable=False), Dense(1), loss="mse")
+    model = load_model(path)
+    model.compile(optimizers.SGD(momentum=0.5), "mse")
+    model.save(path, include_optimizer=True)
+    load_model(path)
+    tensors, texts = read_tensors(path)
+    write_tensors(path, {**tensors, name: np.ones(shape)}, texts)
+    with pytest.raises(ValueError, match=message):
+        load_model(path)
 
 
 class Interrupt(Callback):

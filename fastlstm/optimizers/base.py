@@ -376,14 +376,33 @@ class Optimizer:
         """Copies of all that an update remembers, in the order of Keras's `variables`.
 
         The number of updates, the learning rate unless a function gives it, the slots of the
-        weights that `build` was given last, and the numbers that change. What rests with frozen
-        weights is not in it.
+        weights that `build` was given last, and the numbers that change. `resting` has the slots
+        of others.
         """
         state = [np.array(self.iterations)]
         if not callable(self._learning_rate):
             state.append(np.array(self._learning_rate))
         state += [slot.copy() for slot in self._slot_arrays()]
         return state + [np.array(getattr(self, name)) for name in self.state_numbers]
+
+    @property
+    def resting(self) -> Mapping[Weight, Slots]:
+        """The slots of weights that `build` was given before, but not last: frozen ones."""
+        return dict(self._resting)
+
+    @resting.setter
+    def resting(self, slots: Mapping[Weight, Slots]) -> None:
+        names = {name for name, value in self.slots().items() if value is not None}
+        for weight, own in slots.items():
+            found = {name: np.shape(slot) for name, slot in own.items()}
+            if found != dict.fromkeys(names, weight.shape):
+                raise ValueError(
+                    f"{type(self).__name__}: the slots of the weight {weight.name!r} must be "
+                    f"{', '.join(sorted(names)) or 'none'}, of shape {weight.shape}, got {found}."
+                )
+        self._resting = WeakKeyDictionary(
+            {w: {name: np.array(slot, w.dtype) for name, slot in slots[w].items()} for w in slots}
+        )
 
     def set_state(self, state: Sequence[np.ndarray]) -> None:
         """Take over what `get_state` of an optimizer built on such weights returned.

@@ -749,6 +749,23 @@ def test_an_interrupted_fit_goes_on(tmp_path, epoch, steps):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_backup_of_another_optimizer_changes_nothing(tmp_path):
+    def small(optimizer):
+        model = Sequential([Input((6, 3)), LSTM(2), Dense(2)])
+        model.compile(optimizer, "mse")
+        return model
+
+    keep = BackupAndRestore(tmp_path, delete_checkpoint=False)
+    small("adam").fit(X, Y, verbose=0, callbacks=[keep])
+    other = small("rmsprop")
+    before = other.get_weights()
+    with pytest.raises(ValueError, match="RMSprop"):
+        other.fit(X, Y, verbose=0, callbacks=[keep])
+    assert other.optimizer.iterations == 0
+    for got, want in zip(other.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(got, want)
+
+
 def test_backups_of_another_model_and_bad_arguments(tmp_path):
     with pytest.raises(ValueError, match="save_freq"):
         BackupAndRestore(tmp_path, save_freq=0)

@@ -233,11 +233,12 @@ def _load_model(
         model = deserialize(description, custom_objects)
     if not isinstance(model, Model):
         raise ValueError(f"it describes {model.label}, which is no model")
-    _load_into(model, weights)
+    own = _weights_for(model, weights)
+    _load_into(own, weights)
     if compile and "compile" in texts:
         _compile(model, json.loads(texts["compile"]), custom_objects or {})
         if state.slots:
-            _restore_training(model, state, weights, texts)
+            _restore_training(model, state, own, texts)
     return model
 
 
@@ -246,7 +247,8 @@ def load_weights(model: Model, path: Path) -> None:
     model._require_built("load_weights")
     tensors, texts = _read(path)
     with blaming(path):
-        _load_into(model, _split(tensors, texts)[0])
+        weights, _ = _split(tensors, texts)
+        _load_into(_weights_for(model, weights), weights)
 
 
 def restore_training(model: Model, path: Path) -> dict[str, str]:
@@ -259,22 +261,24 @@ def restore_training(model: Model, path: Path) -> dict[str, str]:
         weights, state = _split(tensors, texts)
         if not state.slots:
             raise ValueError("it was saved without the optimizer")
-        _load_into(model, weights)
-        _restore_training(model, state, weights, texts)
+        own = _weights_for(model, weights)
+        # What may be refused comes first.
+        _restore_training(model, state, own, texts)
+        _load_into(own, weights)
     return texts
 
 
 def _restore_training(
     model: Model,
     state: _OptimizerState,
-    weights: Mapping[str, np.ndarray],
+    own: Mapping[str, Weight],
     texts: Mapping[str, str],
 ) -> None:
+    """`own` are the weights by their paths in the file."""
     assert model.optimizer is not None
-    own = _weights_for(model, weights)
     model.optimizer.build(model.trainable_weights)
-    model.optimizer.resting = {own[path]: slots for path, slots in state.resting.items()}
     model.optimizer.set_state(state.slots)
+    model.optimizer.resting = {own[path]: slots for path, slots in state.resting.items()}
     _set_generator_states(model, json.loads(texts.get("training", "{}")))
 
 
@@ -321,16 +325,7 @@ def _split(
     return weights, _OptimizerState(slots, resting)
 
 
-def _load_into(model: Layer, arrays: Mapping[str, np.ndarray]) -> None:
-    """Copy arrays into the weights: all of them or, on an error, none."""
-    own = _weights_for(model, arrays)
-    for name, weight in own.items():
-        if arrays[name].shape != weight.shape:
-            raise ValueError(
-                f"{name!r} must have shape {weight.shape}, but has {arrays[name].shape}"
-            )
-        if arrays[name].dtype.kind != "f":
-            raise ValueError(f"{name!r} must hold real numbers, but has {arrays[name].dtype}")
+def _load_into(own: Mapping[str, Weight], arrays: Mapping[str, np.ndarray]) -> None:
     for name, weight in own.items():
         weight.restore(arrays[name])
 
@@ -339,14 +334,21 @@ def _weights_for(model: Layer, arrays: Mapping[str, np.ndarray]) -> dict[str, We
     """The weights that the arrays belong to: those of the same names.
 
     Where the names are others, as those of layers that were numbered on, they are the weights of
-    the same shapes in the same order.
+    the same shapes in the same order. Raises ``ValueError`` for arrays that do not fit.
     """
     own = model.weights_by_path()
-    if own.keys() == arrays.keys():
-        return own
-    if [w.shape for w in own.values()] != [a.shape for a in arrays.values()]:
-        raise ValueError(_difference(model, own, arrays))
-    return dict(zip(arrays, own.values(), strict=True))
+    if own.keys() != arrays.keys():
+        if [w.shape for w in own.values()] != [a.shape for a in arrays.values()]:
+            raise ValueError(_difference(model, own, arrays))
+        own = dict(zip(arrays, own.values(), strict=True))
+    for name, weight in own.items():
+        if arrays[name].shape != weight.shape:
+            raise ValueError(
+                f"{name!r} must have shape {weight.shape}, but has {arrays[name].shape}"
+            )
+        if arrays[name].dtype.kind != "f":
+            raise ValueError(f"{name!r} must hold real numbers, but has {arrays[name].dtype}")
+    return own
 
 
 def _difference(model: Layer, own: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> str:

@@ -52,6 +52,8 @@ def unlike(name: str, known: Container[str], separator: str) -> str:
 PACKAGE = __name__.partition(".")[0]
 # Who writes descriptions of objects that are known here by the same names.
 _PACKAGES = (PACKAGE, "keras", "tf_keras", "tensorflow")
+# Those in any registry.
+_known_names: set[str] = set()
 
 
 def home_of(cls: type) -> str:
@@ -83,8 +85,13 @@ def is_from_package(spec: Mapping[str, Any]) -> bool:
 
 
 def custom_class(spec: Mapping[str, Any], custom_objects: Mapping[str, Any]) -> Any:
-    """What `custom_objects` gives for a description; None for a class of this package."""
-    return None if is_from_package(spec) else custom_objects.get(spec.get("class_name", ""))
+    """What `custom_objects` gives for a description; None for a class of this package.
+
+    A class that only Keras has, or another version of this package, may be given.
+    """
+    name = spec.get("class_name", "")
+    is_known = is_from_package(spec) and name in _known_names
+    return None if is_known else custom_objects.get(name)
 
 
 def not_known(kind: str, spec: Mapping[str, Any], reason: str) -> ValueError:
@@ -124,6 +131,7 @@ class Registry(Generic[T]):
             self._classes[cls.__name__] = cls
             self._classes[snake_case(cls.__name__)] = cls
         self._classes.update(aliases or {})
+        _known_names.update(self._classes)
 
     def __contains__(self, name: object) -> bool:
         return name in self._classes

@@ -295,6 +295,23 @@ def test_masks_that_no_layer_makes_are_refused(tmp_path):
         convert.from_keras(tmp_path / "model.keras")
 
 
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_layer_in_two_places_is_refused_for_keras_but_in_a_model(tmp_path, nested):
+    keras = pytest.importorskip("keras", exc_type=ImportError)
+    again = layers.Dense(3, activation="tanh", name="again")
+    stack = fastlstm.Sequential([layers.Input((4, 3)), again, layers.Dense(3, name="once"), again])
+    model = fastlstm.Sequential([layers.Input((4, 3)), stack]) if nested else stack
+    with pytest.raises(ValueError, match=r'"again".*places') as error:
+        convert.to_keras(model, tmp_path / "model.keras")
+    assert '"once"' not in str(error.value)
+    assert not list(tmp_path.iterdir())
+    same = fastlstm.Model(stack.inputs, stack.outputs)
+    convert.to_keras(same, tmp_path / "model.keras")
+    theirs = keras.saving.load_model(tmp_path / "model.keras")
+    x = np.random.default_rng(0).normal(size=(2, 4, 3))
+    assert_close(theirs.predict(x, verbose=0), stack.predict(x))
+
+
 def test_everything_that_cannot_be_written_is_named_at_once(tmp_path):
     class OwnLayer(layers.Layer):
         def call(self, inputs):

@@ -168,6 +168,15 @@ def test_layers_that_torch_lacks_are_named_at_once():
     assert named == ["sum", "relu", "back", "flat"]
 
 
+def test_a_layer_in_two_places_is_refused_for_torch():
+    pytest.importorskip("torch")
+    again = Dense(3, name="again")
+    model = fastlstm.Sequential([layers.Input((4, 3)), again, LSTM(3, name="once"), again])
+    with pytest.raises(ValueError, match=r'"again".*places') as error:
+        convert.to_torch(model)
+    assert '"once"' not in str(error.value)
+
+
 class RunsCode:
     """A pickle of it makes a folder when it is read."""
 

@@ -12,6 +12,7 @@ import fastlstm
 from fastlstm import gradcheck
 from fastlstm.layers import (
     LSTM,
+    Bidirectional,
     Context,
     Dense,
     Dropout,
@@ -364,6 +365,28 @@ def test_a_layer_may_know_its_model_and_a_list_itself(tmp_path):
     model.fit(normal(8, 4, 3), normal(8, 1), verbose=0)
     model.save(tmp_path / "model.safetensors", include_optimizer=True)
     copy.deepcopy(model)
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_shapes_are_found_without_a_trace_in_the_states_inside(bidirectional):
+    class Stateful(Chained):
+        def make(self):
+            self.first = LSTM(3, return_sequences=True, stateful=True, bias_initializer="ones")
+            if bidirectional:
+                self.first = Bidirectional(self.first)
+            self.second = Dense(2)
+
+    custom, x = Stateful(), normal(5, 4, 3)
+    assert custom.compute_output_shape((None, 4, 3)) == (None, 4, 2)
+    model = Sequential([Input((4, 3), batch_size=5), custom])
+    assert custom.first.states is None
+    first = model(x)
+    states = custom.first.states
+    assert custom.compute_output_shape((None, None, 3)) == (None, None, 2)
+    custom(Input((4, 3), batch_size=7))
+    assert custom.first.states is states or bidirectional
+    model.reset_states()
+    np.testing.assert_array_equal(model(x), first)
 
 
 def test_states_and_random_generators_inside_are_found(tmp_path):

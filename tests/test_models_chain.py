@@ -118,6 +118,18 @@ def test_what_is_more_than_a_chain_takes_the_graph(layers):
     assert model._training_chain is None
 
 
+def test_a_chain_takes_layers_whose_own_attributes_are_named_like_methods():
+    class Staged(LSTM):
+        def __init__(self, *arguments, **keywords):
+            super().__init__(*arguments, **keywords)
+            self.stage = "of a rocket"
+
+    model = Sequential([Input((4, 3)), Staged(5)])
+    model.compile("sgd", "mse")
+    model.train_on_batch(normal(2, 4, 3), normal(2, 5))
+    assert model._training_chain is not None
+
+
 def test_branched_layers_take_the_graph():
     source = Input((4, 3))
     model = Model(source, [Dense(3)(source), Dense(1)(source)])

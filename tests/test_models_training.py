@@ -973,6 +973,37 @@ def test_a_layer_frozen_for_a_while_keeps_what_the_optimizer_remembers(tmp_path)
         assert (now != square).all()
 
 
+@pytest.mark.parametrize("hook", ["on_epoch_begin", "on_epoch_end"])
+def test_what_callbacks_set_in_layers_counts_from_the_next_epoch(hook):
+    x, y = normal(6, 4, 3), normal(6, 4, 2, seed=1)
+
+    def small():
+        set_random_seed(3)
+        lower = LSTM(3, return_sequences=True, trainable=False, seed=5)
+        middle = Dense(3, activation="tanh")
+        upper = Dense(2, trainable=False, kernel_regularizer="l2")
+        model = Sequential([Input((4, 3)), lower, middle, upper])
+        model.compile(SGD(0.1, momentum=0.5), "mse")
+        return model
+
+    def change(model):
+        model.trainable = True
+        model.layers[0].dropout = 0.5
+
+    several_fits = small()
+    if hook == "on_epoch_end":
+        several_fits.fit(x, y, shuffle=False, verbose=0)
+    change(several_fits)
+    several_fits.fit(x, y, epochs=2, shuffle=False, verbose=0)
+
+    one_fit = small()
+    callback = LambdaCallback(**{hook: lambda epoch, logs: change(one_fit)})
+    epochs = 2 if hook == "on_epoch_begin" else 3
+    one_fit.fit(x, y, epochs=epochs, shuffle=False, verbose=0, callbacks=callback)
+    for got, want in zip(one_fit.get_weights(), several_fits.get_weights(), strict=True):
+        np.testing.assert_array_equal(got, want)
+
+
 # ---- what is printed ---------------------------------------------------------------------------
 
 

@@ -148,6 +148,21 @@ def test_state_goes_on_where_it_stopped(name):
 
 
 @pytest.mark.parametrize("name", CASES)
+def test_a_state_that_is_refused_changes_nothing(name):
+    optimizer = copy.deepcopy(CASES[name][0])
+    run(optimizer, steps=5)
+    before = optimizer.get_state()
+    wrong = [array + 1 for array in before[:-1]]
+    with pytest.raises(ValueError, match="must hold"):
+        optimizer.set_state(wrong)
+    if not callable(optimizer._learning_rate):
+        with pytest.raises(ValueError, match="learning_rate"):
+            optimizer.set_state([wrong[0], np.array(np.nan), *before[2:]])
+    for got, want in zip(optimizer.get_state(), before, strict=True):
+        np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.parametrize("name", CASES)
 def test_configs(name):
     optimizer = CASES[name][0]
     again = optimizers.get(

@@ -26,6 +26,8 @@ from fastlstm import (
     losses,
     metrics,
     optimizers,
+    regularizers,
+    saving,
 )
 from fastlstm.callbacks import BackupAndRestore, Callback
 from fastlstm.layers import (
@@ -43,6 +45,7 @@ from fastlstm.layers import (
     TimeDistributed,
     base,
     deserialize,
+    serialize,
 )
 from fastlstm.saving.safetensors import atomic_writer, read_tensors, write_tensors
 
@@ -651,12 +654,58 @@ def test_paths_of_all_kinds(tmp_path, kind):
 
 
 def test_more_than_a_header_may_hold_is_not_saved(tmp_path):
-    many = Sequential([Input((3,)), *[Dropout(0.1) for _ in range(150)]])
+    many = Sequential([Input((3,)), *[Dropout(0.1) for _ in range(1001)]])
     with pytest.raises(ValueError, match=r"Sequential.*layers"):
         many.save(tmp_path / "model.safetensors")
     with pytest.raises(ValueError, match="header"):
         write_tensors(tmp_path / "model.safetensors", {}, {"long": "x" * 16_000_000})
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "nadam", "rmsprop"])
+@pytest.mark.parametrize("names", ["the same", "numbered on"])
+def test_what_the_optimizer_remembers_of_frozen_weights_is_saved(tmp_path, optimizer, names):
+    path = tmp_path / "model.safetensors"
+    model = Sequential([Input((6, 3)), LSTM(3), Dense(4, activation="tanh"), Dense(2)])
+    model.compile(optimizer, "mse")
+    model.fit(X, Y, verbose=0)
+    model.layers[0].trainable = model.layers[2].trainable = False
+    model.fit(X, Y, verbose=0)
+    model.save(path, include_optimizer=True)
+    again = load_model(path)
+    if names == "numbered on":
+        again = Sequential([Input((6, 3)), LSTM(3), Dense(4, activation="tanh"), Dense(2)])
+        again.compile(optimizer, "mse")
+        again.layers[0].trainable = again.layers[2].trainable = False
+        assert again.layers[0].name != model.layers[0].name
+        saving.restore_training(again, path)
+    for each in (model, again):
+        each.layers[0].trainable = each.layers[2].trainable = True
+        each.fit(X, Y, shuffle=False, verbose=0)
+    assert_same_weights(again, model)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "message"),
+    [
+        ("optimizer:dense/kernel:velocity", (3, 1), r"'dense/kernel'.*\(3, 2\).*\(3, 1\)"),
+        ("optimizer:dense/kernel:velocities", (3, 2), "'dense/kernel'.*velocity.*velocities"),
+        ("optimizer:dense/kernels:velocity", (3, 2), "'optimizer:dense/kernels:velocity'"),
+        ("optimizer:dense/kernel", (3, 2), "'optimizer:dense/kernel'"),
+        ("optimizer:99", (), "'optimizer:99'"),
+        ("dense/kernel:velocity", (3, 2), "'dense/kernel:velocity'"),
+    ],
+)
+def test_what_no_optimizer_remembers_is_refused_by_name(tmp_path, name, shape, message):
+    path = saved(tmp_path, Dense(2, name="dense", trainable=False), Dense(1), loss="mse")
+    model = load_model(path)
+    model.compile(optimizers.SGD(momentum=0.5), "mse")
+    model.save(path, include_optimizer=True)
+    load_model(path)
+    tensors, texts = read_tensors(path)
+    write_tensors(path, {**tensors, name: np.ones(shape)}, texts)
+    with pytest.raises(ValueError, match=message):
+        load_model(path)
 
 
 class Interrupt(Callback):
@@ -698,6 +747,23 @@ def test_an_interrupted_fit_goes_on(tmp_path, epoch, steps):
     assert history.epoch == list(range(epoch, 5))
     assert_same_weights(resumed, twin)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_backup_of_another_optimizer_changes_nothing(tmp_path):
+    def small(optimizer):
+        model = Sequential([Input((6, 3)), LSTM(2), Dense(2)])
+        model.compile(optimizer, "mse")
+        return model
+
+    keep = BackupAndRestore(tmp_path, delete_checkpoint=False)
+    small("adam").fit(X, Y, verbose=0, callbacks=[keep])
+    other = small("rmsprop")
+    before = other.get_weights()
+    with pytest.raises(ValueError, match="RMSprop"):
+        other.fit(X, Y, verbose=0, callbacks=[keep])
+    assert other.optimizer.iterations == 0
+    for got, want in zip(other.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(got, want)
 
 
 def test_backups_of_another_model_and_bad_arguments(tmp_path):
@@ -875,3 +941,25 @@ def test_other_objects_named_like_those_of_the_package(tmp_path, cls, layer, com
     with pytest.raises(ValueError, match=rf"'{name}' was defined in 'test_saving'.*custom_objects"):
         load_model(path)
     assert type(found(load_model(path, custom_objects={name: cls}))) is cls
+
+
+def test_an_object_of_the_package_is_that_whatever_the_program_calls_so(tmp_path):
+    path = saved(tmp_path, Dense(2, bias_initializer="ones"), loss="mse", metrics=[metrics.AUC()])
+    again = load_model(path, custom_objects={"Ones": Ones, "AUC": AUC, "Dense": None})
+    assert type(again.layers[0].bias_initializer) is initializers.Ones
+    assert type(first_metric(again)) is metrics.AUC
+
+
+@pytest.mark.parametrize("module", ["keras.regularizers", "fastlstm"])
+def test_an_object_of_keras_or_of_another_version_may_be_given_by_the_program(module):
+    class OrthogonalRegularizer(regularizers.L2):
+        pass
+
+    name = OrthogonalRegularizer.__name__
+    description = serialize(Dense(2))
+    penalty = {"class_name": name, "module": module, "config": {"l2": 0.25}}
+    description["config"]["kernel_regularizer"] = penalty
+    with pytest.raises(ValueError, match=name):
+        deserialize(description)
+    layer = deserialize(description, {name: OrthogonalRegularizer})
+    assert type(layer.kernel_regularizer) is OrthogonalRegularizer

@@ -56,23 +56,23 @@ def stop():
     raise StopError
 
 
-def beginning_with(start, call):
-    """Both, where an exception of the first's making is waited for from its beginning on."""
-    start()
-    call()
-
-
 def seconds_of(call):
     start = time.perf_counter()
     call()
     return time.perf_counter() - start
 
 
+def stopped_soon(alarm, whole, call):
+    """Run `call`, which takes `whole` seconds, and stop it on its way."""
+    alarm(whole / SOON, stop)
+    call()
+
+
 def assert_can_be_stopped(alarm, call):
     whole = seconds_of(call)
     start = time.perf_counter()
     with pytest.raises(StopError):
-        beginning_with(lambda: alarm(whole / SOON, stop), call)
+        stopped_soon(alarm, whole, call)
     assert time.perf_counter() - start < whole / 2 + 0.1
     assert denormals_are_numbers()
 
@@ -137,7 +137,7 @@ def test_a_layer_that_was_stopped_keeps_its_states(alarm):
     whole = seconds_of(lambda: layer(x))
     before = [state.copy() for state in layer.states]
     with pytest.raises(StopError):
-        beginning_with(lambda: alarm(whole / SOON, stop), lambda: layer(x))
+        stopped_soon(alarm, whole, lambda: layer(x))
     for got, want in zip(layer.states, before, strict=True):
         np.testing.assert_array_equal(got, want)
 

@@ -145,3 +145,15 @@ def test_predictions_beside_training():
     fresh.set_weights(model.get_weights())
     np.testing.assert_array_equal(model.predict(x), fresh.predict(x))
     assert np.abs(model.predict(x) - wanted).max() > 1e-3
+
+
+def test_a_model_says_last_that_it_is_built():
+    class Watched(Sequential):
+        def __setattr__(self, name, value):
+            if name == "built" and value:
+                self.seen_by_others = self.graph.run([np.ones((2, 3), np.float32)])
+            super().__setattr__(name, value)
+
+    model = Watched([Dense(2)])
+    model(np.ones((2, 3)))
+    assert model.seen_by_others[0][0].shape == (2, 2)

@@ -50,6 +50,13 @@ def to_keras(model: Model, path: str | bytes | os.PathLike[str]) -> None:
         raise ValueError(f"to_keras: `path` must end in '.keras', got {name!r}.")
     model._require_built("to_keras")
     problems = [problem for layer in _leaves(model) for problem in _problems(layer)]
+    problems += [
+        f"- {layer.label}: it is in several places of {stack.label}, which Keras allows in a "
+        f"Model(inputs, outputs) only"
+        for stack in model._flattened()
+        if isinstance(stack, Sequential)
+        for layer in stack.repeated_layers()
+    ]
     ignored = [f"- {node.layer.label}: {IGNORED_MASK}" for node in nodes_with_ignored_masks(model)]
     problems += dict.fromkeys(ignored)
     if problems:

@@ -249,7 +249,11 @@ def to_torch(model: Model) -> Any:
     model._require_built("to_torch")
     torch = require("torch", "torch")
     problems = [f"- {layer.label}: {reason}" for layer in model.layers if (reason := _lacks(layer))]
-    if not isinstance(model, Sequential):
+    if isinstance(model, Sequential):
+        problems += [
+            f"- {layer.label}: it is in several places" for layer in model.repeated_layers()
+        ]
+    else:
         problems.append(f"- {model.label}: it is not a Sequential")
     if problems:
         raise ValueError("to_torch: these cannot be converted:\n" + "\n".join(problems))

@@ -200,6 +200,8 @@ class Layer:
 
     supports_masking = False
     casts_inputs = True
+    # Whether `states` holds what a call leaves for the next, None before the first.
+    _keeps_states = False
     _building = False
     # Whether layers and weights are looked for in the attributes: the package's own classes say
     # what they hold, so that training loops need not look.
@@ -449,11 +451,11 @@ class Layer:
 
     def has_trainable_weights(self) -> bool:
         """Whether an optimizer may change anything here."""
-        # Every step of training asks. Most layers have the answer without a look at attributes.
+        # Every step of training asks: only a custom layer is worth a look at its attributes.
         return (
             any(w.trainable for w in self._weights)
             or any(layer.has_trainable_weights() for layer in self._layers)
-            or any(w.trainable for w in self.weights)
+            or (self._is_custom and any(w.trainable for w in self.weights))
         )
 
     def count_params(self) -> int:
@@ -667,7 +669,21 @@ class Layer:
                 lambda t: np.zeros([2 if n is None else n for n in t.shape], t.dtype), structure
             )
 
-        self(zeros(inputs), **{name: zeros(value) for name, value in keywords.items()})
+        self._try(zeros(inputs), **{name: zeros(value) for name, value in keywords.items()})
+
+    def _try(self, inputs: Any, **keywords: Any) -> Any:
+        """A call on what are no data: layers begin it without states, and have theirs after it."""
+        before = {layer: layer.states for layer in self._stateful_layers()}
+        for layer in before:
+            layer.states = None
+        try:
+            return self(inputs, **keywords)
+        finally:
+            for layer in self._stateful_layers():
+                layer.states = before.get(layer)
+
+    def _stateful_layers(self) -> list[Any]:
+        return [layer for layer in self._flattened() if layer._keeps_states]
 
     def _only_node(self, what: str) -> Node:
         if len(self._nodes) != 1:
@@ -704,7 +720,7 @@ class Layer:
             zeros = map_structure_of_shapes(
                 lambda s: np.zeros([size if n is None else n for n in s], self.dtype), input_shape
             )
-            return [np.shape(y) for y in as_list(self(zeros))]
+            return [np.shape(y) for y in as_list(self._try(zeros))]
 
         first, second = run(2), run(3)
         shapes: list[Shape] = [

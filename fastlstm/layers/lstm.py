@@ -122,7 +122,7 @@ class LSTM(Layer):
     states : list of h and c (B, H), or None before the first call; of a stateful layer
 
     The arguments are attributes too. What is assigned to activations, directions, dropout rates and
-    `stateful` later is checked likewise and counts from the next call, or the next `fit`, on.
+    `stateful` later is checked likewise and counts from the next call, or epoch of `fit`, on.
 
     Raises
     ------
@@ -144,6 +144,7 @@ class LSTM(Layer):
     """
 
     supports_masking = True
+    _keeps_states = True
     units: Any = Setting(check_positive_int, fixed=True)
     use_bias: Any = Setting(truth, fixed=True)
     activation = _setting_of_plan("activation", _gate)

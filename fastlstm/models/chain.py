@@ -55,7 +55,8 @@ def chain_of(graph: Graph) -> Chain | None:
     place = graph.input_slots[0]
     stages = []
     for step in graph.steps:
-        stage = step.layer.stage() if _is_its_own_stage(step.layer) else None
+        # Of the class: the program's own classes may have an attribute of that name.
+        stage = type(step.layer).stage(step.layer) if _is_its_own_stage(step.layer) else None
         if stage is None or step.inputs != place or step.node.keywords:
             return None
         stages.append(stage)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -66,6 +67,10 @@ class Sequential(Model):
     def layers(self) -> list[Layer]:
         """The layers in order, without the input."""
         return list(self._stack)
+
+    def repeated_layers(self) -> list[Layer]:
+        """The layers that stand in several places, each once."""
+        return [layer for layer, count in Counter(self._stack).items() if count > 1]
 
     @property
     def output_names(self) -> list[str]:
@@ -145,9 +150,10 @@ class Sequential(Model):
     def _chain_changed(self) -> None:
         # The graph is made when it is asked for: not once for every layer that is added.
         self.__dict__.pop("graph", None)
-        self.built = bool(self._chain)
         if self._input is not None and self._chain:
             self.inputs, self.outputs = [self._input.output], [self._chain[-1].outputs]
+        # Last: another thread takes a model that is built for whole.
+        self.built = bool(self._chain)
 
     def rows(self) -> list[tuple[Layer, Node | None]]:
         """What `summary` lists: every place in the stack, with its use once the model is built."""

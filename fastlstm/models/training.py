@@ -270,6 +270,11 @@ class Trainer:
         if objective.names != names:
             assert self._compile_arguments is not None
             self._objective = objective = Objective(names, **self._compile_arguments)
+        self._look_at_layers(training=training)
+        return objective
+
+    def _look_at_layers(self, *, training: bool) -> None:
+        """Collect what follows from the settings of the layers: these may be set at any time."""
         trainable = self.trainable_weights  # type: ignore[attr-defined]
         self._regularized = [w for w in trainable if w.regularizer is not None]
         self._has_activity_penalty = self.has_activity_penalty()  # type: ignore[attr-defined]
@@ -277,7 +282,6 @@ class Trainer:
             assert self.optimizer is not None
             self.optimizer.build(trainable)
             self._training_chain = chain_of(self.graph)
-        return objective
 
     # ---- loops -------------------------------------------------------------------------------
 
@@ -314,6 +318,7 @@ class Trainer:
         verbose : "auto", 0, 1 or 2
             A bar ("auto" and 1), one line an epoch (2), or nothing (0).
         callbacks : list of Callback, optional
+            What they freeze, unfreeze or set in layers between epochs counts from the next one on.
         validation_split : float in [0, 1)
             The last part of the arrays, before shuffling, is kept for validation, without the
             weights of classes.
@@ -384,6 +389,8 @@ class Trainer:
                     )
                     break
                 run.on_epoch_begin(epoch, NO_LOGS)
+                if callbacks:
+                    self._look_at_layers(training=True)
                 objective.reset()
                 batches = data.batches(epoch - initial_epoch, self._shuffler)
                 logs = self._run_epoch(batches, objective, run, steps_per_epoch)

@@ -376,8 +376,8 @@ class Optimizer:
         """Copies of all that an update remembers, in the order of Keras's `variables`.
 
         The number of updates, the learning rate unless a function gives it, the slots of the
-        weights that `build` was given last, and the numbers that change. What rests with frozen
-        weights is not in it.
+        weights that `build` was given last, and the numbers that change. `resting` has the slots
+        of others.
         """
         state = [np.array(self.iterations)]
         if not callable(self._learning_rate):
@@ -385,11 +385,30 @@ class Optimizer:
         state += [slot.copy() for slot in self._slot_arrays()]
         return state + [np.array(getattr(self, name)) for name in self.state_numbers]
 
+    @property
+    def resting(self) -> Mapping[Weight, Slots]:
+        """The slots of weights that `build` was given before, but not last: frozen ones."""
+        return dict(self._resting)
+
+    @resting.setter
+    def resting(self, slots: Mapping[Weight, Slots]) -> None:
+        names = {name for name, value in self.slots().items() if value is not None}
+        for weight, own in slots.items():
+            found = {name: np.shape(slot) for name, slot in own.items()}
+            if found != dict.fromkeys(names, weight.shape):
+                raise ValueError(
+                    f"{type(self).__name__}: the slots of the weight {weight.name!r} must be "
+                    f"{', '.join(sorted(names)) or 'none'}, of shape {weight.shape}, got {found}."
+                )
+        self._resting = WeakKeyDictionary(
+            {w: {name: np.array(slot, w.dtype) for name, slot in slots[w].items()} for w in slots}
+        )
+
     def set_state(self, state: Sequence[np.ndarray]) -> None:
         """Take over what `get_state` of an optimizer built on such weights returned.
 
-        Raises ``ValueError`` for another number of arrays or another shape; nothing has changed
-        then.
+        Raises ``ValueError`` for another number of arrays, another shape, or a learning rate out
+        of range; nothing has changed then.
         """
         current = self.get_state()
         arrays = [np.asarray(value) for value in state]
@@ -398,9 +417,11 @@ class Optimizer:
                 f"{type(self).__name__}: the state must hold {len(current)} arrays of the shapes "
                 f"{[a.shape for a in current]}, got {[a.shape for a in arrays]}."
             )
-        self.iterations = int(arrays.pop(0))
-        if not callable(self._learning_rate):
-            self._learning_rate = self._checked_learning_rate(arrays.pop(0))
+        learning_rate = self._learning_rate
+        iterations = int(arrays.pop(0))
+        if not callable(learning_rate):
+            learning_rate = self._checked_learning_rate(arrays.pop(0))
+        self.iterations, self._learning_rate = iterations, learning_rate
         for name in reversed(self.state_numbers):
             setattr(self, name, float(arrays.pop()))
         for slot, array in zip(self._slot_arrays(), arrays, strict=True):

@@ -11,16 +11,18 @@ The texts of format version 1, see docs/format.md:
 
 ``weights``           the names of the weights, in the order of `Model.weights`
 
-and the tensors: the weights by their paths, ``lstm/kernel``, and what the optimizer remembers,
-``optimizer:0``, ``optimizer:1``, ..., if asked for.
+and the tensors: the weights by their paths, ``lstm/kernel``, and what the optimizer remembers, if
+asked for: ``optimizer:0``, ``optimizer:1``, ... and, of frozen weights that have trained before,
+``optimizer:lstm/kernel:velocity``.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -29,7 +31,7 @@ from fastlstm._registry import custom_class, described, home_of
 from fastlstm._version import __version__
 from fastlstm.layers.base import Layer
 from fastlstm.layers.serialization import deserialize, serialize, with_custom_objects
-from fastlstm.layers.weight import weights_to_load
+from fastlstm.layers.weight import Weight, weights_to_load
 from fastlstm.saving.blame import blaming
 from fastlstm.saving.descriptions import require_backed
 from fastlstm.saving.safetensors import read_tensors, write_tensors
@@ -92,7 +94,12 @@ def _optimizer_state(model: Model) -> dict[str, np.ndarray]:
     if model.optimizer is None:
         raise ValueError(f"{model.label} has no optimizer to save: call `compile` first.")
     model.optimizer.build(model.trainable_weights)
-    return {f"{_OPTIMIZER}{n}": array for n, array in enumerate(model.optimizer.get_state())}
+    state = {f"{_OPTIMIZER}{n}": array for n, array in enumerate(model.optimizer.get_state())}
+    resting = model.optimizer.resting
+    for path, weight in model.weights_by_path().items():
+        for name, slot in resting.get(weight, {}).items():
+            state[f"{_OPTIMIZER}{path}:{name}"] = slot
+    return state
 
 
 def _write(path: Path, model: Model, state: dict[str, np.ndarray], texts: dict[str, str]) -> None:
@@ -226,11 +233,12 @@ def _load_model(
         model = deserialize(description, custom_objects)
     if not isinstance(model, Model):
         raise ValueError(f"it describes {model.label}, which is no model")
-    _load_into(model, weights)
+    own = _weights_for(model, weights)
+    _load_into(own, weights)
     if compile and "compile" in texts:
         _compile(model, json.loads(texts["compile"]), custom_objects or {})
-        if state:
-            _restore_training(model, state, texts)
+        if state.slots:
+            _restore_training(model, state, own, texts)
     return model
 
 
@@ -239,7 +247,8 @@ def load_weights(model: Model, path: Path) -> None:
     model._require_built("load_weights")
     tensors, texts = _read(path)
     with blaming(path):
-        _load_into(model, _split(tensors, texts)[0])
+        weights, _ = _split(tensors, texts)
+        _load_into(_weights_for(model, weights), weights)
 
 
 def restore_training(model: Model, path: Path) -> dict[str, str]:
@@ -250,17 +259,26 @@ def restore_training(model: Model, path: Path) -> dict[str, str]:
     tensors, texts = _read(path)
     with blaming(path):
         weights, state = _split(tensors, texts)
-        if not state:
+        if not state.slots:
             raise ValueError("it was saved without the optimizer")
-        _load_into(model, weights)
-        _restore_training(model, state, texts)
+        own = _weights_for(model, weights)
+        # What may be refused comes first.
+        _restore_training(model, state, own, texts)
+        _load_into(own, weights)
     return texts
 
 
-def _restore_training(model: Model, state: list[np.ndarray], texts: Mapping[str, str]) -> None:
+def _restore_training(
+    model: Model,
+    state: _OptimizerState,
+    own: Mapping[str, Weight],
+    texts: Mapping[str, str],
+) -> None:
+    """`own` are the weights by their paths in the file."""
     assert model.optimizer is not None
     model.optimizer.build(model.trainable_weights)
-    model.optimizer.set_state(state)
+    model.optimizer.set_state(state.slots)
+    model.optimizer.resting = {own[path]: slots for path, slots in state.resting.items()}
     _set_generator_states(model, json.loads(texts.get("training", "{}")))
 
 
@@ -283,27 +301,46 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     return tensors, texts
 
 
+class _OptimizerState(NamedTuple):
+    """What `Optimizer.get_state` gave, and the slots of frozen weights by the paths of these."""
+
+    slots: list[np.ndarray]
+    resting: dict[str, dict[str, np.ndarray]]
+
+
 def _split(
     tensors: Mapping[str, np.ndarray], texts: Mapping[str, str]
-) -> tuple[dict[str, np.ndarray], list[np.ndarray]]:
+) -> tuple[dict[str, np.ndarray], _OptimizerState]:
     """The weights by name, and what the optimizer remembers, both in order."""
-    names = json.loads(texts["weights"])
-    weights = {name: tensors[name] for name in names}
-    count = len(tensors) - len(weights)
-    return weights, [tensors[f"{_OPTIMIZER}{number}"] for number in range(count)]
+    weights = {name: tensors[name] for name in json.loads(texts["weights"])}
+    others = {name: tensor for name, tensor in tensors.items() if name not in weights}
+    numbered = (f"{_OPTIMIZER}{number}" for number in itertools.count())
+    slots = [others.pop(name) for name in itertools.takewhile(others.__contains__, numbered)]
+    resting: dict[str, dict[str, np.ndarray]] = {}
+    for name, tensor in others.items():
+        path, _, slot = name.removeprefix(_OPTIMIZER).rpartition(":")
+        if path not in weights or not name.startswith(_OPTIMIZER):
+            raise ValueError(f"the tensor {name!r} belongs to no weight and to no optimizer")
+        resting.setdefault(path, {})[slot] = tensor
+    return weights, _OptimizerState(slots, resting)
 
 
-def _load_into(model: Layer, arrays: Mapping[str, np.ndarray]) -> None:
-    """Copy arrays into the weights: all of them or, on an error, none.
+def _load_into(own: Mapping[str, Weight], arrays: Mapping[str, np.ndarray]) -> None:
+    for name, weight in own.items():
+        weight.restore(arrays[name])
 
-    They belong to the weights of the same names. Where the names are others, as those of layers
-    that were numbered on, they belong to the weights of the same shapes in the same order.
+
+def _weights_for(model: Layer, arrays: Mapping[str, np.ndarray]) -> dict[str, Weight]:
+    """The weights that the arrays belong to: those of the same names.
+
+    Where the names are others, as those of layers that were numbered on, they are the weights of
+    the same shapes in the same order. Raises ``ValueError`` for arrays that do not fit.
     """
     own = model.weights_by_path()
     if own.keys() != arrays.keys():
         if [w.shape for w in own.values()] != [a.shape for a in arrays.values()]:
             raise ValueError(_difference(model, own, arrays))
-        arrays = dict(zip(own, arrays.values(), strict=True))
+        own = dict(zip(arrays, own.values(), strict=True))
     for name, weight in own.items():
         if arrays[name].shape != weight.shape:
             raise ValueError(
@@ -311,8 +348,7 @@ def _load_into(model: Layer, arrays: Mapping[str, np.ndarray]) -> None:
             )
         if arrays[name].dtype.kind != "f":
             raise ValueError(f"{name!r} must hold real numbers, but has {arrays[name].dtype}")
-    for name, weight in own.items():
-        weight.restore(arrays[name])
+    return own
 
 
 def _difference(model: Layer, own: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> str:

@@ -651,7 +651,7 @@ def test_paths_of_all_kinds(tmp_path, kind):
 
 
 def test_more_than_a_header_may_hold_is_not_saved(tmp_path):
-    many = Sequential([Input((3,)), *[Dropout(0.1) for _ in range(150)]])
+    many = Sequential([Input((3,)), *[Dropout(0.1) for _ in range(1001)]])
     with pytest.raises(ValueError, match=r"Sequential.*layers"):
         many.save(tmp_path / "model.safetensors")
     with pytest.raises(ValueError, match="header"):

@@ -148,6 +148,22 @@ def test_state_goes_on_where_it_stopped(name):
 
 
 @pytest.mark.parametrize("name", CASES)
+def test_a_state_that_is_refused_changes_nothing(name):
+    optimizer = copy.deepcopy(CASES[name][0])
+    run(optimizer, steps=3)
+    before = optimizer.get_state()
+    strange = [before[0] + 1, *(array + 1 for array in before[1:])]
+    if callable(optimizer._learning_rate):
+        strange[-1] = np.ones(7)
+    else:
+        strange[1] = np.array(np.nan)
+    with pytest.raises(ValueError, match=type(optimizer).__name__):
+        optimizer.set_state(strange)
+    for found, want in zip(optimizer.get_state(), before, strict=True):
+        np.testing.assert_array_equal(found, want)
+
+
+@pytest.mark.parametrize("name", CASES)
 def test_configs(name):
     optimizer = CASES[name][0]
     again = optimizers.get(

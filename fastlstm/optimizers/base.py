@@ -388,8 +388,8 @@ class Optimizer:
     def set_state(self, state: Sequence[np.ndarray]) -> None:
         """Take over what `get_state` of an optimizer built on such weights returned.
 
-        Raises ``ValueError`` for another number of arrays or another shape; nothing has changed
-        then.
+        Raises ``ValueError`` for another number of arrays, another shape, and a learning rate
+        that is none; nothing has changed then.
         """
         current = self.get_state()
         arrays = [np.asarray(value) for value in state]
@@ -398,9 +398,10 @@ class Optimizer:
                 f"{type(self).__name__}: the state must hold {len(current)} arrays of the shapes "
                 f"{[a.shape for a in current]}, got {[a.shape for a in arrays]}."
             )
-        self.iterations = int(arrays.pop(0))
+        iterations = int(arrays.pop(0))
         if not callable(self._learning_rate):
             self._learning_rate = self._checked_learning_rate(arrays.pop(0))
+        self.iterations = iterations
         for name in reversed(self.state_numbers):
             setattr(self, name, float(arrays.pop()))
         for slot, array in zip(self._slot_arrays(), arrays, strict=True):

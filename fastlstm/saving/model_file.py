@@ -17,9 +17,10 @@ and the tensors: the weights by their paths, ``lstm/kernel``, and what the optim
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -245,16 +246,37 @@ def load_weights(model: Model, path: Path) -> None:
 def restore_training(model: Model, path: Path) -> dict[str, str]:
     """Give a compiled model what `save_training` saved; returns the notes.
 
-    Raises ``ValueError`` for a file of another model.
+    Raises ``ValueError`` for a file of another model, which changes nothing.
     """
     tensors, texts = _read(path)
     with blaming(path):
         weights, state = _split(tensors, texts)
         if not state:
             raise ValueError("it was saved without the optimizer")
-        _load_into(model, weights)
-        _restore_training(model, state, texts)
+        with _all_or_nothing(model):
+            _load_into(model, weights)
+            _restore_training(model, state, texts)
     return texts
+
+
+@contextlib.contextmanager
+def _all_or_nothing(model: Model) -> Iterator[None]:
+    """On an error inside, whatever training changes is as it was before."""
+    assert model.optimizer is not None
+    model.optimizer.build(model.trainable_weights)
+    weights, state = model.get_weights(), model.optimizer.get_state()
+    shuffler, generators = model._shuffler, _generators(model)
+    states = [generator.bit_generator.state for generator in generators]
+    try:
+        yield
+    except BaseException:
+        for weight, value in zip(model.weights, weights, strict=True):
+            weight.restore(value)
+        model.optimizer.set_state(state)
+        model._shuffler = shuffler
+        for generator, each in zip(generators, states, strict=True):
+            generator.bit_generator.state = each
+        raise
 
 
 def _restore_training(model: Model, state: list[np.ndarray], texts: Mapping[str, str]) -> None:

@@ -71,9 +71,9 @@ def from_keras(source: Any, custom_objects: Mapping[str, Any] | None = None) -> 
         file.seek(0)
         with blaming(path):
             if start.startswith(b"PK"):
-                return _from_archive(file, path, custom_objects)
+                return _from_archive(file, custom_objects)
             if start == b"\x89HDF\r\n\x1a\n":
-                return _from_hdf5(file, path, custom_objects)
+                return _from_hdf5(file, custom_objects)
     raise ValueError(f"from_keras: {os.fspath(path)!r} is neither a .keras nor an .h5 file.")
 
 
@@ -82,11 +82,11 @@ def load_keras_weights(model: Model, path: FilePath) -> None:
 
     All of them or, on an error, none. Raises ``ValueError`` where layers or shapes differ.
     """
-    with Path(os.fsdecode(path)).open("rb") as file, opened(file, path) as root:
+    with Path(os.fsdecode(path)).open("rb") as file, blaming(path), opened(file) as root:
         _assign(_stored(root, model, lambda each: each.layers))
 
 
-def _from_archive(file: BinaryIO, path: Path, custom_objects: Mapping[str, Any] | None) -> Model:
+def _from_archive(file: BinaryIO, custom_objects: Mapping[str, Any] | None) -> Model:
     with zipfile.ZipFile(file) as archive:
         config = json.loads(_member(archive, "config.json"))
         weights = _member(archive, "model.weights.h5")
@@ -94,7 +94,7 @@ def _from_archive(file: BinaryIO, path: Path, custom_objects: Mapping[str, Any] 
     version = about.get("keras_version", "3") if isinstance(about, Mapping) else "3"
     require_backed("it", config, len(weights) // _BYTES_PER_WEIGHT)
     reader = _Reader(config, str(version), MOST_EXPANSION * len(weights), custom_objects)
-    with opened(io.BytesIO(weights), path) as root:
+    with opened(io.BytesIO(weights)) as root:
         _assign(_stored(root, reader.model, reader.layers_of))
     return reader.model
 
@@ -115,8 +115,8 @@ def _member(archive: zipfile.ZipFile, name: str, default: bytes | None = None) -
         return member.read(info.file_size)
 
 
-def _from_hdf5(file: BinaryIO, path: Path, custom_objects: Mapping[str, Any] | None) -> Model:
-    with opened(file, path) as root:
+def _from_hdf5(file: BinaryIO, custom_objects: Mapping[str, Any] | None) -> Model:
+    with opened(file) as root:
         if not root.has("model_config"):
             raise ValueError(
                 "it holds weights alone: make the model and call "

@@ -285,6 +285,34 @@ def test_everything_that_cannot_be_read_is_named_at_once(tmp_path):
     assert "fine" not in str(error.value)
 
 
+def test_layers_that_a_sequential_has_several_times_are_refused():
+    keras = pytest.importorskip("keras", exc_type=ImportError)
+    dense = keras.layers.Dense(3, activation="tanh", name="again")
+    inner = keras.Sequential([keras.Input((3,)), dense, dense], name="inner")
+    series = keras.Input((4, 3))
+    for model in (
+        inner,
+        keras.Sequential([keras.Input((3,)), inner, keras.layers.Dense(2)]),
+        keras.Model(series, keras.layers.TimeDistributed(inner)(series)),
+    ):
+        with pytest.raises(ValueError, match="'inner': 'again' comes several times"):
+            convert.from_keras(model)
+    x = keras.Input((3,))
+    shared = keras.Model(x, dense(dense(x)))
+    data = RNG.normal(size=(5, 3)).astype(np.float32)
+    want = shared.predict(data, verbose=0)
+    assert_close(convert.from_keras(shared).predict(data), want)
+
+
+def test_layers_that_a_sequential_has_several_times_are_not_written(tmp_path):
+    dense = layers.Dense(3, activation="tanh", name="again")
+    inner = fastlstm.Sequential([layers.Input((3,)), dense, dense], name="inner")
+    for model in (inner, fastlstm.Sequential([layers.Input((3,)), inner])):
+        with pytest.raises(ValueError, match="'again' comes several times"):
+            convert.to_keras(model, tmp_path / "model.keras")
+    assert not list(tmp_path.iterdir())
+
+
 def test_masks_that_no_layer_makes_are_refused(tmp_path):
     keras = pytest.importorskip("keras", exc_type=ImportError)
     x = keras.Input((4, 3))

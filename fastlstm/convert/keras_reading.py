@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from fastlstm.convert.keras_hdf5 import MOST_EXPANSION, Group, opened
-from fastlstm.convert.keras_layout import LayersOf, first_use, groups_of
+from fastlstm.convert.keras_layout import LayersOf, first_use, groups_of, repeats_in
 from fastlstm.convert.keras_masks import (
     IGNORED_MASK,
     each_place,
@@ -48,7 +48,8 @@ def from_keras(source: Any, custom_objects: Mapping[str, Any] | None = None) -> 
     source : str, path or Keras model
         A ``.keras`` file of Keras 3, an ``.h5`` file of Keras 2 or 3 with the whole model, or a
         built Sequential or functional Keras model. A ``.weights.h5`` file holds no model: see
-        `load_keras_weights`.
+        `load_keras_weights`. Nor does Keras write the further uses of a layer that a Sequential
+        has several times: such a model is refused, its files cannot be told from others.
     custom_objects : dict, optional
         Layers of your own by class name.
 
@@ -61,6 +62,7 @@ def from_keras(source: Any, custom_objects: Mapping[str, Any] | None = None) -> 
         Without h5py, which the extra ``keras`` installs.
     """
     if hasattr(source, "to_json") and hasattr(source, "layers"):
+        _require_no_repeats(source)
         size = sum(array.nbytes for array in source.get_weights())
         reader = _Reader(json.loads(source.to_json()), "3", size, custom_objects)
         _copy_from_object(reader.model, source, reader.layers_of)
@@ -75,6 +77,25 @@ def from_keras(source: Any, custom_objects: Mapping[str, Any] | None = None) -> 
             if start == b"\x89HDF\r\n\x1a\n":
                 return _from_hdf5(file, custom_objects)
     raise ValueError(f"from_keras: {os.fspath(path)!r} is neither a .keras nor an .h5 file.")
+
+
+def _require_no_repeats(source: Any) -> None:
+    """Raise ``ValueError`` for models of Keras whose description has less layers than they."""
+    waiting, problems = [source], []
+    while waiting:
+        part = waiting.pop()
+        inner = list(getattr(part, "layers", ()))
+        if repeats := repeats_in(inner):
+            problems.append(f"- {type(part).__name__} {part.name!r}: {repeats}")
+        waiting += inner
+        if hasattr(part, "layer"):
+            waiting.append(part.layer)
+    if problems:
+        raise _refusal(problems)
+
+
+def _refusal(problems: Iterable[str]) -> ValueError:
+    return ValueError("from_keras: these cannot be converted:\n" + "\n".join(problems))
 
 
 def load_keras_weights(model: Model, path: FilePath) -> None:
@@ -227,16 +248,13 @@ class _Reader:
                 raise
             raise ValueError(f"from_keras: the configuration is damaged: {error!r}.") from error
         if made is None:
-            raise self._refusal()
+            raise _refusal(self._problems)
         self.model: Model = made
         if not self._is_old:
             ignored = set(nodes_with_ignored_masks(made)) - self._told_masks
             self._problems += {f"- {node.layer.label}: {IGNORED_MASK}": None for node in ignored}
         if self._problems:
-            raise self._refusal()
-
-    def _refusal(self) -> ValueError:
-        return ValueError("from_keras: these cannot be converted:\n" + "\n".join(self._problems))
+            raise _refusal(self._problems)
 
     def layers_of(self, model: Model) -> list[Layer]:
         """The layers of a model in Keras's order."""

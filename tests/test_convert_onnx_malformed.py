@@ -398,6 +398,15 @@ def test_external_data_from_elsewhere_are_refused(folder, entries, message):
     assert "'w'" in str(error.value)
 
 
+@pytest.mark.parametrize("location", ["link.bin", "linked/weights.bin"])
+def test_links_out_of_the_folder_are_told_from_other_places(folder, location):
+    (folder / "link.bin").symlink_to(folder.parent / "weights.bin")
+    (folder / "linked").symlink_to(folder.parent)
+    (folder / "model.onnx").write_bytes(dense_model(location=location).SerializeToString())
+    with pytest.raises(ValueError, match=r"link.*copy the files themselves"):
+        from_onnx(folder / "model.onnx")
+
+
 def test_external_data_at_an_absolute_place_and_of_a_huge_shape_are_refused(folder):
     model = dense_model(location=folder / "weights.bin", offset=8)
     (folder / "model.onnx").write_bytes(model.SerializeToString())

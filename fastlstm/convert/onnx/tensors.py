@@ -115,16 +115,15 @@ def _count(given: dict[str, str], key: str, default: int) -> int:
 def _within(folder: Path, location: str) -> Path:
     """The file at a place relative to the folder, which neither it nor a link may leave."""
     relative = Path(location)
-    path = (folder / relative).resolve()
-    if (
-        not location
-        or relative.is_absolute()
-        or ".." in relative.parts
-        or not path.is_relative_to(folder.resolve())
-    ):
+    if not location or relative.is_absolute() or ".." in relative.parts:
         raise ValueError(
-            f"`location` must be a file in the model's own folder, with no way out of it, got "
-            f"{location!r}."
+            f"`location` must be a path within the model's own folder, got {location!r}."
+        )
+    path = (folder / relative).resolve()
+    if not path.is_relative_to(folder.resolve()):
+        raise ValueError(
+            f"`location` is {location!r}, a link out of the model's own folder; copy the files "
+            f"themselves into one folder, as `cp -rL` does, and give from_onnx that."
         )
     if path.exists() and not path.is_file():
         raise ValueError(f"`location` must be a file, got {location!r}.")

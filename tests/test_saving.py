@@ -45,6 +45,7 @@ from fastlstm.layers import (
     deserialize,
 )
 from fastlstm.saving import model_file
+from fastlstm.saving.blame import raised_by_program
 from fastlstm.saving.safetensors import atomic_writer, read_tensors, write_tensors
 
 RNG = np.random.default_rng(0)
@@ -439,6 +440,13 @@ def test_errors_of_the_programs_own_classes_go_through(tmp_path, monkeypatch, wh
     monkeypatch.setattr(Stubborn, "error", error)
     with pytest.raises(error, match=r"^\W?the program's own\W?$"):
         load_model(tmp_path / "model.safetensors")
+
+
+@pytest.mark.parametrize("names", [{}, {"__name__": None}])
+def test_errors_of_code_without_a_module_are_the_programs(names):
+    with pytest.raises(KeyError) as caught:
+        exec("raise KeyError", dict(names))
+    assert raised_by_program(caught.value)
 
 
 def test_settings_that_a_class_of_the_program_does_not_take_are_the_files_fault(tmp_path):

@@ -3,6 +3,7 @@
 import os
 import re
 import struct
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -365,6 +366,18 @@ def test_external_data_beside_the_model_are_read(folder, entries, monkeypatch):
     (folder / "model.onnx").write_bytes(dense_model(**entries).SerializeToString())
     found = from_onnx(folder / "model.onnx").predict(np.eye(3))
     np.testing.assert_array_equal(found, np.arange(6.0).reshape(3, 2))
+
+
+def test_external_data_may_be_shared_but_not_without_end(folder):
+    model = dense_model(location="weights.bin", offset=8)
+    first = model.graph.initializer[0]
+    for count, fails in ((100, False), (140, True)):
+        while len(model.graph.initializer) < count:
+            model.graph.initializer.add().CopyFrom(first)
+            model.graph.initializer[-1].name = f"w{len(model.graph.initializer)}"
+        (folder / "model.onnx").write_bytes(model.SerializeToString())
+        with pytest.raises(ValueError, match="100 times") if fails else nullcontext():
+            from_onnx(folder / "model.onnx")
 
 
 BAD = [

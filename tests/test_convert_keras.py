@@ -267,6 +267,18 @@ def test_layers_named_as_keras_names_what_it_adds_for_masks(tmp_path):
     assert_close(theirs.predict(states_and_masks()[0], verbose=0), want)
 
 
+def test_models_used_twice_in_models_used_twice(tmp_path):
+    x = layers.Input((3,))
+    model = fastlstm.Model(x, layers.Dense(3)(x))
+    for _ in range(40):
+        x = layers.Input((3,))
+        model = fastlstm.Model(x, model(model(x)))
+    convert.to_keras(model, tmp_path / "model.keras")
+    again = convert.from_keras(tmp_path / "model.keras")
+    for found, want in zip(again.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(found, want)
+
+
 # ---- what is refused ---------------------------------------------------------------------------
 
 

@@ -3,6 +3,7 @@
 import os
 import re
 import struct
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -367,6 +368,18 @@ def test_external_data_beside_the_model_are_read(folder, entries, monkeypatch):
     np.testing.assert_array_equal(found, np.arange(6.0).reshape(3, 2))
 
 
+def test_external_data_may_be_shared_but_not_without_end(folder):
+    model = dense_model(location="weights.bin", offset=8)
+    first = model.graph.initializer[0]
+    for count, fails in ((100, False), (140, True)):
+        while len(model.graph.initializer) < count:
+            model.graph.initializer.add().CopyFrom(first)
+            model.graph.initializer[-1].name = f"w{len(model.graph.initializer)}"
+        (folder / "model.onnx").write_bytes(model.SerializeToString())
+        with pytest.raises(ValueError, match="100 times") if fails else nullcontext():
+            from_onnx(folder / "model.onnx")
+
+
 BAD = [
     ({"location": "../weights.bin", "offset": 8}, "`location`"),
     ({"location": "inner/../weights.bin", "offset": 8}, "`location`"),
@@ -396,6 +409,15 @@ def test_external_data_from_elsewhere_are_refused(folder, entries, message):
         from_onnx(folder / "model.onnx")
     assert "model.onnx" in str(error.value)
     assert "'w'" in str(error.value)
+
+
+@pytest.mark.parametrize("location", ["link.bin", "linked/weights.bin"])
+def test_links_out_of_the_folder_are_told_from_other_places(folder, location):
+    (folder / "link.bin").symlink_to(folder.parent / "weights.bin")
+    (folder / "linked").symlink_to(folder.parent)
+    (folder / "model.onnx").write_bytes(dense_model(location=location).SerializeToString())
+    with pytest.raises(ValueError, match=r"link.*copy the files themselves"):
+        from_onnx(folder / "model.onnx")
 
 
 def test_external_data_at_an_absolute_place_and_of_a_huge_shape_are_refused(folder):

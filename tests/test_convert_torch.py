@@ -1,5 +1,7 @@
 """Models of PyTorch: files that it wrote, modules that it builds, and modules for it."""
 
+import zipfile
+
 import numpy as np
 import pytest
 from golden_files import GOLDEN, load_golden
@@ -207,6 +209,17 @@ def test_tensors_larger_than_what_is_stored_are_refused(tmp_path):
     torch.save({"weight": torch.ones(1, 1).expand(10**7, 10**7)}, tmp_path / "model.pt")
     with pytest.raises(ValueError, match="larger than what is stored"):
         convert.from_torch(tmp_path / "model.pt")
+
+
+def test_compressed_parts_are_refused(tmp_path):
+    torch = pytest.importorskip("torch")
+    plain, packed = tmp_path / "plain.pt", tmp_path / "packed.pt"
+    torch.save({"weight": torch.ones(300, 200)}, plain)
+    with zipfile.ZipFile(plain) as source, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as to:
+        for name in source.namelist():
+            to.writestr(name, source.read(name))
+    with pytest.raises(ValueError, match=r"packed\.pt.*compressed"):
+        convert.from_torch(packed)
 
 
 def test_paths_of_all_kinds(tmp_path):

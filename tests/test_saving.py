@@ -47,6 +47,8 @@ from fastlstm.layers import (
     deserialize,
     serialize,
 )
+from fastlstm.saving import model_file
+from fastlstm.saving.blame import raised_by_program
 from fastlstm.saving.safetensors import atomic_writer, read_tensors, write_tensors
 
 RNG = np.random.default_rng(0)
@@ -443,6 +445,13 @@ def test_errors_of_the_programs_own_classes_go_through(tmp_path, monkeypatch, wh
         load_model(tmp_path / "model.safetensors")
 
 
+@pytest.mark.parametrize("names", [{}, {"__name__": None}])
+def test_errors_of_code_without_a_module_are_the_programs(names):
+    with pytest.raises(KeyError) as caught:
+        exec("raise KeyError", dict(names))
+    assert raised_by_program(caught.value)
+
+
 def test_settings_that_a_class_of_the_program_does_not_take_are_the_files_fault(tmp_path):
     description = spec("Sequential", name="s", layers=[spec("Stubborn", name="own", strange=1)])
     texts = {"fastlstm_version": "0", "format_version": "1", "weights": "[]"}
@@ -779,6 +788,63 @@ def test_backups_of_another_model_and_bad_arguments(tmp_path):
     full.save(tmp_path / "training.safetensors", include_optimizer=True)
     with pytest.raises(ValueError, match="no backup"):
         full.fit(X, Y, verbose=0, callbacks=[BackupAndRestore(tmp_path)])
+
+
+def state_of_training(model):
+    generators = model_file._generators(model)
+    return (
+        [*model.get_weights(), *model.optimizer.get_state()],
+        [generator.bit_generator.state for generator in generators],
+        model._shuffler,
+    )
+
+
+def without_generators(tensors, states):
+    states.clear()
+
+
+def with_half_a_generator(tensors, states):
+    del states[-1]["state"]
+
+
+def with_slots_of_another_shape(tensors, states):
+    tensors["optimizer:4"] = np.ones((2, 3))
+
+
+def with_a_learning_rate_that_is_none(tensors, states):
+    tensors["optimizer:1"] = np.array(np.nan)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        without_generators,
+        with_half_a_generator,
+        with_slots_of_another_shape,
+        with_a_learning_rate_that_is_none,
+    ],
+)
+def test_training_that_cannot_be_restored_changes_nothing(tmp_path, spoil):
+    def trained():
+        model = Sequential([LSTM(3, dropout=0.5, input_shape=(None, 3)), Dropout(0.2), Dense(2)])
+        model.compile("adam", "mse")
+        model.fit(X, Y, verbose=0)
+        return model
+
+    path, saved, model = tmp_path / "training.safetensors", trained(), trained()
+    saved._shuffler = np.random.default_rng(1)
+    model_file.save_training(saved, path, {})
+    tensors, texts = read_tensors(path)
+    states = json.loads(texts["training"])
+    spoil(tensors, states)
+    write_tensors(path, tensors, {**texts, "training": json.dumps(states)})
+    arrays, generators, shuffler = state_of_training(model)
+    with pytest.raises(ValueError, match=r"training\.safetensors"):
+        model_file.restore_training(model, path)
+    found, *others = state_of_training(model)
+    for array, before in zip(found, arrays, strict=True):
+        np.testing.assert_array_equal(array, before)
+    assert others == [generators, shuffler]
 
 
 # ---- classes of one name -------------------------------------------------------------------------

@@ -193,10 +193,10 @@ FAULTS = [
         LSTM_TESTS,
     ),
     Fault(
-        "dbias without the first row of every block but one",
+        "dbias without the first row of every stretch",
         BACKWARD,
-        "add_rows(rows, panel_width, my->panel, fresh, dbias);",
-        "add_rows(rows - !fresh, panel_width, my->panel, fresh, dbias);",
+        "for (ptrdiff_t i = first; i < at_most(rows, first + STRETCH); i++)",
+        "for (ptrdiff_t i = first + 1; i < at_most(rows, first + STRETCH); i++)",
         LSTM_TESTS,
     ),
     Fault(
@@ -238,10 +238,10 @@ FAULTS = [
         "dense_core",
     ),
     Fault(
-        "dense bias gradient without the last row",
+        "dense bias gradient of the first row alone",
         "fastlstm/_core/dense.pyx",
         "sum_rows(size.rows, size.units, dz, dbias, watch)",
-        "sum_rows(size.rows - 1, size.units, dz, dbias, watch)",
+        "sum_rows(1, size.units, dz, dbias, watch)",
         "dense_core",
     ),
     Fault(
@@ -326,9 +326,9 @@ FAULTS = [
     Fault(
         "weight decay by the first learning rate of a schedule",
         "fastlstm/optimizers/base.py",
-        "self._decay(buffer, absent, learning_rate)",
-        "self._decay(buffer, absent, float(getattr(self._learning_rate, '__call__',"
-        " lambda _: learning_rate)(0)))",
+        "1.0 - self.weight_decay * learning_rate",
+        "1.0 - self.weight_decay * float(getattr(self._learning_rate, '__call__',"
+        " lambda _: learning_rate)(0))",
         "optimizers",
     ),
     Fault(
@@ -390,8 +390,9 @@ FAULTS = [
     Fault(
         "validation split taken from the first rows",
         "fastlstm/models/data.py",
-        "return ArrayData(first, self.batch_size), ArrayData(last, self.batch_size)",
-        "return ArrayData(last, self.batch_size), ArrayData(first, self.batch_size)",
+        "first, last = take(self.whole, slice(count)), take(self.whole, slice(count, None))",
+        "last, first = (take(self.whole, part) for part in (slice(size - count),"
+        " slice(size - count, None)))",
         "models_training",
     ),
     # ---- saving ------------------------------------------------------------------------------

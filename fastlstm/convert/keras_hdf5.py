@@ -10,13 +10,13 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import struct
 from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from fastlstm._extras import require
-from fastlstm.saving.blame import blaming
 
 __all__ = ["MOST_EXPANSION", "Group", "StoredArray", "opened"]
 
@@ -27,14 +27,72 @@ MOST_EXPANSION = 100
 _FILTERS = {1: "deflate", 2: "shuffle", 3: "fletcher32", 32000: "lzf"}
 
 
+# Where texts without a fixed length lie: a "global heap collection" of the HDF5 specification.
+_COLLECTION = b"GCOL\x01"
+_HEADER_BYTES = 16  # of a collection, and of each object in it
+_OBJECT = struct.Struct("<H6xQ")  # index, 0 for free space; size
+_BLOCK_BYTES = 1 << 20
+
+
 @contextlib.contextmanager
-def opened(file: BinaryIO, name: str | bytes | os.PathLike[str]) -> Iterator[Group]:
-    """The root of an HDF5 file; whatever is wrong in it is a ``ValueError`` that names the file."""
+def opened(file: BinaryIO) -> Iterator[Group]:
+    """The root of an HDF5 file."""
     h5py = require("h5py", "keras")
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
-    with blaming(name), h5py.File(file, "r") as root:
+    with h5py.File(file, "r") as root:
+        widths = root.id.get_create_plist().get_sizes()
+        if widths != (8, 8):
+            raise ValueError(f"its places and sizes must take 8 bytes each, not {widths}")
+        _require_readable_texts(file)
         yield Group(h5py, root, MOST_EXPANSION * size)
+
+
+def _require_readable_texts(file: BinaryIO) -> None:
+    """Raise ``ValueError`` for collections of texts in which HDF5 would go round for ever.
+
+    Up to version 2.0 at least it goes from object to object without asking whether the next one
+    lies behind the last. Collections do not overlap, so all of this takes one pass over the file.
+    """
+    end = 0
+    for begin in _places(file, _COLLECTION):
+        if begin < end:
+            raise ValueError("its collections of texts overlap")
+        end = _end_of_collection(file, begin)
+
+
+def _places(file: BinaryIO, signature: bytes) -> Iterator[int]:
+    """Where `signature` is in a file, which may be read elsewhere in between."""
+    begin, rest = 0, b""
+    while True:
+        file.seek(begin + len(rest))
+        block = file.read(_BLOCK_BYTES)
+        if not block:
+            return
+        content = rest + block
+        found = content.find(signature)
+        while found >= 0:
+            yield begin + found
+            found = content.find(signature, found + 1)
+        rest = content[1 - len(signature) :]
+        begin += len(content) - len(rest)
+
+
+def _end_of_collection(file: BinaryIO, begin: int) -> int:
+    file.seek(begin + 8)
+    end = begin + int.from_bytes(file.read(8), "little")
+    place = begin + _HEADER_BYTES
+    while place + _HEADER_BYTES <= end:
+        file.seek(place)
+        header = file.read(_HEADER_BYTES)
+        if len(header) < _HEADER_BYTES:
+            break
+        index, size = _OBJECT.unpack(header)
+        step = size if index == 0 else _HEADER_BYTES + -(-size // 8) * 8
+        if step % (1 << 64) < _HEADER_BYTES:
+            raise ValueError(f"the text at byte {place} ends before it begins")
+        place += step
+    return end
 
 
 class StoredArray:

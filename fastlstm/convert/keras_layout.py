@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from fastlstm._registry import snake_case
 from fastlstm.layers import LSTM, Bidirectional, Dropout, InputLayer, Layer, TimeDistributed
 from fastlstm.layers.weight import Weight
 from fastlstm.models import Model, Sequential
 
-__all__ = ["Group", "first_use", "groups_of", "keras_class_name"]
+__all__ = ["Group", "first_use", "groups_of", "keras_class_name", "repeats_in"]
 
 LayersOf = Callable[[Model], Sequence[Layer]]
 
@@ -43,6 +43,20 @@ def first_use(layer: Layer) -> int:
     There, and not between layers, it counts as a use that a functional model has been made.
     """
     return int(isinstance(layer, Model) and not isinstance(layer, Sequential))
+
+
+def repeats_in(layers: Sequence[Any]) -> str | None:
+    """What is wrong with layers, of Keras or fastlstm, that a Sequential has more than once.
+
+    Keras writes the first use alone, and refuses to read several.
+    """
+    repeated = [repr(name) for name, n in Counter(each.name for each in layers).items() if n > 1]
+    if not repeated:
+        return None
+    return (
+        f"{', '.join(repeated)} is in several places, which files of Keras keep of a "
+        f"Model(inputs, outputs) only"
+    )
 
 
 def groups_of(layer: Layer, path: str, layers_of: LayersOf) -> Iterator[Group]:

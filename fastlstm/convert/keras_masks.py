@@ -185,26 +185,41 @@ def names_of_operations(model: Model) -> set[str]:
 
 def nodes_with_ignored_masks(model: Model) -> list[Node]:
     """The uses of layers in a model, and in those inside it, whose mask Keras 3 ignores."""
-    found: list[Node] = []
-    _follow_masks(model, [False] * len(model.inputs), found)
-    return found
+    masks = _Masks()
+    masks.follow(model, (False,) * len(model.inputs))
+    return masks.ignored
 
 
-def _follow_masks(model: Model, given: Sequence[bool], found: list[Node]) -> list[bool]:
-    """Which outputs have a mask where these inputs have; adds to `found`."""
-    has_mask = {id(tensor): has for tensor, has in zip(model.inputs, given, strict=True)}
-    for step in model.graph.steps:
-        node, by_name = step.node, "mask" in step.node.keywords
-        masks = [by_name or has_mask[id(tensor)] for tensor in as_list(node.inputs)]
-        if "initial_state" in node.keywords and masks[0] and not by_name:
-            found.append(node)
-        outputs = as_list(node.outputs)
-        if isinstance(step.layer, Model):
-            handed_on = _follow_masks(step.layer, masks, found)
-        else:
-            handed_on = _handed_on(step.layer, masks, len(outputs))
-        has_mask.update((id(t), has) for t, has in zip(outputs, handed_on, strict=True))
-    return [has_mask[id(tensor)] for tensor in model.outputs]
+class _Masks:
+    """Where masks go in models, each of which is gone through once for what it is given.
+
+    Models that are used twice in models that are used twice would be gone through without end.
+    """
+
+    def __init__(self) -> None:
+        self.ignored: list[Node] = []
+        self._known: dict[tuple[Model, tuple[bool, ...]], list[bool]] = {}
+
+    def follow(self, model: Model, given: tuple[bool, ...]) -> list[bool]:
+        """Which outputs have a mask where these inputs have."""
+        if (model, given) not in self._known:
+            self._known[model, given] = self._outputs(model, given)
+        return self._known[model, given]
+
+    def _outputs(self, model: Model, given: tuple[bool, ...]) -> list[bool]:
+        has_mask = {id(tensor): has for tensor, has in zip(model.inputs, given, strict=True)}
+        for step in model.graph.steps:
+            node, by_name = step.node, "mask" in step.node.keywords
+            masks = [by_name or has_mask[id(tensor)] for tensor in as_list(node.inputs)]
+            if "initial_state" in node.keywords and masks[0] and not by_name:
+                self.ignored.append(node)
+            outputs = as_list(node.outputs)
+            if isinstance(step.layer, Model):
+                handed_on = self.follow(step.layer, tuple(masks))
+            else:
+                handed_on = _handed_on(step.layer, masks, len(outputs))
+            has_mask.update((id(t), has) for t, has in zip(outputs, handed_on, strict=True))
+        return [has_mask[id(tensor)] for tensor in model.outputs]
 
 
 def _makes_mask(layer: Layer) -> bool:

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from fastlstm.convert.keras_hdf5 import MOST_EXPANSION, Group, opened
-from fastlstm.convert.keras_layout import LayersOf, first_use, groups_of
+from fastlstm.convert.keras_layout import LayersOf, first_use, groups_of, repeats_in
 from fastlstm.convert.keras_masks import (
     IGNORED_MASK,
     each_place,
@@ -48,7 +48,8 @@ def from_keras(source: Any, custom_objects: Mapping[str, Any] | None = None) -> 
     source : str, path or Keras model
         A ``.keras`` file of Keras 3, an ``.h5`` file of Keras 2 or 3 with the whole model, or a
         built Sequential or functional Keras model. A ``.weights.h5`` file holds no model: see
-        `load_keras_weights`.
+        `load_keras_weights`. Nor does Keras write the further uses of a layer that a Sequential
+        has several times: such a model is refused, its files cannot be told from others.
     custom_objects : dict, optional
         Layers of your own by class name.
 
@@ -61,6 +62,7 @@ def from_keras(source: Any, custom_objects: Mapping[str, Any] | None = None) -> 
         Without h5py, which the extra ``keras`` installs.
     """
     if hasattr(source, "to_json") and hasattr(source, "layers"):
+        _require_no_repeats(source)
         size = sum(array.nbytes for array in source.get_weights())
         reader = _Reader(json.loads(source.to_json()), "3", size, custom_objects)
         _copy_from_object(reader.model, source, reader.layers_of)
@@ -71,10 +73,29 @@ def from_keras(source: Any, custom_objects: Mapping[str, Any] | None = None) -> 
         file.seek(0)
         with blaming(path):
             if start.startswith(b"PK"):
-                return _from_archive(file, path, custom_objects)
+                return _from_archive(file, custom_objects)
             if start == b"\x89HDF\r\n\x1a\n":
-                return _from_hdf5(file, path, custom_objects)
+                return _from_hdf5(file, custom_objects)
     raise ValueError(f"from_keras: {os.fspath(path)!r} is neither a .keras nor an .h5 file.")
+
+
+def _require_no_repeats(source: Any) -> None:
+    """Raise ``ValueError`` for models of Keras whose description has less layers than they."""
+    waiting, problems = [source], []
+    while waiting:
+        part = waiting.pop()
+        inner = list(getattr(part, "layers", ()))
+        if repeats := repeats_in(inner):
+            problems.append(f"- {type(part).__name__} {part.name!r}: {repeats}")
+        waiting += inner
+        if hasattr(part, "layer"):
+            waiting.append(part.layer)
+    if problems:
+        raise _refusal(problems)
+
+
+def _refusal(problems: Iterable[str]) -> ValueError:
+    return ValueError("from_keras: these cannot be converted:\n" + "\n".join(problems))
 
 
 def load_keras_weights(model: Model, path: FilePath) -> None:
@@ -82,11 +103,11 @@ def load_keras_weights(model: Model, path: FilePath) -> None:
 
     All of them or, on an error, none. Raises ``ValueError`` where layers or shapes differ.
     """
-    with Path(os.fsdecode(path)).open("rb") as file, opened(file, path) as root:
+    with Path(os.fsdecode(path)).open("rb") as file, blaming(path), opened(file) as root:
         _assign(_stored(root, model, lambda each: each.layers))
 
 
-def _from_archive(file: BinaryIO, path: Path, custom_objects: Mapping[str, Any] | None) -> Model:
+def _from_archive(file: BinaryIO, custom_objects: Mapping[str, Any] | None) -> Model:
     with zipfile.ZipFile(file) as archive:
         config = json.loads(_member(archive, "config.json"))
         weights = _member(archive, "model.weights.h5")
@@ -94,7 +115,7 @@ def _from_archive(file: BinaryIO, path: Path, custom_objects: Mapping[str, Any] 
     version = about.get("keras_version", "3") if isinstance(about, Mapping) else "3"
     require_backed("it", config, len(weights) // _BYTES_PER_WEIGHT)
     reader = _Reader(config, str(version), MOST_EXPANSION * len(weights), custom_objects)
-    with opened(io.BytesIO(weights), path) as root:
+    with opened(io.BytesIO(weights)) as root:
         _assign(_stored(root, reader.model, reader.layers_of))
     return reader.model
 
@@ -115,8 +136,8 @@ def _member(archive: zipfile.ZipFile, name: str, default: bytes | None = None) -
         return member.read(info.file_size)
 
 
-def _from_hdf5(file: BinaryIO, path: Path, custom_objects: Mapping[str, Any] | None) -> Model:
-    with opened(file, path) as root:
+def _from_hdf5(file: BinaryIO, custom_objects: Mapping[str, Any] | None) -> Model:
+    with opened(file) as root:
         if not root.has("model_config"):
             raise ValueError(
                 "it holds weights alone: make the model and call "
@@ -227,16 +248,13 @@ class _Reader:
                 raise
             raise ValueError(f"from_keras: the configuration is damaged: {error!r}.") from error
         if made is None:
-            raise self._refusal()
+            raise _refusal(self._problems)
         self.model: Model = made
         if not self._is_old:
             ignored = set(nodes_with_ignored_masks(made)) - self._told_masks
             self._problems += {f"- {node.layer.label}: {IGNORED_MASK}": None for node in ignored}
         if self._problems:
-            raise self._refusal()
-
-    def _refusal(self) -> ValueError:
-        return ValueError("from_keras: these cannot be converted:\n" + "\n".join(self._problems))
+            raise _refusal(self._problems)
 
     def layers_of(self, model: Model) -> list[Layer]:
         """The layers of a model in Keras's order."""

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from fastlstm._extras import require
-from fastlstm.convert.keras_layout import first_use, groups_of, keras_class_name
+from fastlstm.convert.keras_layout import first_use, groups_of, keras_class_name, repeats_in
 from fastlstm.convert.keras_masks import (
     IGNORED_MASK,
     names_of_operations,
@@ -49,14 +49,7 @@ def to_keras(model: Model, path: str | bytes | os.PathLike[str]) -> None:
     if not name.endswith(".keras"):
         raise ValueError(f"to_keras: `path` must end in '.keras', got {name!r}.")
     model._require_built("to_keras")
-    problems = [problem for layer in _leaves(model) for problem in _problems(layer)]
-    problems += [
-        f"- {layer.label}: it is in several places of {stack.label}, which Keras allows in a "
-        f"Model(inputs, outputs) only"
-        for stack in model._flattened()
-        if isinstance(stack, Sequential)
-        for layer in stack.repeated_layers()
-    ]
+    problems = [problem for layer in _parts(model) for problem in _problems(layer)]
     ignored = [f"- {node.layer.label}: {IGNORED_MASK}" for node in nodes_with_ignored_masks(model)]
     problems += dict.fromkeys(ignored)
     if problems:
@@ -68,12 +61,14 @@ def to_keras(model: Model, path: str | bytes | os.PathLike[str]) -> None:
         archive.writestr("model.weights.h5", weights)
 
 
-def _leaves(layer: Layer) -> list[Layer]:
-    inner = [leaf for each in layer._layers for leaf in _leaves(each)]
-    return inner if isinstance(layer, Model) else [layer, *inner]
+def _parts(layer: Layer) -> list[Layer]:
+    return [layer, *(part for each in layer._layers for part in _parts(each))]
 
 
 def _problems(layer: Layer) -> list[str]:
+    if isinstance(layer, Model):
+        repeats = repeats_in(layer.layers)
+        return [f"- {layer.label}: {repeats}"] if repeats else []
     if isinstance(layer, Lambda):
         return [f"- {layer.label}: its function cannot be written to a file"]
     if not type(layer).__module__.startswith("fastlstm."):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -67,8 +68,9 @@ def from_torch(source: Any) -> Any:
     """
     if isinstance(source, str | bytes | os.PathLike):
         path = Path(os.fsdecode(source))
-        with path.open("rb") as file, blaming(path):
-            return _models(_read(path, file), {})
+        stored = _read(path)
+        with blaming(path):
+            return _models(stored, {})
     if hasattr(source, "named_modules"):
         return _models(source.state_dict(), _dropout_rates(source))
     return _models(source, {})
@@ -105,11 +107,24 @@ def _dropout_rates(module: Any) -> dict[str, float]:
     return {name: part.dropout for name, part in parts.items() if isinstance(part, kinds[0])}
 
 
-def _read(path: Path, file: BinaryIO) -> Any:
+def _read(path: Path) -> Any:
     if path.suffix == ".safetensors":
         return read_tensors(path)[0]
-    # Tensors and plain containers alone: of other objects not even the classes are looked up.
-    return require("torch", "torch").load(file, map_location="cpu", weights_only=True)
+    torch = require("torch", "torch")
+    with path.open("rb") as file, blaming(path):
+        _require_unpacked(file)
+        # Tensors and plain containers alone: of other objects not even the classes are looked up.
+        return torch.load(file, map_location="cpu", weights_only=True)
+
+
+def _require_unpacked(file: BinaryIO) -> None:
+    """Raise ``ValueError`` for an archive whose parts grow when they are read."""
+    if zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as archive:
+            parts = archive.infolist()
+        if any(part.compress_type != zipfile.ZIP_STORED for part in parts):
+            raise ValueError("its parts are compressed, as PyTorch does not write them")
+    file.seek(0)
 
 
 def _array(name: str, value: Any) -> np.ndarray:

@@ -40,7 +40,8 @@ def raised_by_program(error: BaseException) -> bool:
     """Whether the code that raised `error` is neither this package's nor that of a library."""
     last = _OWN
     for frame, _ in traceback.walk_tb(error.__traceback__):
-        package = frame.f_globals.get("__name__", "").partition(".")[0]
+        # Code that a program has made and run may have no module, or None.
+        package = str(frame.f_globals.get("__name__")).partition(".")[0]
         if package not in _LIBRARIES:
             last = package
     return last != _OWN

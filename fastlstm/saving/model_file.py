@@ -18,10 +18,11 @@ asked for: ``optimizer:0``, ``optimizer:1``, ... and, of frozen weights that hav
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -254,7 +255,7 @@ def load_weights(model: Model, path: Path) -> None:
 def restore_training(model: Model, path: Path) -> dict[str, str]:
     """Give a compiled model what `save_training` saved; returns the notes.
 
-    Raises ``ValueError`` for a file of another model.
+    Raises ``ValueError`` for a file of another model, which changes nothing.
     """
     tensors, texts = _read(path)
     with blaming(path):
@@ -262,10 +263,35 @@ def restore_training(model: Model, path: Path) -> dict[str, str]:
         if not state.slots:
             raise ValueError("it was saved without the optimizer")
         own = _weights_for(model, weights)
-        # What may be refused comes first.
-        _restore_training(model, state, own, texts)
-        _load_into(own, weights)
+        with _all_or_nothing(model):
+            _restore_training(model, state, own, texts)
+            _load_into(own, weights)
     return texts
+
+
+@contextlib.contextmanager
+def _all_or_nothing(model: Model) -> Iterator[None]:
+    """On an error inside, whatever training changes is as it was before."""
+    assert model.optimizer is not None
+    model.optimizer.build(model.trainable_weights)
+    weights, state, resting = (
+        model.get_weights(),
+        model.optimizer.get_state(),
+        model.optimizer.resting,
+    )
+    shuffler, generators = model._shuffler, _generators(model)
+    states = [generator.bit_generator.state for generator in generators]
+    try:
+        yield
+    except BaseException:
+        for weight, value in zip(model.weights, weights, strict=True):
+            weight.restore(value)
+        model.optimizer.set_state(state)
+        model.optimizer.resting = resting
+        model._shuffler = shuffler
+        for generator, each in zip(generators, states, strict=True):
+            generator.bit_generator.state = each
+        raise
 
 
 def _restore_training(

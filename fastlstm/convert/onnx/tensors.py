@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from math import prod
 from pathlib import Path
@@ -53,8 +54,13 @@ def array_of(onnx: Any, tensor: Any) -> np.ndarray:
     return array
 
 
+# Tensors may share bytes of another file: a small one could be read over and over.
+_MOST_READINGS = 100
+
+
 def load_external_data(onnx: Any, model: Any, folder: Path | None) -> None:
     """Bring what lies in other files into the model; they must lie in `folder`."""
+    read: Counter[Path] = Counter()
     for tensor in _tensors(onnx, model.graph):
         if tensor.data_location != onnx.TensorProto.EXTERNAL:
             continue
@@ -64,7 +70,7 @@ def load_external_data(onnx: Any, model: Any, folder: Path | None) -> None:
                 f"give from_onnx the path of the model."
             )
         try:
-            tensor.raw_data = _external_bytes(onnx, tensor, folder)
+            tensor.raw_data = _external_bytes(onnx, tensor, folder, read)
         except ValueError as error:
             raise ValueError(f"the external data of the tensor {tensor.name!r}: {error}") from None
         tensor.data_location = onnx.TensorProto.DEFAULT
@@ -81,8 +87,11 @@ def _tensors(onnx: Any, graph: Any) -> Iterator[Any]:
             yield from attribute.tensors
 
 
-def _external_bytes(onnx: Any, tensor: Any, folder: Path) -> bytes:
-    """The bytes that a tensor refers to, read only after all of the reference is found right."""
+def _external_bytes(onnx: Any, tensor: Any, folder: Path, read: Counter[Path]) -> bytes:
+    """The bytes that a tensor refers to, read only after all of the reference is found right.
+
+    `read` counts the bytes that were read of each file.
+    """
     given = {entry.key: entry.value for entry in tensor.external_data}
     itemsize = dtype_of(onnx, tensor.data_type, "it").itemsize
     if any(size < 0 for size in tensor.dims):
@@ -101,6 +110,9 @@ def _external_bytes(onnx: Any, tensor: Any, folder: Path) -> bytes:
                 f"bytes {offset} to {offset + size} were expected in {path.name!r}, which has "
                 f"{there}."
             )
+        read[path] += size
+        if read[path] > _MOST_READINGS * there:
+            raise ValueError(f"{path.name!r} would be read more than {_MOST_READINGS} times.")
         file.seek(offset)
         return file.read(size)
 
@@ -115,16 +127,15 @@ def _count(given: dict[str, str], key: str, default: int) -> int:
 def _within(folder: Path, location: str) -> Path:
     """The file at a place relative to the folder, which neither it nor a link may leave."""
     relative = Path(location)
-    path = (folder / relative).resolve()
-    if (
-        not location
-        or relative.is_absolute()
-        or ".." in relative.parts
-        or not path.is_relative_to(folder.resolve())
-    ):
+    if not location or relative.is_absolute() or ".." in relative.parts:
         raise ValueError(
-            f"`location` must be a file in the model's own folder, with no way out of it, got "
-            f"{location!r}."
+            f"`location` must be a path within the model's own folder, got {location!r}."
+        )
+    path = (folder / relative).resolve()
+    if not path.is_relative_to(folder.resolve()):
+        raise ValueError(
+            f"`location` is {location!r}, a link out of the model's own folder; copy the files "
+            f"themselves into one folder, as `cp -rL` does, and give from_onnx that."
         )
     if path.exists() and not path.is_file():
         raise ValueError(f"`location` must be a file, got {location!r}.")

@@ -121,21 +121,22 @@ def _worker(shape: grid.Shape, threads: int, cpus: str) -> list[str]:
     ]
 
 
-def _calls_a_second(commands: Sequence[Sequence[str]]) -> float:
-    """Of all workers together; they begin when all of them are ready."""
-    with started(commands) as workers:
-        for worker in workers:
-            assert worker.stdout is not None
-            assert worker.stdout.readline() == "ready\n"
-        for worker in workers:
-            assert worker.stdin is not None
-            worker.stdin.write("go\n")
-            worker.stdin.flush()
-        return sum(float(worker.stdout.readline()) for worker in workers if worker.stdout)
+def _calls_a_second(workers: Sequence[subprocess.Popen[str]]) -> float:
+    """Of all of them together."""
+    for worker in workers:
+        assert worker.stdin is not None
+        print("go", file=worker.stdin, flush=True)
+    return sum(float(_line(worker)) for worker in workers)
+
+
+def _line(worker: subprocess.Popen[str]) -> str:
+    """What a worker says next."""
+    assert worker.stdout is not None
+    return worker.stdout.readline()
 
 
 def work(arguments: Sequence[str]) -> None:
-    """What a worker does: says that it is ready, waits for a line, says how fast it was."""
+    """What a worker does: says that it is ready, and after every line that comes how fast it is."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--shape")
     parser.add_argument("--threads", type=int)
@@ -149,12 +150,12 @@ def work(arguments: Sequence[str]) -> None:
     run = contenders.fastlstm_inference(contenders.make_arrays(shape), options.threads)
     run()
     print("ready", flush=True)
-    sys.stdin.readline()
-    calls, start = 0, time.perf_counter()
-    while time.perf_counter() - start < SECONDS:
-        run()
-        calls += 1
-    print(calls / (time.perf_counter() - start), flush=True)
+    while sys.stdin.readline():
+        calls, start = 0, time.perf_counter()
+        while time.perf_counter() - start < SECONDS:
+            run()
+            calls += 1
+        print(calls / (time.perf_counter() - start), flush=True)
 
 
 def two_against_one(title: str, processes: int, cpus: str) -> str:
@@ -163,11 +164,15 @@ def two_against_one(title: str, processes: int, cpus: str) -> str:
 
     lines = []
     for shape in grid.BUSY:
-        found: dict[int, list[float]] = {1: [], 2: []}
-        for _ in range(3):
-            for threads, rates in found.items():
-                rates.append(_calls_a_second([_worker(shape, threads, cpus)] * processes))
-        one, two = (statistics.median(found[threads]) for threads in (1, 2))
+        commands = [_worker(shape, threads, cpus) for threads in (1, 2) for _ in range(processes)]
+        with started(commands) as workers:
+            for worker in workers:
+                assert _line(worker) == "ready\n"
+            rates = [
+                [_calls_a_second(side) for side in (workers[:processes], workers[processes:])]
+                for _ in range(3)
+            ]
+        one, two = (statistics.median(side) for side in zip(*rates, strict=True))
         name = ",".join(map(str, shape))
         lines.append([name, f"{one:.0f}", f"{two:.0f}", f"{two / one:.2f}"])
     heads = ["B,T,F,H", "one thread, calls/s", "two threads, calls/s", "ratio"]

@@ -1,160 +1,158 @@
 """fastlstm beside every other library that is installed, row by row.
 
-usage: python benchmarks/compare.py [--quick] [--turns N] [--threads 1,2] [--only TEXT]
-                                    [--against NAME]
+usage: python benchmarks/compare.py [--quick] [--turns N] [--threads 1,2] [--only KINDS]
+                                    [--against NAME] [--output FOLDER] [--busy]
 
-All contenders compute the same float32 LSTM in one process, take turns, and must find the same
-before anything is timed. "At most" is the ratio that a pass at its bound would reach: all its
-operations at the peak, or its weights read at the bandwidth of the cache that holds them. Writes
-results.json, results.md and charts to benchmarks/results/. Install the others by
-``pip install .[benchmarks]``.
+All contenders compute the same in float32 in one process, take turns, and must find the same before
+anything is timed. The bound of a row is what must happen in it at the measured speed of this
+machine (work.py, roofline.py); "at most" is the ratio that fastlstm would reach there. Writes
+results.json, results.md and charts to benchmarks/results/; with --busy instead busy.md, of rows
+beside busy processes (busy.py). Install the others by ``pip install .[benchmarks]``.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import busy
 import contenders
+import dense_contenders
 import grid
+import model_contenders
+import report
 import roofline
 import timing
+import work
 
-RESULTS = Path(__file__).parent / "results"
-OWN = "fastlstm"
+
+class Kind(NamedTuple):
+    """One sort of row: `quick` shapes of all, who takes part, what is made for them of a shape."""
+
+    shapes: Sequence[Any]
+    quick: Sequence[Any]
+    makers: Mapping[str, Callable[..., contenders.Run]]
+    make_arrays: Callable[[Any], Any]
+    works: Callable[[Any], list[work.Work]]
+    name_of: Callable[[Any], str]
+    # How many units of work a run does: the batches of a fit.
+    repeats: Callable[[Any], int] = lambda shape: 1
+
+
+def _comma_name(shape: Sequence[Any]) -> str:
+    return ",".join(map(str, shape))
+
+
+def _model_name(row: tuple[grid.Program, int]) -> str:
+    return f"{row[0].name}; B = {row[1]}"
+
+
+def _fit_batches(row: tuple[grid.Program, int]) -> int:
+    return model_contenders.EPOCHS * model_contenders.batches(row[1])
+
+
+KINDS = {
+    "inference": Kind(
+        grid.INFERENCE,
+        grid.USUAL,
+        contenders.INFERENCE,
+        contenders.make_arrays,
+        lambda shape: [work.lstm_inference(shape)],
+        _comma_name,
+    ),
+    "training": Kind(
+        grid.TRAINING,
+        grid.USUAL_TRAINING,
+        contenders.TRAINING,
+        contenders.make_arrays,
+        lambda shape: [work.lstm_training(shape)],
+        _comma_name,
+    ),
+    "dense inference": Kind(
+        grid.DENSE,
+        grid.DENSE,
+        dense_contenders.INFERENCE,
+        dense_contenders.make_arrays,
+        lambda shape: [work.dense_inference(shape)],
+        _comma_name,
+    ),
+    "dense training": Kind(
+        grid.DENSE,
+        grid.DENSE,
+        dense_contenders.TRAINING,
+        dense_contenders.make_arrays,
+        lambda shape: [work.dense_training(shape)],
+        _comma_name,
+    ),
+    "predict": Kind(
+        grid.MODEL_ROWS,
+        grid.MODEL_ROWS,
+        model_contenders.PREDICT,
+        model_contenders.make_task,
+        work.predict,
+        _model_name,
+    ),
+    "fit": Kind(
+        grid.MODEL_ROWS,
+        grid.MODEL_ROWS,
+        model_contenders.FIT,
+        model_contenders.make_task,
+        work.fit,
+        _model_name,
+        _fit_batches,
+    ),
+}
 
 
 def measure_row(
-    makers: dict[str, Any], shape: grid.Shape, threads: int, turns: int
+    kind: Kind, shape: Any, threads: int, turns: int, against: str | None
 ) -> dict[str, float]:
-    """Median seconds of every contender."""
-    arrays = contenders.make_arrays(shape)
-    runs = {name: maker(arrays, threads) for name, maker in makers.items()}
+    """Median seconds of every contender for one unit of work."""
+    names = [name for name in kind.makers if against in (None, name) or name == report.OWN]
+    arrays = kind.make_arrays(shape)
+    runs = {name: kind.makers[name](arrays, threads) for name in names}
     timing.check_same({name: run() for name, run in runs.items()})
-    return timing.in_turns(runs, turns)
+    seconds = timing.in_turns(runs, turns)
+    return {name: value / kind.repeats(shape) for name, value in seconds.items()}
 
 
-def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
+def measure(options: argparse.Namespace, roof: roofline.Roof) -> list[report.Row]:
     """All rows asked for."""
     jobs = [
-        (kind, shape, threads)
-        for kind, shapes in (("inference", grid.INFERENCE), ("training", grid.TRAINING))
-        for shape in (shapes[:18] if options.quick else shapes)
+        (name, shape, threads)
+        for name in options.only
+        for shape in (KINDS[name].quick if options.quick else KINDS[name].shapes)
         for threads in options.threads
-        if options.only in kind
     ]
     rows = []
-    for number, (kind, shape, threads) in enumerate(jobs, 1):
-        name = ",".join(map(str, shape))
-        print(f"\r{number}/{len(jobs)} {kind} {name:<18}", end="", file=sys.stderr, flush=True)
-        makers = contenders.INFERENCE if kind == "inference" else contenders.TRAINING
-        if options.against:
-            makers = {name: makers[name] for name in makers if name in (OWN, options.against)}
-        seconds = measure_row(makers, shape, threads, options.turns)
-        rows.append({"kind": kind, "shape": name, "threads": threads, "seconds": seconds})
+    for number, (name, shape, threads) in enumerate(jobs, 1):
+        kind = KINDS[name]
+        label = kind.name_of(shape)
+        print(f"\r\033[K{number}/{len(jobs)} {name} {label}", end="", file=sys.stderr, flush=True)
+        works = kind.works(shape)
+        rows.append(
+            report.Row(
+                name,
+                label,
+                threads,
+                measure_row(kind, shape, threads, options.turns, options.against),
+                sum(each.operations for each in works),
+                sum(work.least_seconds(roof, each, threads) for each in works),
+            )
+        )
     print(file=sys.stderr)
     return rows
 
 
-# ---- report -----------------------------------------------------------------------------------
-
-
-def operations(row: dict[str, Any]) -> int:
-    return grid.forward_operations(shape_of(row)) * (3 if row["kind"] == "training" else 1)
-
-
-def shape_of(row: dict[str, Any]) -> grid.Shape:
-    batch, steps, features, units = (int(n) for n in row["shape"].split(","))
-    return batch, steps, features, units
-
-
-def least_seconds(row: dict[str, Any], roof: roofline.Roof) -> float:
-    """What the row takes at least: training has the operations of three forward passes."""
-    if row["kind"] == "training":
-        return operations(row) / roof.operations / row["threads"]
-    return roofline.bound(roof, shape_of(row), row["threads"])
-
-
-def ratio(row: dict[str, Any]) -> float:
-    """How many times as long the fastest other takes; NaN if there is none."""
-    others = [value for name, value in row["seconds"].items() if name != OWN]
-    return min(others) / row["seconds"][OWN] if others else math.nan
-
-
-def geometric_mean(values: Iterable[float]) -> float:
-    logarithms = [math.log(value) for value in values]
-    return math.exp(sum(logarithms) / len(logarithms))
-
-
-def table(rows: list[dict[str, Any]], roof: roofline.Roof) -> str:
-    """A Markdown table for one kind of pass and one number of threads."""
-    names = list(rows[0]["seconds"])
-    heads = ["B,T,F,H", *(f"{name} us" for name in names), "ratio", "at most", "GF/s", "of peak"]
-    lines = ["| " + " | ".join(heads) + " |", "|---|" + "---:|" * (len(heads) - 1)]
-    for row in rows:
-        cells = [f"{1e6 * row['seconds'][name]:.1f}" for name in names]
-        rate = operations(row) / row["seconds"][OWN]
-        share = rate / (roof.operations * row["threads"])
-        most = ratio(row) * row["seconds"][OWN] / least_seconds(row, roof)
-        cells += [f"{ratio(row):.2f}", f"{most:.2f}", f"{rate / 1e9:.1f}", f"{share:.0%}"]
-        lines.append(f"| {row['shape']} | " + " | ".join(cells) + " |")
-    lines.append(f"\nGeometric mean of the ratios: {geometric_mean(map(ratio, rows)):.2f}")
-    return "\n".join(lines)
-
-
-def threads_table(rows: list[dict[str, Any]]) -> str:
-    """How many times as fast several threads are as one."""
-    alone = {(row["kind"], row["shape"]): row for row in rows if row["threads"] == 1}
-    lines = ["| pass | B,T,F,H | threads | times as fast |", "|---|---|---:|---:|"]
-    for row in rows:
-        one = alone.get((row["kind"], row["shape"]))
-        if one is None or one is row:
-            continue
-        gain = one["seconds"][OWN] / row["seconds"][OWN]
-        lines.append(f"| {row['kind']} | {row['shape']} | {row['threads']} | {gain:.2f} |")
-    return "\n".join(lines)
-
-
-def report(rows: list[dict[str, Any]], roof: roofline.Roof) -> str:
-    about = "\n".join(f"- {name}: {value}" for name, value in timing.machine().items())
-    parts = [f"# Results\n\n{about}\n- peak of a core: {roof.operations / 1e9:.0f} GF/s, float32"]
-    for kind, threads in dict.fromkeys((row["kind"], row["threads"]) for row in rows):
-        chosen = [row for row in rows if (row["kind"], row["threads"]) == (kind, threads)]
-        parts.append(f"## {kind}, {threads} thread{'s' * (threads > 1)}\n\n{table(chosen, roof)}")
-    parts.append(f"## threads\n\n{threads_table(rows)}")
-    return "\n\n".join(parts) + "\n"
-
-
-def draw(rows: list[dict[str, Any]], peak: float) -> None:
-    """Speed-up and share of peak of every row, as PNG; needs matplotlib."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    charts = {
-        "speed-up": ("times as fast as the fastest other", ratio, 1.0),
-        "share-of-peak": (
-            "share of the peak",
-            lambda row: operations(row) / row["seconds"][OWN] / (peak * row["threads"]),
-            None,
-        ),
-    }
-    labels = [f"{row['kind'][:5]} {row['shape']} x{row['threads']}" for row in rows]
-    for name, (title, value, line) in charts.items():
-        figure, axes = plt.subplots(figsize=(8, 1 + 0.2 * len(rows)), layout="constrained")
-        axes.barh(labels, [value(row) for row in rows], color="#4878a8")
-        axes.invert_yaxis()
-        axes.set_xlabel(title)
-        if line is not None:
-            axes.axvline(line, color="black", linewidth=1)
-        figure.savefig(RESULTS / f"{name}.png", dpi=110)
-        plt.close(figure)
+def _kinds(text: str) -> list[str]:
+    found = [name.strip() for name in text.split(",")]
+    if unknown := [name for name in found if name not in KINDS]:
+        raise argparse.ArgumentTypeError(f"{unknown} not among {', '.join(KINDS)}")
+    return found
 
 
 def main() -> None:
@@ -162,19 +160,29 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="without DeepBench's rows")
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--threads", default="1,2", help="numbers of threads, by commas")
-    parser.add_argument("--only", default="", help="inference or training")
-    parser.add_argument("--against", choices=sorted({*contenders.INFERENCE} - {OWN}))
+    parser.add_argument("--only", type=_kinds, default=list(KINDS), help=", ".join(KINDS))
+    parser.add_argument("--against", choices=sorted({*contenders.INFERENCE} - {report.OWN}))
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results")
+    parser.add_argument("--busy", action="store_true", help="beside busy processes, nothing else")
     options = parser.parse_args()
     options.threads = [int(n) for n in options.threads.split(",")]
+    options.output.mkdir(parents=True, exist_ok=True)
+    if options.busy:
+        text = busy.report()
+        (options.output / "busy.md").write_text(text)
+        print(text)
+        return
     roof = roofline.measure()
-    peak = roof.operations
-    rows = measure(options)
-    RESULTS.mkdir(exist_ok=True)
-    text = report(rows, roof)
-    found = {"machine": timing.machine(), "peak": peak, "rows": rows}
-    (RESULTS / "results.json").write_text(json.dumps(found, indent=1))
-    (RESULTS / "results.md").write_text(text)
-    draw(rows, peak)
+    rows = measure(options, roof)
+    text = report.text(rows, roof)
+    found = {
+        "machine": timing.machine(),
+        "roof": roof._asdict(),
+        "rows": [row._asdict() for row in rows],
+    }
+    (options.output / "results.json").write_text(json.dumps(found, indent=1))
+    (options.output / "results.md").write_text(text)
+    report.draw(rows, options.output)
     print(text)
 
 

@@ -8,9 +8,10 @@ compared, y (B, T, H) first.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import instruction_sets  # noqa: F401  (before any library)
 import numpy as np
 
 import fastlstm
@@ -65,16 +66,27 @@ def fastlstm_inference(arrays: Arrays, threads: int) -> Run:
     return run
 
 
-def _torch_layer(arrays: Arrays) -> Any:
+def torch_lstm(*directions: Sequence[np.ndarray]) -> Any:
+    """An nn.LSTM with Keras's three weights of one direction or two.
+
+    Its second bias is zero and stays so: training both would move the sum twice as far.
+    """
     import torch
 
-    layer = torch.nn.LSTM(arrays["x"].shape[2], arrays["h0"].shape[1], batch_first=True)
+    features, units = directions[0][0].shape[0], directions[0][1].shape[0]
+    layer = torch.nn.LSTM(features, units, batch_first=True, bidirectional=len(directions) == 2)
     with torch.no_grad():
-        layer.weight_ih_l0.copy_(torch.from_numpy(arrays["kernel"].T.copy()))
-        layer.weight_hh_l0.copy_(torch.from_numpy(arrays["recurrent_kernel"].T.copy()))
-        layer.bias_ih_l0.copy_(torch.from_numpy(arrays["bias"]))
-        layer.bias_hh_l0.zero_()
+        for end, weights in zip(("", "_reverse"), directions, strict=False):
+            kernel, recurrent_kernel, bias = (torch.from_numpy(w.copy()) for w in weights)
+            getattr(layer, f"weight_ih_l0{end}").copy_(kernel.T)
+            getattr(layer, f"weight_hh_l0{end}").copy_(recurrent_kernel.T)
+            getattr(layer, f"bias_ih_l0{end}").copy_(bias)
+            getattr(layer, f"bias_hh_l0{end}").zero_().requires_grad_(False)
     return layer
+
+
+def _torch_layer(arrays: Arrays) -> Any:
+    return torch_lstm([arrays[name] for name in ("kernel", "recurrent_kernel", "bias")])
 
 
 def torch_inference(arrays: Arrays, threads: int) -> Run:
@@ -113,14 +125,16 @@ def _onnx_model(arrays: Arrays) -> bytes:
     return model.SerializeToString()
 
 
-def onnxruntime_inference(arrays: Arrays, threads: int) -> Run:
+def onnxruntime_session(model: bytes, threads: int) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    session = onnxruntime.InferenceSession(
-        _onnx_model(arrays), options, providers=["CPUExecutionProvider"]
-    )
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def onnxruntime_inference(arrays: Arrays, threads: int) -> Run:
+    session = onnxruntime_session(_onnx_model(arrays), threads)
     x = np.ascontiguousarray(arrays["x"].transpose(1, 0, 2))
 
     def run() -> list[np.ndarray]:
@@ -129,7 +143,8 @@ def onnxruntime_inference(arrays: Arrays, threads: int) -> Run:
     return run
 
 
-def openvino_inference(arrays: Arrays, threads: int) -> Run:
+def openvino_request(model: bytes, shape: tuple[int, ...], threads: int) -> Any:
+    """For inputs of one shape, which it may then plan for."""
     import openvino
 
     core = openvino.Core()
@@ -139,9 +154,14 @@ def openvino_inference(arrays: Arrays, threads: int) -> Run:
         # By itself it computes in bfloat16 where the CPU can: twice as fast, with 8 bits.
         "INFERENCE_PRECISION_HINT": "f32",
     }
-    model = core.compile_model(core.read_model(_onnx_model(arrays)), "CPU", settings)
-    request = model.create_infer_request()
+    read = core.read_model(model)
+    read.reshape(list(shape))
+    return core.compile_model(read, "CPU", settings).create_infer_request()
+
+
+def openvino_inference(arrays: Arrays, threads: int) -> Run:
     x = np.ascontiguousarray(arrays["x"].transpose(1, 0, 2))
+    request = openvino_request(_onnx_model(arrays), x.shape, threads)
 
     def run() -> list[np.ndarray]:
         found = request.infer([x], share_inputs=True, share_outputs=True)[0]

@@ -50,7 +50,7 @@ typedef struct {
     void (*pack)(const void *kernels, ptrdiff_t features, ptrdiff_t units, const void *kernel,
                  void *packed);
     /* Whether a forward pass is worth packing for, if the kernel has served `rows` rows so far. */
-    int (*wants_packed)(const void *kernels, ptrdiff_t units, double rows);
+    int (*wants_packed)(ptrdiff_t units, double rows);
     /* Whether a backward pass reads the transposed and packed kernel, or the plain one. */
     int (*wants_transposed)(const dense_pass *pass);
     /* How many threads suit a pass that does so many products (forward 1, backward 3 of R F U). */

@@ -18,7 +18,7 @@
 typedef struct {
     const void *kernels; /* the table of kernels.h */
     int activation;      /* an activation_index, or ACTIVATION_COUNT for softmax over a row */
-    int workers;         /* how many threads, from dense_workers */
+    int workers;         /* how many threads, from dense_functions.workers */
     ptrdiff_t rows, features, units;
     const void *x; /* (R, F) */
     void *scratch;

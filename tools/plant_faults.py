@@ -182,8 +182,8 @@ FAULTS = [
     Fault(
         "columns packed with two lanes exchanged",
         PACKING,
-        "store_lanes(to + panel_width, __builtin_shufflevector(a, b, 1, 3));",
-        "store_lanes(to + panel_width, __builtin_shufflevector(a, b, 3, 1));",
+        "store_lanes(to + panel_width, SHUFFLE(a, b, 1, 3));",
+        "store_lanes(to + panel_width, SHUFFLE(a, b, 3, 1));",
         LSTM_TESTS,
     ),
     Fault(

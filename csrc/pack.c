@@ -122,8 +122,8 @@ enum { BLOCK = 16, LANES = 16 / sizeof(real) };
 
 typedef real lanes __attribute__((vector_size(16)));
 
-/* GCC has the builtin of Clang from version 12 on; its own one takes a vector of places. */
-#if defined(__clang__) || __GNUC__ >= 12
+/* GCC has __builtin_shufflevector from 12 on, Clang never had __builtin_shuffle. */
+#if defined(__clang__)
 #define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
 #else
 #if FASTLSTM_DOUBLE

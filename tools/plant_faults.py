@@ -287,27 +287,11 @@ FAULTS = [
         "determinism pool",
     ),
     Fault(
-        "a part is taken without being claimed",
-        POOL,
-        "if (change_offer(&offer, offer + 1))\n            return",
-        "if (WRITE(pool.offer, offer + 1), 1)\n            return",
-        "pool_in_c",
-        can_hang=True,
-    ),
-    Fault(
         "nobody waits for the parts of others",
         POOL,
         "    pool.lost += wait_until(&pool.done, by_workers);\n    return 0;",
         "    return 0;",
         "pool_in_c",
-    ),
-    Fault(
-        "parts that meet begin before their number is known",
-        POOL,
-        "if (pool.parts == PARTS_TOGETHER)\n            wait_until(&pool.agreed, epoch);",
-        "",
-        "pool_in_c",
-        can_hang=True,
     ),
     Fault(
         "nobody is woken",

@@ -228,12 +228,14 @@ int main(void)
             if (!wakes(cases[n].n))
                 return printf("%s: too small a shape to wake anybody\n", way), 2;
             check(kernels, cases[n].n, cases[n].masked);
+            give_back_numbers();
         }
         for (size_t n = 0; n < sizeof dense_cases / sizeof *dense_cases; n++)
-            check_dense(kernels, n);
+            check_dense(kernels, n), give_back_numbers();
         way = "several callers";
         if (!check_callers(kernels, cases[2].n))
             return 2;
+        give_back_numbers();
     }
     printf("%d of %d results of several threads wrong\n", failures, runs);
     return failures > 0 || runs == 0;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * Problems for the passes of csrc/, and a pass over one; for the checks beside. Memory is not given
- * back: the programs are short. Define FASTLSTM_DOUBLE.
+ * Problems for the passes of csrc/, and a pass over one; for the checks beside, which give the
+ * arrays back by give_back_numbers. Define FASTLSTM_DOUBLE.
  */
 #ifndef FASTLSTM_TESTS_PROBLEMS_H
 #define FASTLSTM_TESTS_PROBLEMS_H
@@ -27,13 +27,30 @@ typedef struct {
 
 static inline double uniform(void) { return rand() / (RAND_MAX + 1.0) - 0.5; }
 
+enum { MOST_ARRAYS = 1 << 12 };
+static block arrays[MOST_ARRAYS];
+static int array_count;
+
 /* Memory as the passes want it; random numbers in it. */
 static inline real *numbers(size_t count)
 {
-    real *const p = block_take(count * sizeof(real)).data;
+    const block taken = block_take(count * sizeof(real));
+    const int place = __atomic_fetch_add(&array_count, 1, __ATOMIC_RELAXED);
+    if (!taken.data || place >= MOST_ARRAYS)
+        abort();
+    arrays[place] = taken;
+    real *const p = taken.data;
     for (size_t i = 0; i < count; i++)
         p[i] = (real)uniform();
     return p;
+}
+
+/* Of all arrays since the last time, when nobody reads them any more. */
+static inline void give_back_numbers(void)
+{
+    for (int i = 0; i < array_count; i++)
+        block_give(arrays[i]);
+    array_count = 0;
 }
 
 static inline problem random_problem(shape n)

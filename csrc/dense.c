@@ -26,7 +26,8 @@ static int workers_for(const dense_pass *pass, int products)
 static column_run share_columns(ptrdiff_t units, ptrdiff_t nr, int worker, int workers)
 {
     const range panels = share(divide_up(units, nr), worker, workers);
-    return (column_run){panels.begin * nr, at_most(units, panels.end * nr) - panels.begin * nr};
+    const ptrdiff_t first = at_most(units, panels.begin * nr);
+    return (column_run){first, at_most(units, panels.end * nr) - first};
 }
 
 /* ---- the kernel ----------------------------------------------------------------------------- */
@@ -50,9 +51,8 @@ static void pack(const void *kernels, ptrdiff_t features, ptrdiff_t units, const
             ((real *)packed)[u * features + f] = ((const real *)kernel)[f * units + u];
 }
 
-static int wants_packed(const void *kernels, ptrdiff_t units, double rows)
+static int wants_packed(ptrdiff_t units, double rows)
 {
-    (void)kernels;
     return is_narrow(units) || rows >= ROWS_WORTH_PACKING;
 }
 
@@ -77,7 +77,7 @@ static void multiply(const dense_forward *f, range rows, column_run columns, wat
         z[i] = (real *)f->z + (rows.begin + i) * pass->units;
     }
     if (is_narrow(pass->units))
-        gemm_bt_rows(kernels, count, columns.count, pass->features, x, f->kernel, f->bias, z);
+        gemm_bt_rows(kernels, count, columns.count, pass->features, x, f->kernel, f->bias, z, my);
     else
         gemm_rows(kernels, count, pass->features, x,
                   (const real *)f->kernel + columns.first * pass->features, f->bias ? bias : 0, z,
@@ -116,7 +116,7 @@ static void forward_worker(void *argument, int worker, int workers)
         by_rows ? all
                 : share_columns(pass->units, ((const TYPED(kernels) *)pass->kernels)->nr, worker,
                                 workers);
-    const watcher my = {pass->watch, worker == 0};
+    const watcher my = watcher_of(pass->watch);
     const fp_mode mode = flush_denormals();
     for (ptrdiff_t first = rows.begin; first < rows.end; first += FORWARD_ROWS) {
         const range block = {first, at_most(rows.end, first + FORWARD_ROWS)};
@@ -284,7 +284,7 @@ static void input_gradient(const backward_share *my, ptrdiff_t rows)
                   my->dx + mine.begin, (column_run){0, features}, my->watcher);
     else
         gemm_bt_rows(my->kernels, count, features, units, my->dz + mine.begin, my->g->kernel, 0,
-                     my->dx + mine.begin);
+                     my->dx + mine.begin, my->watcher);
 }
 
 /* This worker's part of the weight gradient of a block. */
@@ -332,7 +332,7 @@ static void backward_worker(void *argument, int worker, int workers)
                          .panel = space->panels[worker],
                          .worker = worker,
                          .workers = workers,
-                         .watcher = {g->pass.watch, worker == 0}};
+                         .watcher = watcher_of(g->pass.watch)};
     const ptrdiff_t panels = divide_up(space->shape.panelled, my.kernels->nr);
     const int tiles = tiles_of(my.kernels, space->shape.tiled);
     const range my_tiles = share(tiles, worker, workers);

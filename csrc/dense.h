@@ -18,7 +18,7 @@
 typedef struct {
     const void *kernels; /* the table of kernels.h */
     int activation;      /* an activation_index, or ACTIVATION_COUNT for softmax over a row */
-    int workers;         /* how many threads, from dense_workers */
+    int workers;         /* how many threads, from dense_functions.workers */
     ptrdiff_t rows, features, units;
     const void *x; /* (R, F) */
     void *scratch;
@@ -50,7 +50,7 @@ typedef struct {
     void (*pack)(const void *kernels, ptrdiff_t features, ptrdiff_t units, const void *kernel,
                  void *packed);
     /* Whether a forward pass is worth packing for, if the kernel has served `rows` rows so far. */
-    int (*wants_packed)(const void *kernels, ptrdiff_t units, double rows);
+    int (*wants_packed)(ptrdiff_t units, double rows);
     /* Whether a backward pass reads the transposed and packed kernel, or the plain one. */
     int (*wants_transposed)(const dense_pass *pass);
     /* How many threads suit a pass that does so many products (forward 1, backward 3 of R F U). */

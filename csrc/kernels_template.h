@@ -43,6 +43,7 @@ ALWAYS_INLINE void store(real *p, ptrdiff_t n, vec a)
 #define ROWS_5(x) ROWS_4(x) x(5)
 #define ROWS_6(x) ROWS_5(x) x(6)
 #define FOR_EACH_ROW_COUNT PASTE2(ROWS, MR)
+#define FOR_EACH_GATE_ROW_COUNT PASTE2(ROWS, GATE_ROWS)
 _Static_assert(1 <= MR && MR <= 6, "ROWS_n for every height of a tile");
 
 #include "gemm_template.h"
@@ -224,7 +225,7 @@ ALWAYS_INLINE void gates_forward_all(const int is_tanh, gate_shape shape, const 
     case n:                                                           \
         gates_forward_strips(is_tanh, n, VEC_WIDTH, first, r0, rows); \
         break;
-                FOR_EACH_ROW_COUNT(CASE)
+                FOR_EACH_GATE_ROW_COUNT(CASE)
 #undef CASE
             default:
                 assert(!"rows of a tile");

@@ -20,7 +20,7 @@
 typedef struct {
     const void *kernels; /* the table of kernels.h */
     int activation, recurrent_activation;
-    int workers; /* how many threads, from lstm_workers */
+    int workers; /* how many threads, from lstm_functions.*_workers */
     int go_backwards;
     ptrdiff_t batch, steps, features, units;
     const unsigned char *valid; /* (B, T) step, or NULL: steps that count */

@@ -249,7 +249,7 @@ static void backward_worker(void *argument, int worker, int workers)
                          .kernels = kernels,
                          .worker = worker,
                          .workers = workers,
-                         .watcher = {pass->watch, worker == 0}};
+                         .watcher = watcher_of(pass->watch)};
     my.gates = TYPED(select_gates)(kernels, pass->activation, pass->recurrent_activation);
     my.lists = task->scratch->lists[worker];
     my.panel = task->scratch->panels[worker];

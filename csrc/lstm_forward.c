@@ -275,7 +275,7 @@ static void copy_states(const forward_share *my, real *states, int into_states)
     }
 }
 
-static forward_share share_of(const forward_task *task, int worker, int workers, int is_caller)
+static forward_share share_of(const forward_task *task, int worker, int workers)
 {
     const lstm_pass *const pass = &task->f->pass;
     const TYPED(kernels) *const kernels = pass->kernels;
@@ -285,7 +285,7 @@ static forward_share share_of(const forward_task *task, int worker, int workers,
                         .pass = pass,
                         .plan = task->plan,
                         .kernels = kernels,
-                        .watcher = {pass->watch, is_caller}};
+                        .watcher = watcher_of(pass->watch)};
     my.gates = TYPED(select_gates)(kernels, pass->activation, pass->recurrent_activation);
     my.lists = task->plan->lists[worker];
     my.rows = by_rows ? share(pass->batch, worker, workers) : (range){0, pass->batch};
@@ -295,9 +295,9 @@ static forward_share share_of(const forward_task *task, int worker, int workers,
     return my;
 }
 
-static void run_share(const forward_task *task, int worker, int workers, int is_caller)
+static void run_share(const forward_task *task, int worker, int workers)
 {
-    const forward_share my = share_of(task, worker, workers, is_caller);
+    const forward_share my = share_of(task, worker, workers);
     const int to_meet = lstm_shares_rows(my.pass, workers) ? 1 : workers;
     const fp_mode mode = flush_denormals();
     real *before = my.plan->states[0], *after = my.plan->states[1];
@@ -322,7 +322,7 @@ static void run_share(const forward_task *task, int worker, int workers, int is_
 
 static void forward_worker(void *argument, int worker, int workers)
 {
-    run_share(argument, worker, workers, worker == 0);
+    run_share(argument, worker, workers);
 }
 
 void TYPED(lstm_run_forward)(lstm_forward *f)
@@ -339,7 +339,7 @@ static void pair_worker(void *argument, int worker, int workers)
 {
     forward_task *const tasks = argument;
     for (int i = worker; i < 2; i += workers)
-        run_share(&tasks[i], 0, 1, worker == 0);
+        run_share(&tasks[i], 0, 1);
 }
 
 void TYPED(lstm_run_forward_pair)(lstm_forward *const *passes)

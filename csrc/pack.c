@@ -119,6 +119,18 @@ enum { BLOCK = 16, LANES = 16 / sizeof(real) };
 
 typedef real lanes __attribute__((vector_size(16)));
 
+/* GCC has __builtin_shufflevector from 12 on, Clang never had __builtin_shuffle. */
+#if defined(__clang__)
+#define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#if FASTLSTM_DOUBLE
+typedef long long places __attribute__((vector_size(16)));
+#else
+typedef int places __attribute__((vector_size(16)));
+#endif
+#define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (places){__VA_ARGS__})
+#endif
+
 static inline lanes load_lanes(const real *from)
 {
     lanes value;
@@ -133,19 +145,19 @@ static inline void transpose_lanes(const real *from, ptrdiff_t depth, real *to,
 {
 #if FASTLSTM_DOUBLE
     const lanes a = load_lanes(from), b = load_lanes(from + depth);
-    store_lanes(to, __builtin_shufflevector(a, b, 0, 2));
-    store_lanes(to + panel_width, __builtin_shufflevector(a, b, 1, 3));
+    store_lanes(to, SHUFFLE(a, b, 0, 2));
+    store_lanes(to + panel_width, SHUFFLE(a, b, 1, 3));
 #else
     const lanes a = load_lanes(from), b = load_lanes(from + depth);
     const lanes c = load_lanes(from + 2 * depth), d = load_lanes(from + 3 * depth);
-    const lanes ab_low = __builtin_shufflevector(a, b, 0, 4, 1, 5);
-    const lanes ab_high = __builtin_shufflevector(a, b, 2, 6, 3, 7);
-    const lanes cd_low = __builtin_shufflevector(c, d, 0, 4, 1, 5);
-    const lanes cd_high = __builtin_shufflevector(c, d, 2, 6, 3, 7);
-    store_lanes(to, __builtin_shufflevector(ab_low, cd_low, 0, 1, 4, 5));
-    store_lanes(to + panel_width, __builtin_shufflevector(ab_low, cd_low, 2, 3, 6, 7));
-    store_lanes(to + 2 * panel_width, __builtin_shufflevector(ab_high, cd_high, 0, 1, 4, 5));
-    store_lanes(to + 3 * panel_width, __builtin_shufflevector(ab_high, cd_high, 2, 3, 6, 7));
+    const lanes ab_low = SHUFFLE(a, b, 0, 4, 1, 5);
+    const lanes ab_high = SHUFFLE(a, b, 2, 6, 3, 7);
+    const lanes cd_low = SHUFFLE(c, d, 0, 4, 1, 5);
+    const lanes cd_high = SHUFFLE(c, d, 2, 6, 3, 7);
+    store_lanes(to, SHUFFLE(ab_low, cd_low, 0, 1, 4, 5));
+    store_lanes(to + panel_width, SHUFFLE(ab_low, cd_low, 2, 3, 6, 7));
+    store_lanes(to + 2 * panel_width, SHUFFLE(ab_high, cd_high, 0, 1, 4, 5));
+    store_lanes(to + 3 * panel_width, SHUFFLE(ab_high, cd_high, 2, 3, 6, 7));
 #endif
 }
 

@@ -37,8 +37,8 @@ enum { LOOKS_BEFORE_YIELD = 2000, LOOKS_BEFORE_CLOCK = 100 };
  * row is long enough to have a long rest, too. */
 enum { CLOSE = 100000, ROW_WORTH_WAKING = 8 };
 
-/* A worker that is awake comes in well under a microsecond, one that sleeps in 50 to 100, unless
- * somebody else has its CPU. */
+/* A worker that is awake comes in well under a microsecond, one that sleeps or has just been made
+ * in 50 to 100, unless somebody else has its CPU. */
 enum { PATIENCE_AWAKE = 10000, PATIENCE_ASLEEP = 300000 };
 
 /* A task has lost time if it waited for others longer than this, and for more than a quarter of
@@ -192,10 +192,10 @@ static long long wait_until(const int *value, int wanted)
 }
 
 /* Waits a while for the parts of an offer to be claimed; returns how many were. */
-static int gather(int epoch, int parts, int some_sleep)
+static int gather(int epoch, int parts, int some_come_late)
 {
     const int for_ever = READ(pool.oversubscribed);
-    const long long patience = some_sleep ? PATIENCE_ASLEEP : PATIENCE_AWAKE;
+    const long long patience = some_come_late ? PATIENCE_ASLEEP : PATIENCE_AWAKE;
     for (const long long start = now(); for_ever || now() - start < patience;) {
         for (int look = 0; look < LOOKS_BEFORE_CLOCK; look++) {
             if (next_of(READ(pool.offer)) == parts)
@@ -324,6 +324,7 @@ static int offer_task(int count, pool_parts parts, pool_task task, void *argumen
  * waited for that did not come. */
 static int run_together(int count, pool_parts parts, pool_task task, void *argument)
 {
+    const int before = pool.started;
     start_workers(count - 1);
     const int most = pool.started + 1, wanted = count < most ? count : most;
     const int epoch = offer_task(wanted, parts, task, argument);
@@ -332,7 +333,7 @@ static int run_together(int count, pool_parts parts, pool_task task, void *argum
     if (sleepers)
         wake_sleepers();
     if (parts == PARTS_TOGETHER) {
-        const int came = gather(epoch, wanted, sleepers > 0);
+        const int came = gather(epoch, wanted, sleepers > 0 || pool.started > before);
         pool.count = came;
         WRITE(pool.agreed, epoch);
         task(argument, 0, came);

@@ -30,11 +30,17 @@ static inline range share(ptrdiff_t count, int worker, int workers)
 
 /* ---- stopping ------------------------------------------------------------------------------- */
 
-/* A worker of a pass that may be stopped, and whether it is the calling thread, which asks. */
+/* Who does a part of a pass that may be stopped, and whether it is the calling thread, which asks:
+ * that one may do any of the parts. */
 typedef struct {
     pass_watch *watch; /* or NULL */
     int is_caller;
 } watcher;
+
+static inline watcher watcher_of(pass_watch *watch)
+{
+    return (watcher){watch, watch && pthread_equal(watch->caller, pthread_self())};
+}
 
 /* Whether the pass is stopped; the worker has done so much work. */
 static inline int worker_stops(watcher my, ptrdiff_t work)
@@ -100,15 +106,18 @@ static inline void gemm_rows(const TYPED(kernels) * kernels, ptrdiff_t rows, ptr
         }
 }
 
-/* out[i] = start + a[i] * b' for any number of rows; b (columns, depth). */
+/* out[i] = start + a[i] * b' for any number of rows; b (columns, depth). Ends early where the pass
+ * is stopped. */
 static inline void gemm_bt_rows(const TYPED(kernels) * kernels, ptrdiff_t rows, ptrdiff_t columns,
                                 ptrdiff_t depth, const const_row *a, const real *b,
-                                const real *start, const row *out)
+                                const real *start, const row *out, watcher my)
 {
     const int tiles = tiles_of(kernels, rows);
     for (int tile = 0; tile < tiles; tile++) {
         const range r = share(rows, tile, tiles);
         kernels->gemm_bt(r.end - r.begin, columns, depth, a + r.begin, b, start, out + r.begin);
+        if (worker_stops(my, (r.end - r.begin) * columns * depth))
+            return;
     }
 }
 

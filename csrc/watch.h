@@ -7,6 +7,7 @@
 #ifndef FASTLSTM_WATCH_H
 #define FASTLSTM_WATCH_H
 
+#include <pthread.h>
 #include <stddef.h>
 
 #include "blocks.h"
@@ -18,8 +19,9 @@ enum { WORK_BEFORE_QUESTION = 1 << 24, WORK_OF_A_UNIT = 256, WORK_OF_A_STEP = 40
 
 typedef struct {
     int (*wants_stop)(void); /* is asked in the calling thread, and by nobody after it said so */
-    fp_mode mode;            /* to ask it in */
-    ptrdiff_t work;          /* since it was asked */
+    pthread_t caller;
+    fp_mode mode;   /* to ask it in */
+    ptrdiff_t work; /* since it was asked */
     /* The calling thread writes above this line all the time, the others read below it. */
     _Alignas(CACHE_LINE) int stopped;
     ptrdiff_t last; /* the part of the pass after which all threads leave together; -1: none yet */
@@ -29,7 +31,8 @@ static inline pass_watch new_watch(int (*wants_stop)(void))
 {
     const fp_mode mode = flush_denormals();
     restore_denormals(mode);
-    return (pass_watch){.wants_stop = wants_stop, .mode = mode, .last = -1};
+    return (pass_watch){
+        .wants_stop = wants_stop, .caller = pthread_self(), .mode = mode, .last = -1};
 }
 
 static inline int is_stopped(const pass_watch *watch)

@@ -42,6 +42,36 @@ def test_equals_reference(isa, leading, sizes, activation, with_bias):
     assert functional.dense_forward(x, kernel, bias, activation=activation)[1] is None
 
 
+# More rows than a block has, and than one sum; features beyond what a product reads at a time;
+# kernels that are narrow, and weight gradients that are computed transposed.
+@pytest.mark.parametrize(
+    ("rows", "inputs", "units"),
+    [(300, 9, 33), (523, 3, 1), (97, 600, 4), (40, 1100, 20), (300, 130, 5), (60, 700, 70)],
+)
+@pytest.mark.parametrize("activation", ["tanh", "silu", "softmax"])
+def test_blocks_of_rows_and_long_sums_equal_reference(isa, rows, inputs, units, activation):
+    arrays = arrays_for((rows,), inputs, units)
+    options = {"activation": activation, "training": True}
+    y, cache = functional.dense_forward(*arrays, **options)
+    y_ref, cache_ref = reference.dense_forward(*arrays, **options)
+    np.testing.assert_allclose(y, y_ref, rtol=1e-11, atol=1e-12)
+    dy = np.random.default_rng(1).normal(size=y.shape)
+    for got, want in zip(
+        functional.dense_backward(cache, dy), reference.dense_backward(cache_ref, dy), strict=True
+    ):
+        np.testing.assert_allclose(got, want, rtol=1e-10, atol=1e-11)
+
+
+@pytest.mark.parametrize("units", [1, 2, 7, 8, 9, 16, 17, 37])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_softmax_of_numbers_that_overflow_alone(isa, units, dtype):
+    # In turn each is the largest: e^x itself, and of the difference to any other, is infinite.
+    z = np.full((units, units), -2000.0, dtype)
+    np.fill_diagonal(z, 2000.0)
+    y, _ = functional.dense_forward(z, np.eye(units, dtype=dtype), None, activation="softmax")
+    np.testing.assert_array_equal(y, np.eye(units, dtype=dtype))
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_keeps_the_real_type(dtype):
     x, kernel, bias = arrays_for((3,), 4, 5, dtype)

@@ -1,6 +1,7 @@
 """The same bits, whatever the number of threads, the tile, the block or the place in the batch.
 
-Holds for the packed kernels, where each output is one sum in one order. BLAS chooses its own.
+Holds for packed weights, and for plain ones in their place, where each output of an LSTM or a dense
+layer is one sum in one order. BLAS chooses its own.
 """
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from lstm_cases import GRADIENT_NAMES, random_case
 
 from fastlstm import functional
-from fastlstm._core import kernels
+from fastlstm._core import dense, kernels
 
 PACKED = [name for name in kernels.available_isas() if name != "baseline"]
 # Work enough for threads: few rows that share the units, odd everything, and many rows.
@@ -146,3 +147,84 @@ def test_single_steps_on_weights_that_are_not_packed(packed_isa, units, dtype):
             np.testing.assert_array_equal(arrays["h0"], y[:, step])
     np.testing.assert_array_equal(arrays["h0"], h)
     np.testing.assert_array_equal(arrays["c0"], c)
+
+
+# ---- the dense layer -----------------------------------------------------------------------------
+
+# (rows, F, U) with work enough for threads: these share rows; columns; tiles of the weight
+# gradient, since it has fewer micro-panels; and dot products, since there are few units.
+DENSE_SHAPES = [
+    (301, 170, 171),
+    (7, 1100, 1101),
+    (2600, 1100, 5),
+    (2700, 1101, 3),
+]
+DENSE_NAMES = ("y", "dx", "dkernel", "dbias")
+
+
+def random_dense(shape, dtype):
+    rows, features, units = shape
+    rng = np.random.default_rng(shape)
+    sizes = {"x": (rows, features), "kernel": (features, units), "bias": units, "dy": (rows, units)}
+    return {name: rng.normal(size=size).astype(dtype) for name, size in sizes.items()}
+
+
+def plan_of(arrays, activation):
+    return dense.DensePlan(arrays["kernel"], arrays["bias"], activation)
+
+
+def run_dense(plan, x, dy):
+    y, cache = dense.forward(plan, x, True)
+    return dict(zip(DENSE_NAMES, (y, *dense.backward(cache, dy)), strict=True)), cache.path
+
+
+@pytest.mark.parametrize("shape", DENSE_SHAPES)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("activation", ["linear", "gelu", "softmax"])
+def test_dense_any_number_of_threads(packed_isa, set_threads, shape, dtype, activation):
+    arrays = random_dense(shape, dtype)
+    plan = plan_of(arrays, activation)
+    dense.forward(plan, np.zeros((8, shape[1]), dtype))  # so that the kernel is packed
+    set_threads(1)
+    want, path = run_dense(plan, arrays["x"], arrays["dy"])
+    assert path == "packed"
+    for count in (2, 3, 5):
+        set_threads(count)
+        found, _ = run_dense(plan, arrays["x"], arrays["dy"])
+        for name in DENSE_NAMES:
+            np.testing.assert_array_equal(
+                found[name], want[name], err_msg=f"{name}, {count} threads"
+            )
+
+
+@pytest.mark.parametrize("shape", [(303, 40, 130), (300, 9, 37), (301, 600, 3), (40, 1100, 20)])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("activation", ["tanh", "softmax"])
+def test_dense_any_place_in_the_batch(packed_isa, shape, dtype, activation):
+    arrays = random_dense(shape, dtype)
+    plan = plan_of(arrays, activation)
+    x, dy = arrays["x"], arrays["dy"]
+    want, _ = run_dense(plan, x, dy)
+    order = np.random.default_rng(1).permutation(shape[0])
+    rows = [order, *(order[:count] for count in (1, 2, 3, 4, 5, 6, 7, 8, 13, 100))]
+    for chosen in rows:
+        found, _ = run_dense(plan, x[chosen], dy[chosen])
+        np.testing.assert_array_equal(found["y"], want["y"][chosen])
+        # Few rows read the kernel as it is, and sum dx in another order.
+        if len(chosen) >= 8:
+            np.testing.assert_array_equal(found["dx"], want["dx"][chosen])
+
+
+@pytest.mark.parametrize("units", [1, 2, 3, 4, 5, 16, 37, 70])
+@pytest.mark.parametrize("features", [7, 600])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("activation", ["relu", "silu", "softmax"])
+def test_dense_packed_or_plain_weights(packed_isa, units, features, dtype, activation):
+    arrays = random_dense((5, features, units), dtype)
+    plan = plan_of(arrays, activation)
+    plain, path = run_dense(plan, arrays["x"], arrays["dy"])
+    assert path == ("packed" if units <= 4 else "plain")
+    packed, path = run_dense(plan, arrays["x"], arrays["dy"])
+    assert path == "packed"
+    for name in DENSE_NAMES:
+        np.testing.assert_array_equal(packed[name], plain[name], err_msg=name)

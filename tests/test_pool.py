@@ -107,6 +107,8 @@ def test_an_interrupt_reaches_the_main_thread():
     result = run(
         IDLE.split("time.sleep")[0]
         + "import os, signal\n"
+        # Ignored where the tests run in the background.
+        + "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         + "try:\n    os.kill(os.getpid(), signal.SIGINT); time.sleep(5)\n"
         + "except KeyboardInterrupt:\n    print('interrupted')\n"
     )

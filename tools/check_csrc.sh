@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# The passes of csrc/ in both real types without Python: against plain loops, with the assertions of
-# a debug build; and what threads do, under ThreadSanitizer.
+# csrc/ in both real types without Python: products in every shape of a tile, under the address and
+# undefined-behaviour sanitizers, and passes, against plain loops, with the assertions of a debug
+# build; and what threads do, under ThreadSanitizer.
 #
 # usage: tools/check_csrc.sh [COMPILER [EMULATOR ...]]
 #   tools/check_csrc.sh
@@ -54,29 +55,48 @@ check() { # folder, FASTLSTM_DOUBLE, program, emulator
   "${@:4}" "$work/$1/$3-$2.exe"
 }
 
+# Sets `sanitizer` to the flag where the compiler has it, for programs that run here.
+echo "int main(void) { return 0; }" > "$work/empty.c"
+use_sanitizer() { # flag, emulator
+  sanitizer=$1
+  if ! { "$compiler" $1 "$work/empty.c" -o "$work/empty" && "${@:2}" "$work/empty"; } 2> "$work/why"; then
+    echo "not under $1, which $compiler does not have here: $(tail -n 1 "$work/why")"
+    sanitizer=
+  fi
+}
+
+use_sanitizer -fsanitize=address,undefined "$@"
+export ASAN_OPTIONS=detect_leaks=0
+compile_csrc kernels -O1 -g $sanitizer -fno-sanitize-recover=undefined
+for double in 0 1; do
+  compile kernels $double tests/csrc/check_kernels.c -O1 -g $sanitizer -fno-sanitize-recover=undefined
+  check kernels $double check_kernels "$@"
+done
+
+sanitizer=
 compile_csrc plain
 for double in 0 1; do
   compile plain $double tests/csrc/check_passes.c -O1
   check plain $double check_passes "$@"
 done
+compile plain 0 tests/csrc/check_threads.c -O1
+check plain 0 check_threads "$@"
 
 echo "tiles of every height"
 for rows in 1 2 4 5 6; do
   compile plain 0 csrc/kernels_baseline.c -DMR=$rows
-  check plain 0 check_passes "$@" | sed -n "s/^[0-9].*wrong\$/& with $rows rows/p"
+  for program in check_kernels check_passes; do
+    compile plain 0 tests/csrc/$program.c -O1 -DONLY_BASELINE
+    check plain 0 $program "$@" | sed -n "s/^[0-9].*wrong\$/& with $rows rows/p"
+  done
 done
 
-sanitizer=-fsanitize=thread
+use_sanitizer -fsanitize=thread "$@"
 export TSAN_OPTIONS=halt_on_error=1
-echo "int main(void) { return 0; }" > "$work/empty.c"
-if ! { "$compiler" $sanitizer "$work/empty.c" -o "$work/empty" && "$@" "$work/empty"; } 2> "$work/why"; then
-  echo "not under ThreadSanitizer, which $compiler does not have here: $(tail -n 1 "$work/why")"
-  sanitizer=
-fi
 compile_csrc threads -O1 -g $sanitizer
 for double in 0 1; do
   compile threads $double tests/csrc/check_races.c -O1 -g $sanitizer
   check threads $double check_races "$@"
 done
-compile threads 0 tests/csrc/check_threads.c -O1 -g $sanitizer
+compile threads 0 tests/csrc/check_threads.c -O1 -g $sanitizer -DNO_FORKS
 check threads 0 check_threads "$@"

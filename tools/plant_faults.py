@@ -27,7 +27,8 @@ ROOT = Path(__file__).resolve().parent.parent
 # elsewhere it would prove nothing but that the machine is slow.
 HANG_LIMIT, PROCESS_LIMIT = 60, 900
 
-CORE = "csrc/kernels_template.h"
+CORE, PRODUCTS, PACKING = "csrc/kernels_template.h", "csrc/gemm_template.h", "csrc/pack.c"
+DENSE, POOL = "csrc/dense.c", "csrc/pool.c"
 FORWARD, BACKWARD = "csrc/lstm_forward.c", "csrc/lstm_backward.c"
 LSTM_TESTS = "lstm_golden lstm_core"
 
@@ -102,31 +103,95 @@ FAULTS = [
     # ---- products ----------------------------------------------------------------------------
     Fault(
         "last tile of rows dropped",
-        "csrc/lstm_common.h",
+        FORWARD,
         "for (int tile = 0; tile < tiles; tile++) {",
         "for (int tile = 0; tile < tiles - (tiles > 1); tile++) {",
         LSTM_TESTS,
     ),
     Fault(
+        "last tile of the rows of a gradient dropped",
+        "csrc/tiles.h",
+        "for (int tile = 0; tile < tiles; tile++) {\n                const range r",
+        "for (int tile = 0; tile < tiles - (tiles > 1); tile++) {\n                const range r",
+        "lstm_core dense_core",
+    ),
+    Fault(
+        "wide tile reads its first micro-panel twice",
+        PRODUCTS,
+        "panel_row b = {panels, panels + depth * NR};",
+        "panel_row b = {panels, panels};",
+        LSTM_TESTS,
+    ),
+    Fault(
+        "second micro-panel of a wide tile as wide as the first",
+        PRODUCTS,
+        "b.second += (vectors - of_first) * VEC_WIDTH;",
+        "b.second += of_first * VEC_WIDTH;",
+        LSTM_TESTS,
+    ),
+    Fault(
+        "last micro-panel without its last vector",
+        PRODUCTS,
+        "const ptrdiff_t vectors = (wide + VEC_WIDTH - 1) / VEC_WIDTH;",
+        "const ptrdiff_t vectors = wide < widest && wide > VEC_WIDTH ? wide / VEC_WIDTH"
+        " : (wide + VEC_WIDTH - 1) / VEC_WIDTH;",
+        "dense_core lstm_core",
+    ),
+    Fault(
+        "product along the depth without its tail",
+        PRODUCTS,
+        "if (k < depth)\n        gemm_bt_step(",
+        "if (0)\n        gemm_bt_step(",
+        "dense_core",
+    ),
+    Fault(
+        "weight gradients without the last element of a row",
+        PRODUCTS,
+        "const ptrdiff_t last = columns - (vectors - 1) * VEC_WIDTH;",
+        "const ptrdiff_t last = columns - (vectors - 1) * VEC_WIDTH - (columns > 1);",
+        "dense_core lstm_core",
+    ),
+    Fault(
+        "second part of a long depth begins at zero",
+        "csrc/tiles.h",
+        "k ? (const const_row *)out : start;",
+        "start;",
+        "dense_core lstm_core",
+    ),
+    Fault(
         "last row of plain weights dropped",
-        "csrc/products_template.h",
-        "for (; k < depth; k++)\n        stream_rows(1,",
-        "for (; k + 1 < depth; k++)\n        stream_rows(1,",
+        PRODUCTS,
+        "for (; k < depth; k++)\n        gemv_rows(1,",
+        "for (; k + 1 < depth; k++)\n        gemv_rows(1,",
         LSTM_TESTS,
     ),
     Fault(
         "gates packed without their last row",
-        "csrc/lstm_panels.c",
-        "k < at_most(depth, first + ROWS_AT_ONCE)",
-        "k < at_most(depth - 1, first + ROWS_AT_ONCE)",
+        PACKING,
+        "k < at_most(all->depth, first + ROWS_AT_ONCE)",
+        "k < at_most(all->depth - 1, first + ROWS_AT_ONCE)",
+        LSTM_TESTS,
+    ),
+    Fault(
+        "what is left of the gates packed at the distance of whole ones",
+        PACKING,
+        "memcpy(row + group * left, from",
+        "memcpy(row + group * at_most(left + 1, width), from",
         LSTM_TESTS,
     ),
     Fault(
         "columns packed with two lanes exchanged",
-        "csrc/lstm_panels.c",
+        PACKING,
         "store_lanes(to + panel_width, SHUFFLE(a, b, 1, 3));",
         "store_lanes(to + panel_width, SHUFFLE(a, b, 3, 1));",
         LSTM_TESTS,
+    ),
+    Fault(
+        "transposed weights without the last column of a micro-panel",
+        PACKING,
+        "column < columns ? from[column * depth + k] : 0;",
+        "column + 1 < columns ? from[column * depth + k] : 0;",
+        "dense_core lstm_core",
     ),
     Fault(
         "column panels without the kernel used for dx",
@@ -195,15 +260,15 @@ FAULTS = [
     Fault(
         "dbias without the first row of every stretch",
         BACKWARD,
-        "for (ptrdiff_t i = first; i < at_most(rows, first + STRETCH); i++)",
-        "for (ptrdiff_t i = first + 1; i < at_most(rows, first + STRETCH); i++)",
+        "add_panel_rows(my->kernels, rows, count, my->panel, fresh,",
+        "add_panel_rows(my->kernels, rows - !fresh, count, my->panel, fresh,",
         LSTM_TESTS,
     ),
     Fault(
         "weight gradients of each block started anew",
         BACKWARD,
-        "accumulate_rows(my->kernels, pass->units, rows, h, my->panel, fresh, drecurrent);",
-        "accumulate_rows(my->kernels, pass->units, rows, h, my->panel, 1, drecurrent);",
+        "of_h, rows, h, count, my->panel, fresh,",
+        "of_h, rows, h, count, my->panel, 1,",
         LSTM_TESTS,
     ),
     Fault(
@@ -215,40 +280,118 @@ FAULTS = [
     ),
     # ---- threads -----------------------------------------------------------------------------
     Fault(
-        "nobody waits at a meeting",
-        "csrc/pool.c",
-        "for (int look = 0; READ(meeting->round) == round; look++) {",
-        "for (int look = 0; READ(meeting->round) == round && look < 1; look++) {",
-        "determinism team",
+        "nobody waits at a barrier",
+        POOL,
+        "const long long waited = wait_until(&at->epoch, epoch + 1);",
+        "const long long waited = 0;",
+        "determinism pool",
+    ),
+    Fault(
+        "nobody waits for the parts of others",
+        POOL,
+        "    pool.lost += wait_until(&pool.done, by_workers);\n    return 0;",
+        "    return 0;",
+        "pool_in_c",
     ),
     Fault(
         "nobody is woken",
-        "csrc/pool.c",
-        "pthread_cond_broadcast(&team.wake);",
+        POOL,
+        "pthread_cond_broadcast(&pool.wake);",
         "",
-        "determinism team",
+        "determinism pool",
         can_hang=True,
     ),
-    # ---- dense layer, checks, updates -----------------------------------------------------------
+    # ---- softmax and dense layer -----------------------------------------------------------------
     Fault(
         "gradient of softmax without the sum",
         CORE,
-        "scratch[p] * (dy[p] - dot)",
-        "scratch[p] * dy[p]",
+        "vec_sub(load(dy + p, count), dot)",
+        "load(dy + p, count)",
         "dense_core",
     ),
     Fault(
-        "dense bias gradient of the first row alone",
-        "fastlstm/_core/dense.pyx",
-        "sum_rows(size.rows, size.units, dz, dbias, watch)",
-        "sum_rows(1, size.units, dz, dbias, watch)",
+        "softmax without the last element in its largest",
+        CORE,
+        "    for (; p < n; p++)\n        largest = x[p]",
+        "    for (; p + 1 < n; p++)\n        largest = x[p]",
         "dense_core",
     ),
+    Fault(
+        "softmax divided by the sum of its first vector",
+        CORE,
+        "sums = vec_add(sums, load(y + p, count));",
+        "sums = p ? sums : load(y + p, count);",
+        "dense_core",
+    ),
+    Fault(
+        "narrow kernels packed as they are",
+        DENSE,
+        "((real *)packed)[u * features + f] =",
+        "((real *)packed)[f * units + u] =",
+        "dense_core",
+    ),
+    Fault(
+        "swapped weight gradient not turned back",
+        DENSE,
+        "((real *)my->g->dkernel)[f * units + u] = my->space->transposed[u * features + f];",
+        "((real *)my->g->dkernel)[f * units + u] = my->space->transposed[f * units + u];",
+        "dense_core",
+    ),
+    Fault(
+        "dense weight gradients of each block started anew",
+        DENSE,
+        "add_weight_gradient(&my, rows, first == 0);",
+        "add_weight_gradient(&my, rows, 1);",
+        "dense_core determinism",
+    ),
+    Fault(
+        "dense bias gradient without the last row",
+        DENSE,
+        "my->tiles.begin == 0)\n            add_panel_rows(my->kernels, rows,",
+        "my->tiles.begin == 0)\n            add_panel_rows(my->kernels, rows - 1,",
+        "dense_core",
+    ),
+    Fault(
+        "dz packed before all of it is there",
+        DENSE,
+        "            barrier_wait(&g->pass.barrier, worker, workers);\n        pack_tiles(",
+        "            (void)0;\n        pack_tiles(",
+        "determinism",
+    ),
+    Fault(
+        "softmax of columns that others have yet to make",
+        DENSE,
+        "if (needs_row && !leaves(my, &f->pass.barrier, worker, workers, 0))",
+        "if (needs_row)",
+        "determinism",
+    ),
+    Fault(
+        "mode for denormals not restored after a dense backward pass",
+        DENSE,
+        "transpose_back(&my);\n    restore_denormals(mode);",
+        "transpose_back(&my);\n    (void)mode;",
+        "lstm_core",
+    ),
+    Fault(
+        "a dense layer runs on the weights that it had",
+        "fastlstm/layers/dense.py",
+        "if known is not None and known[0] == made_of:",
+        "if known is not None:",
+        "layers_others",
+    ),
+    Fault(
+        "over BLAS: dense bias gradient without the last row",
+        "fastlstm/_core/dense_blas.pyx",
+        "sum_rows(p.rows, p.units, dz,",
+        "sum_rows(p.rows - 1, p.units, dz,",
+        "dense_core",
+    ),
+    # ---- checks, updates -------------------------------------------------------------------------
     Fault(
         "dense bias of any length accepted",
         "fastlstm/_core/dense.pyx",
-        "if bias_at.shape[0] != size.units:",
-        "if False:",
+        "            if found.shape[0] != self.units:",
+        "            if False:",
         "functional_errors",
     ),
     Fault(
@@ -326,9 +469,9 @@ FAULTS = [
     Fault(
         "weight decay by the first learning rate of a schedule",
         "fastlstm/optimizers/base.py",
-        "1.0 - self.weight_decay * learning_rate",
+        "1.0 - self.weight_decay * learning_rate)",
         "1.0 - self.weight_decay * float(getattr(self._learning_rate, '__call__',"
-        " lambda _: learning_rate)(0))",
+        " lambda _: learning_rate)(0)))",
         "optimizers",
     ),
     Fault(
@@ -390,9 +533,8 @@ FAULTS = [
     Fault(
         "validation split taken from the first rows",
         "fastlstm/models/data.py",
-        "first, last = take(self.whole, slice(count)), take(self.whole, slice(count, None))",
-        "last, first = (take(self.whole, part) for part in (slice(size - count),"
-        " slice(size - count, None)))",
+        "return ArrayData(first, self._asked_size, self.steps), last",
+        "return ArrayData(last, self._asked_size, self.steps), first",
         "models_training",
     ),
     # ---- saving ------------------------------------------------------------------------------

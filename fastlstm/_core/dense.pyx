@@ -136,7 +136,7 @@ cdef bint _wants_packing(DensePlan plan, Py_ssize_t rows):
     with cython.critical_section(plan):
         plan.rows_run += rows
         wanted = plan.packed is not None or functions.wants_packed(
-            packing_kernels(plan.is_double), plan.units, plan.rows_run)
+            plan.units, plan.rows_run)
     return wanted
 
 

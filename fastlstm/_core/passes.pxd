@@ -102,7 +102,7 @@ cdef extern from "dense.h" nogil:
                                   Py_ssize_t units) noexcept nogil
         void (*pack)(const void *kernels, Py_ssize_t features, Py_ssize_t units,
                      const void *kernel, void *packed) noexcept nogil
-        int (*wants_packed)(const void *kernels, Py_ssize_t units, double rows) noexcept nogil
+        int (*wants_packed)(Py_ssize_t units, double rows) noexcept nogil
         int (*wants_transposed)(const dense_pass *self) noexcept nogil
         int (*workers)(const dense_pass *self, int products) noexcept nogil
         void (*run_forward)(dense_forward *self) noexcept nogil

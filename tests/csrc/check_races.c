@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT
- * The passes of csrc/ shared out over teams of several sizes, in every way that they share work
+ * The passes of csrc/ shared out over several numbers of threads, in every way that they share work
  * out: each result must be that of one thread, to the bit. tools/check_csrc.sh runs it under
  * ThreadSanitizer where the compiler has it. Define FASTLSTM_DOUBLE.
  */
@@ -10,7 +10,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
-enum { LARGEST_TEAM = 3, CALLERS = 3 };
+enum { MOST_WORKERS = 3, CALLERS = 3 };
 
 /* Each has work enough that sleeping threads are woken. */
 static const struct {
@@ -87,15 +87,15 @@ static void check_packing(const problem *p, const void *kernels, int workers)
 {
     const shape n = p->n;
     real *packed[2][2];
-    for (int team = 0; team < 2; team++) {
-        pool_set_size(team ? workers : 1);
-        packed[team][0] = packed_gates(kernels, n.units, n.units, p->recurrent_kernel);
-        packed[team][1] = packed_columns(kernels, n.units, n.units, p->recurrent_kernel);
+    for (int several = 0; several < 2; several++) {
+        pool_set_size(several ? workers : 1);
+        packed[several][0] = packed_groups(kernels, n.units, GATES, n.units, p->recurrent_kernel);
+        packed[several][1] = packed_transposed(kernels, 4 * n.units, n.units, p->recurrent_kernel);
     }
-    compare("gate panels", workers, packed[1][0], packed[0][0],
-            functions->gate_panels_size(kernels, n.units, n.units));
-    compare("column panels", workers, packed[1][1], packed[0][1],
-            functions->column_panels_size(kernels, 4 * n.units, n.units));
+    compare("packed gates", workers, packed[1][0], packed[0][0],
+            packing->size(kernels, n.units, GATES * n.units));
+    compare("packed columns", workers, packed[1][1], packed[0][1],
+            packing->size(kernels, 4 * n.units, n.units));
 }
 
 static void check_pair(const problem *p, const problem *other, const void *kernels, int workers,
@@ -118,7 +118,7 @@ static void check(const void *kernels, shape n, int masked)
     pool_set_size(1);
     const lstm_forward want = run_forward(&p, kernels, 1);
     const lstm_backward want_back = run_backward(&p, &want);
-    for (int workers = 2; workers <= LARGEST_TEAM; workers++) {
+    for (int workers = 2; workers <= MOST_WORKERS; workers++) {
         pool_set_size(workers);
         const lstm_forward got = run_forward(&p, kernels, workers);
         const lstm_backward back = run_backward(&p, &got);
@@ -132,8 +132,53 @@ static void check(const void *kernels, shape n, int masked)
 static int wakes(shape n)
 {
     const lstm_pass pass = {.batch = n.batch, .features = n.features, .units = n.units};
-    return products_of_a_step(&pass) * (double)n.steps >= LEAST_PRODUCTS_TO_WAKE;
+    return lstm_products_of_a_step(&pass) * (double)n.steps >= LEAST_PRODUCTS_TO_WAKE;
 }
+
+/* ---- the dense layer ------------------------------------------------------------------------ */
+
+/* Each has work enough that sleeping threads are woken. */
+static const struct {
+    const char *way;
+    ptrdiff_t rows, features, units;
+    int activation;
+} dense_cases[] = {
+    {"dense: rows", 301, 170, 171, ACTIVATION_TANH},
+    {"dense: rows, softmax", 301, 170, 171, ACTIVATION_COUNT},
+    {"dense: columns", 7, 1100, 1101, ACTIVATION_GELU},
+    {"dense: columns, then rows of softmax", 7, 1100, 1101, ACTIVATION_COUNT},
+    {"dense: fewer micro-panels than workers", 2600, 1100, 5, ACTIVATION_LINEAR},
+    {"dense: gradient in tiles of few columns", 2600, 66, 65, ACTIVATION_RELU},
+    {"dense: one feature", 80000, 1, 129, ACTIVATION_LINEAR},
+    {"dense: narrow", 2700, 1101, 3, ACTIVATION_TANH},
+};
+
+static void compare_dense(int workers, const dense_problem *p, const dense_forward *f,
+                          const dense_forward *f_want, const dense_backward *g,
+                          const dense_backward *g_want)
+{
+    compare("y", workers, f->y, f_want->y, p->rows * p->units);
+    compare("dx", workers, g->dx, g_want->dx, p->rows * p->features);
+    compare("dkernel", workers, g->dkernel, g_want->dkernel, p->features * p->units);
+    compare("dbias", workers, g->dbias, g_want->dbias, p->units);
+}
+
+static void check_dense(const void *kernels, size_t number)
+{
+    const dense_problem p = random_dense(dense_cases[number].rows, dense_cases[number].features,
+                                         dense_cases[number].units, dense_cases[number].activation);
+    way = dense_cases[number].way;
+    const dense_forward want = run_dense_forward(&p, kernels, 1, p.bias, 0);
+    const dense_backward want_back = run_dense_backward(&p, &want, 1, 1, 0);
+    for (int workers = 2; workers <= MOST_WORKERS; workers++) {
+        pool_set_size(workers);
+        const dense_forward got = run_dense_forward(&p, kernels, workers, p.bias, 0);
+        const dense_backward back = run_dense_backward(&p, &got, workers, 1, 0);
+        compare_dense(workers, &p, &got, &want, &back, &want_back);
+    }
+}
+
+/* ---- several callers ------------------------------------------------------------------------ */
 
 /* Passes of several callers at once: one has the pool, the others are alone. */
 typedef struct {
@@ -147,10 +192,10 @@ static void *call(void *argument)
 {
     const calls *const all = argument;
     for (int round = 0; round < 3; round++) {
-        const lstm_forward got = run_forward(&all->p, all->kernels, LARGEST_TEAM);
+        const lstm_forward got = run_forward(&all->p, all->kernels, MOST_WORKERS);
         const lstm_backward back = run_backward(&all->p, &got);
-        compare_forward(LARGEST_TEAM, &all->p, &got, &all->want);
-        compare_backward(LARGEST_TEAM, &all->p, &back, &all->want_back);
+        compare_forward(MOST_WORKERS, &all->p, &got, &all->want);
+        compare_backward(MOST_WORKERS, &all->p, &back, &all->want_back);
     }
     return 0;
 }
@@ -162,7 +207,7 @@ static int check_callers(const void *kernels, shape n)
     pool_set_size(1);
     all.want = run_forward(&all.p, kernels, 1);
     all.want_back = run_backward(&all.p, &all.want);
-    pool_set_size(LARGEST_TEAM);
+    pool_set_size(MOST_WORKERS);
     for (int i = 0; i < CALLERS; i++)
         if (pthread_create(&callers[i], 0, call, &all))
             return 0;
@@ -173,6 +218,7 @@ static int check_callers(const void *kernels, shape n)
 
 int main(void)
 {
+    pool_oversubscribe(1);
     for (int i = 0; i < ISAS; i++) {
         const void *const kernels = TYPED(find_kernels)(isas[i].isa);
         if (!kernels)
@@ -182,10 +228,14 @@ int main(void)
             if (!wakes(cases[n].n))
                 return printf("%s: too small a shape to wake anybody\n", way), 2;
             check(kernels, cases[n].n, cases[n].masked);
+            give_back_numbers();
         }
+        for (size_t n = 0; n < sizeof dense_cases / sizeof *dense_cases; n++)
+            check_dense(kernels, n), give_back_numbers();
         way = "several callers";
         if (!check_callers(kernels, cases[2].n))
             return 2;
+        give_back_numbers();
     }
     printf("%d of %d results of several threads wrong\n", failures, runs);
     return failures > 0 || runs == 0;

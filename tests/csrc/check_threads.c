@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
- * Blocks and the pool in the hands of several threads at once: no block has two owners, and every
- * task is done once by each of its workers, while another thread changes what the pool is.
- * tools/check_csrc.sh runs it, under ThreadSanitizer where the compiler has it.
+ * Blocks and the pool in the hands of several threads at once: no block has two owners, every part
+ * of every task is done once, by as many workers as it was told, who meet where they say, while
+ * other threads change what the pool is, and workers come late. tools/check_csrc.sh runs it, under
+ * ThreadSanitizer where the compiler has it, and without.
  */
 #include "blocks.h"
 #include "pool.h"
@@ -9,29 +10,89 @@
 #include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <string.h>
 #include <time.h>
+#include <unistd.h>
 
-enum { CALLERS = 4, ROUNDS = 2000, BLOCKS = 6, WORKERS = 3 };
+enum { CALLERS = 4, ROUNDS = 1200, BLOCKS = 6, MEETINGS = 3, FORKS = 12 };
 
+/* ThreadSanitizer does not let the child of several threads make any; Windows has no children. */
+#if defined(_WIN32)
+#define NO_FORKS
+#endif
+#if !defined(NO_FORKS)
+#include <sys/wait.h>
+#endif
+
+static void pause_for(long nanoseconds)
+{
+    nanosleep(&(struct timespec){.tv_nsec = nanoseconds}, 0);
+}
+
+static double seconds(void)
+{
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
+}
+
+/* ---- tasks that know what was done of them -------------------------------------------------- */
+
+/* Plain numbers, which ThreadSanitizer watches. */
 typedef struct {
-    int calls[WORKERS], workers;
+    pool_parts parts;
+    int is_slow; /* parts take so long that others come, and not all the same time */
+    int calls[POOL_LARGEST], workers[POOL_LARGEST];
+    int said[POOL_LARGEST], strangers; /* what others are to have said when they have met */
+    barrier meeting;
 } tally;
 
-static void count_worker(void *argument, int worker, int workers)
+static void meet(tally *t, int worker, int workers)
 {
-    tally *const t = argument;
-    t->calls[worker]++;
-    if (worker == 0)
-        t->workers = workers;
+    for (int time = 1; time <= MEETINGS; time++) {
+        t->said[worker] = time;
+        barrier_wait(&t->meeting, worker, workers);
+        if (worker == 0)
+            for (int other = 0; other < workers; other++)
+                t->strangers += t->said[other] != time;
+        barrier_wait(&t->meeting, worker, workers);
+    }
 }
 
+static void count_part(void *argument, int worker, int workers)
+{
+    tally *const t = argument;
+    if (t->is_slow)
+        pause_for(worker % 2 ? 300000 : 100000);
+    if (t->parts == PARTS_TOGETHER && workers > 1)
+        meet(t, worker, workers);
+    t->workers[worker] = workers;
+    t->calls[worker]++; /* when all of it is done */
+}
+
+/* Each of the parts that the first one knows of was done once, and told the same. */
 static int is_wrong(const tally *t)
 {
-    for (int worker = 0; worker < WORKERS; worker++)
-        if (t->calls[worker] != (worker < t->workers))
+    const int workers = t->workers[0];
+    for (int worker = 0; worker < POOL_LARGEST; worker++)
+        if (t->calls[worker] != (worker < workers) ||
+            t->workers[worker] != (worker < workers ? workers : 0))
             return 1;
-    return 0;
+    return t->strangers > 0 || workers < 1;
 }
+
+static int runs_wrong(int workers, pool_parts parts, int wakes, int is_slow, int *had)
+{
+    tally t;
+    memset(&t, 0, sizeof t);
+    t.parts = parts, t.is_slow = is_slow;
+    pool_run(workers, parts, wakes, count_part, &t);
+    if (had)
+        *had = t.workers[0];
+    return is_wrong(&t);
+}
+
+/* ---- many callers --------------------------------------------------------------------------- */
 
 static void *call(void *argument)
 {
@@ -39,14 +100,13 @@ static void *call(void *argument)
     intptr_t wrong = 0;
     for (int round = 0; round < ROUNDS; round++) {
         block taken[BLOCKS];
-        tally t = {{0}, 0};
         for (int i = 0; i < BLOCKS; i++) {
             taken[i] = block_take((size_t)1 << (4 + (round + i) % 12));
             wrong += (uintptr_t)taken[i].data % 64 != 0;
             *(int *)taken[i].data = CALLERS * i + caller;
         }
-        pool_run(WORKERS, round % 2 ? PARTS_ALONE : PARTS_TOGETHER, round % 64 == 0, count_worker, &t);
-        wrong += is_wrong(&t);
+        wrong += runs_wrong(1 + (round + caller) % 5, round % 3 ? PARTS_ALONE : PARTS_TOGETHER,
+                            round % 16 == 0, round % 50 == 0, 0);
         for (int i = 0; i < BLOCKS; i++) {
             wrong += *(int *)taken[i].data != CALLERS * i + caller;
             block_give(taken[i]);
@@ -66,26 +126,62 @@ static int one(void) { return 1; }
 
 static void *change_pool(void *argument)
 {
-    static const pool_runtime runtimes[] = {{run_alone, zero, one, one}, {0}};
+    static const pool_runtime runtimes[] = {{run_alone, zero, one, one}, {0}, {0}, {0}};
+    static const int sizes[] = {POOL_LARGEST, 2, 5, 1, 3};
     const int *const done = argument;
     for (int round = 0; !__atomic_load_n(done, __ATOMIC_RELAXED); round++) {
-        pool_use_runtime(&runtimes[round % 2]);
-        pool_set_size(round % 4 ? POOL_LARGEST : 2);
-        nanosleep(&(struct timespec){.tv_nsec = 50000}, 0);
+        pool_use_runtime(&runtimes[round % 4]);
+        pool_set_size(sizes[round % 5]);
+        pool_oversubscribe(round % 7 > 3);
+        pause_for(50000);
     }
     return 0;
 }
 
-int main(void)
+/* Forks at any moment of the others' tasks; the child's pool is a new one. */
+#if defined(NO_FORKS)
+static int wrong_forks(void) { return 0; }
+#else
+static int wrong_in_child(void)
+{
+    int wrong = 0, had = 0;
+    pool_use_runtime(&(pool_runtime){0});
+    pool_set_size(3);
+    pool_oversubscribe(1);
+    for (int round = 0; round < 20; round++)
+        wrong += runs_wrong(3, round % 2 ? PARTS_ALONE : PARTS_TOGETHER, 1, 0, &had) || had != 3;
+    return wrong;
+}
+
+static int wrong_forks(void)
+{
+    int wrong = 0;
+    for (int i = 0; i < FORKS; i++) {
+        int status = 1;
+        const pid_t child = fork();
+        if (child == 0) {
+            alarm(60);
+            _exit(wrong_in_child() > 0);
+        }
+        if (child > 0)
+            waitpid(child, &status, 0);
+        wrong += status != 0;
+        pause_for(3000000);
+    }
+    return wrong;
+}
+#endif
+
+static int wrong_callers(void)
 {
     pthread_t callers[CALLERS], changer;
     int wrong = 0, done = 0;
-    pool_set_size(WORKERS);
     if (pthread_create(&changer, 0, change_pool, &done))
-        return 2;
+        return 1;
     for (intptr_t i = 0; i < CALLERS; i++)
         if (pthread_create(&callers[i], 0, call, (void *)i))
-            return 2;
+            return 1;
+    wrong += wrong_forks();
     for (int i = 0; i < CALLERS; i++) {
         void *found;
         pthread_join(callers[i], &found);
@@ -93,6 +189,37 @@ int main(void)
     }
     __atomic_store_n(&done, 1, __ATOMIC_RELAXED);
     pthread_join(changer, 0);
-    printf("%d of %d rounds of threads wrong\n", wrong, CALLERS * ROUNDS);
-    return wrong != 0;
+    pool_use_runtime(&(pool_runtime){0});
+    return wrong;
+}
+
+/* ---- one caller ----------------------------------------------------------------------------- */
+
+/* All the workers that were asked for take part, however many more than CPUs they are, after any
+ * rest; and nobody takes a part of another's, however many reach for it. */
+static int wrong_with_many(int workers, int small_tasks)
+{
+    int wrong = 0, had;
+    pool_oversubscribe(1);
+    pool_set_size(workers);
+    for (int round = 0; round < 30; round++) {
+        wrong += runs_wrong(workers, PARTS_TOGETHER, 1, 0, &had) || had != workers;
+        if (round % 5 == 0)
+            pause_for(round * 10000);
+    }
+    for (int task = 0; task < small_tasks; task++)
+        wrong += runs_wrong(workers, PARTS_ALONE, 1, 1, 0);
+    pool_oversubscribe(0);
+    return wrong;
+}
+
+int main(void)
+{
+    const int with_five = wrong_with_many(5, 1000), of_callers = wrong_callers();
+    const double start = seconds();
+    const int with_most = wrong_with_many(POOL_LARGEST, 100);
+    const double took = seconds() - start;
+    printf("%d of %d rounds of threads wrong; %d and %d with 5 and %d workers, in %.1f s\n",
+           of_callers, CALLERS * ROUNDS, with_five, with_most, POOL_LARGEST, took);
+    return of_callers || with_five || with_most || took > 60;
 }

@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: MIT
- * Problems for the passes of csrc/, and a pass over one; for the checks beside. Memory is not given
- * back: the programs are short. Define FASTLSTM_DOUBLE.
+ * Problems for the passes of csrc/, and a pass over one; for the checks beside, which give the
+ * arrays back by give_back_numbers. Define FASTLSTM_DOUBLE.
  */
 #ifndef FASTLSTM_TESTS_PROBLEMS_H
 #define FASTLSTM_TESTS_PROBLEMS_H
 
 #include "blocks.h"
+#include "dense.h"
 #include "dispatch.h"
 #include "lstm.h"
+#include "pack.h"
 #include "real.h"
 
 #include <stdlib.h>
@@ -25,13 +27,30 @@ typedef struct {
 
 static inline double uniform(void) { return rand() / (RAND_MAX + 1.0) - 0.5; }
 
+enum { MOST_ARRAYS = 1 << 12 };
+static block arrays[MOST_ARRAYS];
+static int array_count;
+
 /* Memory as the passes want it; random numbers in it. */
 static inline real *numbers(size_t count)
 {
-    real *const p = block_take(count * sizeof(real)).data;
+    const block taken = block_take(count * sizeof(real));
+    const int place = __atomic_fetch_add(&array_count, 1, __ATOMIC_RELAXED);
+    if (!taken.data || place >= MOST_ARRAYS)
+        abort();
+    arrays[place] = taken;
+    real *const p = taken.data;
     for (size_t i = 0; i < count; i++)
         p[i] = (real)uniform();
     return p;
+}
+
+/* Of all arrays since the last time, when nobody reads them any more. */
+static inline void give_back_numbers(void)
+{
+    for (int i = 0; i < array_count; i++)
+        block_give(arrays[i]);
+    array_count = 0;
 }
 
 static inline problem random_problem(shape n)
@@ -54,21 +73,24 @@ static inline problem random_problem(shape n)
 /* ---- the passes ----------------------------------------------------------------------------- */
 
 static const lstm_functions *const functions = &TYPED(lstm_functions);
+static const packing_functions *const packing = &TYPED(packing);
+static const dense_functions *const dense = &TYPED(dense);
 
-static inline real *packed_gates(const void *kernels, ptrdiff_t depth, ptrdiff_t units,
-                                 const real *weights)
+/* weights (depth, groups * count) and (columns, depth). */
+static inline real *packed_groups(const void *kernels, ptrdiff_t depth, int groups, ptrdiff_t count,
+                                  const real *weights)
 {
-    real *const panels = numbers(functions->gate_panels_size(kernels, depth, units));
-    functions->pack_gates(kernels, depth, units, weights, panels);
-    return panels;
+    real *const packed = numbers(packing->size(kernels, depth, groups * count));
+    packing->groups(kernels, depth, groups, count, weights, packed);
+    return packed;
 }
 
-static inline real *packed_columns(const void *kernels, ptrdiff_t columns, ptrdiff_t units,
-                                   const real *weights)
+static inline real *packed_transposed(const void *kernels, ptrdiff_t depth, ptrdiff_t columns,
+                                      const real *weights)
 {
-    real *const panels = numbers(functions->column_panels_size(kernels, 4 * units, columns));
-    functions->pack_columns(kernels, 4 * units, columns, weights, panels);
-    return panels;
+    real *const packed = numbers(packing->size(kernels, depth, columns));
+    packing->transposed(kernels, depth, columns, weights, packed);
+    return packed;
 }
 
 static inline real *copy(const real *from, size_t count)
@@ -92,9 +114,9 @@ static inline lstm_forward prepared_forward(const problem *p, const void *kernel
                                .valid = p->valid,
                                .shown = p->shown,
                                .x = p->x}};
-    f.kernel = packed_gates(kernels, n.features, n.units, p->kernel);
-    f.recurrent_kernel = packed_gates(kernels, n.units, n.units, p->recurrent_kernel);
-    f.bias = packed_gates(kernels, 1, n.units, p->bias);
+    f.kernel = packed_groups(kernels, n.features, GATES, n.units, p->kernel);
+    f.recurrent_kernel = packed_groups(kernels, n.units, GATES, n.units, p->recurrent_kernel);
+    f.bias = packed_groups(kernels, 1, GATES, n.units, p->bias);
     f.h = copy(p->h0, n.batch * n.units);
     f.c = copy(p->c0, n.batch * n.units);
     f.y = numbers(n.batch * n.steps * n.units);
@@ -121,8 +143,10 @@ static inline lstm_backward run_backward(const problem *p, const lstm_forward *f
                        .h0 = p->h0,
                        .c0 = p->c0,
                        .dy = p->dy};
-    g.kernel = packed_columns(f->pass.kernels, n.features, n.units, p->kernel);
-    g.recurrent_kernel = packed_columns(f->pass.kernels, n.units, n.units, p->recurrent_kernel);
+    g.pass.barrier = (barrier){0};
+    g.kernel = packed_transposed(f->pass.kernels, 4 * n.units, n.features, p->kernel);
+    g.recurrent_kernel =
+        packed_transposed(f->pass.kernels, 4 * n.units, n.units, p->recurrent_kernel);
     g.dh = calloc(n.batch * n.units, sizeof(real));
     g.dc = calloc(n.batch * n.units, sizeof(real));
     g.dx = numbers(n.batch * n.steps * n.features);
@@ -134,13 +158,90 @@ static inline lstm_backward run_backward(const problem *p, const lstm_forward *f
     return g;
 }
 
+/* ---- the dense layer ------------------------------------------------------------------------ */
+
+typedef struct {
+    ptrdiff_t rows, features, units;
+    int activation; /* ACTIVATION_COUNT is softmax */
+    real *x, *kernel, *bias, *dy;
+} dense_problem;
+
+static inline dense_problem random_dense(ptrdiff_t rows, ptrdiff_t features, ptrdiff_t units,
+                                         int activation)
+{
+    return (dense_problem){rows,
+                           features,
+                           units,
+                           activation,
+                           numbers(rows * features),
+                           numbers(features * units),
+                           numbers(units),
+                           numbers(rows * units)};
+}
+
+static inline dense_pass prepared_dense(const dense_problem *p, const void *kernels, int workers)
+{
+    return (dense_pass){.kernels = kernels,
+                        .activation = p->activation,
+                        .workers = workers,
+                        .rows = p->rows,
+                        .features = p->features,
+                        .units = p->units,
+                        .x = p->x};
+}
+
+/* On packed weights where there are `workers`, on the plain kernel for 0. */
+static inline dense_forward run_dense_forward(const dense_problem *p, const void *kernels,
+                                              int workers, const real *bias, pass_watch *watch)
+{
+    dense_forward f = {.pass = prepared_dense(p, kernels, workers ? workers : 1), .bias = bias};
+    f.pass.watch = watch;
+    f.z = numbers(p->rows * p->units);
+    f.y = p->activation == ACTIVATION_LINEAR ? f.z : numbers(p->rows * p->units);
+    if (workers) {
+        real *const packed = numbers(dense->packed_size(kernels, p->features, p->units));
+        dense->pack(kernels, p->features, p->units, p->kernel, packed);
+        f.kernel = packed;
+        dense->run_forward(&f);
+    } else {
+        f.kernel = p->kernel;
+        dense->run_forward_plain(&f);
+    }
+    return f;
+}
+
+static inline dense_backward run_dense_backward(const dense_problem *p, const dense_forward *f,
+                                                int workers, int wants_dx, pass_watch *watch)
+{
+    dense_backward g = {.pass = prepared_dense(p, f->pass.kernels, workers),
+                        .kernel = p->kernel,
+                        .z = f->z,
+                        .y = f->y,
+                        .dy = p->dy};
+    g.pass.watch = watch;
+    if (wants_dx && dense->wants_transposed(&g.pass))
+        g.kernel = packed_transposed(f->pass.kernels, p->units, p->features, p->kernel);
+    g.dx = wants_dx ? numbers(p->rows * p->features) : 0;
+    g.dkernel = numbers(p->features * p->units);
+    g.dbias = numbers(p->units);
+    g.pass.scratch = numbers(dense->backward_scratch_bytes(&g) / sizeof(real));
+    dense->run_backward(&g);
+    return g;
+}
+
 /* ---- instruction sets ----------------------------------------------------------------------- */
 
 static const struct {
     const char *name;
     enum isa isa;
 } isas[] = {
-    {"baseline", ISA_BASELINE}, {"neon", ISA_NEON}, {"avx2", ISA_AVX2}, {"avx512", ISA_AVX512}};
+    {"baseline", ISA_BASELINE},
+#if !defined(ONLY_BASELINE)
+    {"neon", ISA_NEON},
+    {"avx2", ISA_AVX2},
+    {"avx512", ISA_AVX512},
+#endif
+};
 
 enum { ISAS = sizeof isas / sizeof *isas };
 

@@ -222,12 +222,16 @@ def test_compressed_parts_are_refused(tmp_path):
         convert.from_torch(packed)
 
 
-def test_paths_of_all_kinds(tmp_path):
+def test_paths_of_all_kinds():
     path = GOLDEN / "torch_lstm.safetensors"
     want = convert.from_torch(path).get_weights()
     for kind in (str(path), bytes(path)):
         for found, array in zip(convert.from_torch(kind).get_weights(), want, strict=True):
             np.testing.assert_array_equal(found, array)
+
+
+def test_files_that_cannot_be_opened_keep_their_errors(tmp_path):
+    pytest.importorskip("torch")
     with pytest.raises(FileNotFoundError):
         convert.from_torch(tmp_path / "none.pt")
     with pytest.raises(IsADirectoryError):

@@ -43,7 +43,7 @@ enum { PATIENCE_AWAKE = 10000, PATIENCE_ASLEEP = 300000 };
 
 /* A task has lost time if it waited for others longer than this, and for more than a quarter of
  * what it took. So many tasks the pool's callers then stay alone, twice as many each time. */
-enum { LEAST_LOSS = 50000, FEWEST_ALONE = 64, MOST_ALONE = 1024 };
+enum { LEAST_LOSS = 50000, FEWEST_ALONE = 4, MOST_ALONE = 1024 };
 
 /* How old what is known of the caller's CPUs may be. */
 enum { AFFINITY_AGE = 1000000 };
@@ -394,7 +394,7 @@ static void learn(int too_few, long long took)
                                                  : MOST_ALONE;
         WRITE(pool.alone, pool.penalty);
     } else if (before > 0)
-        pool.penalty = before - 1;
+        pool.penalty = before - before / 4 - 1;
 }
 
 /* ---- as pool.h says ------------------------------------------------------------------------- */

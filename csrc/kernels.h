@@ -135,7 +135,7 @@ typedef struct {
     typedef struct {                                                                               \
         activation_##type activations[ACTIVATION_COUNT];                                           \
         gates_##type gates_tanh, gates_relu, gates_general;                                        \
-        ptrdiff_t width, mr, nr, wide_rows; /* width: elements of a vector */                      \
+        ptrdiff_t width, mr, nr; /* width: elements of a vector */                                 \
         void (*gemm)(ptrdiff_t rows, int count, const gemm_term_##type *terms,                     \
                      const real *const *start, real *const *out, column_run columns);              \
         void (*gemm_at)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t depth, const real *a,         \

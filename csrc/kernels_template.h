@@ -427,7 +427,6 @@ const TYPED(kernels) NAMED(kernels) = {
     .width = VEC_WIDTH,
     .mr = MR,
     .nr = NR,
-    .wide_rows = WIDE_ROWS,
     .gemm = gemm,
     .gemm_at = gemm_at,
     .gemm_bt = gemm_bt,

@@ -21,7 +21,7 @@ import grid
 
 CALLS = 300
 BLOCK = 20
-SECONDS = 2.0
+SECONDS = 1.0
 PROCESSES = 8
 # Ends by itself when the one that started it is gone and no longer holds its standard input.
 BUSY_LOOP = """
@@ -114,18 +114,15 @@ def beside_busy_processes() -> str:
 # ---- in processes of their own ------------------------------------------------------------------
 
 
-def _worker(shape: grid.Shape, threads: int, cpus: str) -> list[str]:
-    return [
-        *(sys.executable, __file__, "--shape", ",".join(map(str, shape))),
-        *("--threads", str(threads), "--cpus", cpus),
-    ]
+def _worker(threads: int, cpus: str) -> list[str]:
+    return [sys.executable, __file__, "--threads", str(threads), "--cpus", cpus]
 
 
-def _calls_a_second(workers: Sequence[subprocess.Popen[str]]) -> float:
+def _calls_a_second(workers: Sequence[subprocess.Popen[str]], row: int) -> float:
     """Of all of them together."""
     for worker in workers:
         assert worker.stdin is not None
-        print("go", file=worker.stdin, flush=True)
+        print(row, file=worker.stdin, flush=True)
     return sum(float(_line(worker)) for worker in workers)
 
 
@@ -136,9 +133,8 @@ def _line(worker: subprocess.Popen[str]) -> str:
 
 
 def work(arguments: Sequence[str]) -> None:
-    """What a worker does: says that it is ready, and after every line that comes how fast it is."""
+    """What a worker does: says that it is ready, then for each row asked for how fast that is."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--shape")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--cpus")
     options = parser.parse_args(arguments)
@@ -146,12 +142,15 @@ def work(arguments: Sequence[str]) -> None:
     os.sched_setaffinity(0, {int(cpu) for cpu in options.cpus.split(",")})
     import contenders
 
-    shape = tuple(int(n) for n in options.shape.split(","))
-    run = contenders.fastlstm_inference(contenders.make_arrays(shape), options.threads)
-    run()
+    runs = [
+        contenders.fastlstm_inference(contenders.make_arrays(shape), options.threads)
+        for shape in grid.BUSY
+    ]
+    for run in runs:
+        run()
     print("ready", flush=True)
-    while sys.stdin.readline():
-        calls, start = 0, time.perf_counter()
+    for line in iter(sys.stdin.readline, ""):
+        run, calls, start = runs[int(line)], 0, time.perf_counter()
         while time.perf_counter() - start < SECONDS:
             run()
             calls += 1
@@ -163,18 +162,16 @@ def two_against_one(title: str, processes: int, cpus: str) -> str:
     import report as tables
 
     lines = []
-    for shape in grid.BUSY:
-        commands = [_worker(shape, threads, cpus) for threads in (1, 2) for _ in range(processes)]
-        with started(commands) as workers:
-            for worker in workers:
-                assert _line(worker) == "ready\n"
-            rates = [
-                [_calls_a_second(side) for side in (workers[:processes], workers[processes:])]
-                for _ in range(3)
-            ]
-        one, two = (statistics.median(side) for side in zip(*rates, strict=True))
-        name = ",".join(map(str, shape))
-        lines.append([name, f"{one:.0f}", f"{two:.0f}", f"{two / one:.2f}"])
+    commands = [_worker(threads, cpus) for threads in (1, 2) for _ in range(processes)]
+    with started(commands) as workers:
+        for worker in workers:
+            assert _line(worker) == "ready\n"
+        sides = workers[:processes], workers[processes:]
+        for row, shape in enumerate(grid.BUSY):
+            rates = [[_calls_a_second(side, row) for side in sides] for _ in range(3)]
+            one, two = (statistics.median(side) for side in zip(*rates, strict=True))
+            name = ",".join(map(str, shape))
+            lines.append([name, f"{one:.0f}", f"{two:.0f}", f"{two / one:.2f}"])
     heads = ["B,T,F,H", "one thread, calls/s", "two threads, calls/s", "ratio"]
     return f"## {title}\n\n{tables.markdown(heads, lines)}"
 

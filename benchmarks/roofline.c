@@ -57,7 +57,8 @@ double read_all(const float *p, ptrdiff_t bytes, long rounds, float *out)
     return (double)rounds * (double)count * WIDTH;
 }
 
-/* ---- kernels: each returns how many elements it went through ---------------------------------- */
+/* ---- kernels: each returns how many elements it went through ----------------------------------
+ */
 
 enum { ROWS = 6, UNITS = 64, ELEMENTS = 1024, PARAMETERS = 1 << 16 };
 
@@ -73,9 +74,7 @@ static void fill(float *values, ptrdiff_t count)
         values[k] = (float)(k * 7 % 61) / 30.5f - 1;
 }
 
-#define POINTERS(name) \
-    {                  \
-        name[0], name[1], name[2], name[3], name[4], name[5]}
+#define POINTERS(name) {name[0], name[1], name[2], name[3], name[4], name[5]}
 
 static const gate_shape tile = {ROWS, UNITS, UNITS, UNITS};
 

@@ -28,7 +28,7 @@ OPENBLAS_LIBRARY = next(
     if path.suffix in {".so", ".dylib", ".dll"}
 )
 # The objects are no sources of their extension, so it must hear of their files otherwise.
-C_FILES = sorted(str(path) for path in CSRC.glob("*.[ch]"))
+C_FILES = sorted(str(path) for path in CSRC.glob("*/*.[ch]"))
 HEADERS = [path for path in C_FILES if path.endswith(".h")]
 # What Cython modules include of them: not the texts of the kernels.
 INTERFACES = [path for path in HEADERS if "_template" not in path and "vec_" not in path]
@@ -77,7 +77,7 @@ def extension(name: str) -> Extension:
     to_blas = name == "blas"
     return Extension(
         f"fastlstm._core.{name}",
-        [f"fastlstm/_core/{name}.pyx", *(["csrc/blocks.c"] if name == "memory" else [])],
+        [f"fastlstm/_core/{name}.pyx", *(["csrc/base/blocks.c"] if name == "memory" else [])],
         include_dirs=[str(CSRC), str(OPENBLAS_SOURCE / "include")],
         define_macros=[LIMITED_API] if HAS_LIMITED_API else [],
         extra_compile_args=CYTHON_FLAGS,
@@ -129,21 +129,21 @@ class BuildExtensions(build_ext):
     def compile_kernels(self) -> list[str]:
         """The objects of csrc/: what knows a real type once for each, kernels with their flags."""
         objects = []
-        for source in ("dispatch.c", "pool.c", "caches.c"):
+        for source in ("kernels/dispatch.c", "base/pool.c", "base/caches.c"):
             objects += self.compile_c(source, C_FLAGS)
         for double in (0, 1):
             typed = [*C_FLAGS, f"-DFASTLSTM_DOUBLE={double}"]
             for source in (
-                "pack.c",
-                "dense.c",
-                "lstm_functions.c",
-                "lstm_forward.c",
-                "lstm_backward.c",
+                "layers/pack.c",
+                "layers/dense.c",
+                "layers/lstm_functions.c",
+                "layers/lstm_forward.c",
+                "layers/lstm_backward.c",
             ):
                 objects += self.compile_c(source, typed, f"f{64 if double else 32}")
             for isa, flags in ISA_FLAGS.items():
                 objects += self.compile_c(
-                    f"kernels_{isa}.c", [*typed, *flags], f"f{64 if double else 32}"
+                    f"kernels/kernels_{isa}.c", [*typed, *flags], f"f{64 if double else 32}"
                 )
         return objects
 

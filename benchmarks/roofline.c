@@ -4,7 +4,7 @@
  * which says by -DTABLE which table of kernels that is. */
 #include <stddef.h>
 
-#include "kernels.h"
+#include "kernels/kernels.h"
 
 #if defined(__AVX512F__)
 enum { WIDTH = 64 };

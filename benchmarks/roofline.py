@@ -55,7 +55,7 @@ def _compiled() -> ctypes.CDLL:
     # The kernels are compiled as setup.py does; here a product and a sum may become one operation.
     parts = {
         Path(__file__).with_suffix(".c"): [f"-DTABLE=kernels_{isa}_f32"],
-        CSRC / f"kernels_{isa}.c": [
+        CSRC / f"kernels/kernels_{isa}.c": [
             *("-DFASTLSTM_DOUBLE=0", "-DNDEBUG", "-ffp-contract=off", "-fno-math-errno")
         ],
     }

@@ -214,7 +214,7 @@ def dense_backward(
 def activation_forward(x: Any, activation: str) -> np.ndarray:
     """The activation of every element of x, softmax over the last axis, in the precision of x.
 
-    tanh and sigmoid are within 3 ULP wherever the result is normal; see ``csrc/vec_math.h``.
+    tanh and sigmoid are within 3 ULP wherever the result is normal; see ``csrc/simd/vec_math.h``.
 
     Examples
     --------

@@ -40,9 +40,10 @@ compile_csrc() { # folder, flags
   mkdir "$work/$1"
   for double in 0 1; do
     for isa in $isas; do
-      compile "$1" $double "csrc/kernels_$isa.c" $(flags_of "$isa") "${@:2}"
+      compile "$1" $double "csrc/kernels/kernels_$isa.c" $(flags_of "$isa") "${@:2}"
     done
-    for source in csrc/{pack,dense,lstm_functions,lstm_forward,lstm_backward,dispatch,pool,caches,blocks}.c; do
+    for source in csrc/layers/{pack,dense,lstm_functions,lstm_forward,lstm_backward}.c csrc/kernels/dispatch.c \
+      csrc/base/{pool,caches,blocks}.c; do
       compile "$1" $double "$source" "${@:2}"
     done
   done
@@ -84,7 +85,7 @@ check plain 0 check_threads "$@"
 
 echo "tiles of every height"
 for rows in 1 2 4 5 6; do
-  compile plain 0 csrc/kernels_baseline.c -DMR=$rows
+  compile plain 0 csrc/kernels/kernels_baseline.c -DMR=$rows
   for program in check_kernels check_passes; do
     compile plain 0 tests/csrc/$program.c -O1 -DONLY_BASELINE
     check plain 0 $program "$@" | sed -n "s/^[0-9].*wrong\$/& with $rows rows/p"

@@ -27,9 +27,13 @@ ROOT = Path(__file__).resolve().parent.parent
 # elsewhere it would prove nothing but that the machine is slow.
 HANG_LIMIT, PROCESS_LIMIT = 60, 900
 
-CORE, PRODUCTS, PACKING = "csrc/kernels_template.h", "csrc/gemm_template.h", "csrc/pack.c"
-DENSE, POOL = "csrc/dense.c", "csrc/pool.c"
-FORWARD, BACKWARD = "csrc/lstm_forward.c", "csrc/lstm_backward.c"
+CORE, PRODUCTS, PACKING = (
+    "csrc/kernels/kernels_template.h",
+    "csrc/kernels/gemm_template.h",
+    "csrc/layers/pack.c",
+)
+DENSE, POOL = "csrc/layers/dense.c", "csrc/base/pool.c"
+FORWARD, BACKWARD = "csrc/layers/lstm_forward.c", "csrc/layers/lstm_backward.c"
 LSTM_TESTS = "lstm_golden lstm_core"
 
 
@@ -110,7 +114,7 @@ FAULTS = [
     ),
     Fault(
         "last tile of the rows of a gradient dropped",
-        "csrc/tiles.h",
+        "csrc/layers/tiles.h",
         "for (int tile = 0; tile < tiles; tile++) {\n                const range r",
         "for (int tile = 0; tile < tiles - (tiles > 1); tile++) {\n                const range r",
         "lstm_core dense_core",
@@ -153,7 +157,7 @@ FAULTS = [
     ),
     Fault(
         "second part of a long depth begins at zero",
-        "csrc/tiles.h",
+        "csrc/layers/tiles.h",
         "k ? (const const_row *)out : start;",
         "start;",
         "dense_core lstm_core",
@@ -224,7 +228,7 @@ FAULTS = [
     ),
     Fault(
         "direction of reading ignored",
-        "csrc/lstm_common.h",
+        "csrc/layers/lstm_common.h",
         "return pass->go_backwards ? ",
         "return 0 ? ",
         LSTM_TESTS,
@@ -403,7 +407,7 @@ FAULTS = [
     ),
     Fault(
         "amsgrad forgets the largest mean square",
-        "csrc/updates_template.h",
+        "csrc/kernels/updates_template.h",
         "largest[i] = largest[i] >= v[i] ? largest[i] : v[i];",
         "largest[i] = v[i];",
         "optimizers",

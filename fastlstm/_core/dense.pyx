@@ -1,6 +1,6 @@
 """The dense layer over the last axis: checks and buffers, and which pass runs.
 
-A pass is C and nogil: csrc/dense.h on packed weights where the instruction set has products of its
+A pass is C and nogil: csrc/layers/dense.h on packed weights where the instruction set has products of its
 own, dense_blas on the others.
 """
 

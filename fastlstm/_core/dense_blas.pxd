@@ -1,4 +1,4 @@
-"""The passes of csrc/dense.h over BLAS."""
+"""The passes of csrc/layers/dense.h over BLAS."""
 
 from fastlstm._core.passes cimport dense_backward, dense_forward
 

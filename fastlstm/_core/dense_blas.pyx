@@ -1,4 +1,4 @@
-"""The passes of csrc/dense.h over BLAS, for any CPU. `kernel` is plain, (F, U), in both.
+"""The passes of csrc/layers/dense.h over BLAS, for any CPU. `kernel` is plain, (F, U), in both.
 
     z = x kernel + bias      y = f(z)
     dz = dy f'(z)      dx = dz kernel'      dkernel = x' dz      dbias = sum over rows of dz

@@ -1,11 +1,11 @@
 """The C kernels for Cython, and the door to the tables that were chosen at import."""
 
-cdef extern from "cpu.h" nogil:
+cdef extern from "base/cpu.h" nogil:
     ctypedef unsigned long fp_mode
     fp_mode flush_denormals()
     void restore_denormals(fp_mode before)
 
-cdef extern from "kernels.h" nogil:
+cdef extern from "kernels/kernels.h" nogil:
     const int ACTIVATION_COUNT
     const int ACTIVATION_LINEAR
     const int GATES

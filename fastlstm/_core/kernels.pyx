@@ -7,7 +7,7 @@ import numpy as np
 
 from fastlstm.errors import one_of
 
-cdef extern from "dispatch.h" nogil:
+cdef extern from "kernels/dispatch.h" nogil:
     cdef enum isa:
         ISA_BASELINE
         ISA_AVX2
@@ -17,7 +17,7 @@ cdef extern from "dispatch.h" nogil:
     const kernels_f64 *find_kernels_f64(isa)
     int cpu_amd_family()
 
-cdef extern from "pool.h" nogil:
+cdef extern from "base/pool.h" nogil:
     void pool_set_size(int size)
     int pool_get_size()
     void pool_oversubscribe(int whether)
@@ -28,7 +28,7 @@ cdef extern from "pool.h" nogil:
         void *most_threads
     void pool_use_runtime(const pool_runtime *runtime)
 
-cdef extern from "caches.h" nogil:
+cdef extern from "base/caches.h" nogil:
     ctypedef struct cache_sizes:
         Py_ssize_t first, second, third
     cache_sizes get_caches()

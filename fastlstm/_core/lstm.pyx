@@ -1,6 +1,6 @@
 """The LSTM over time: checks and buffers, and which pass runs.
 
-A pass is C and nogil: csrc/lstm.h on packed weights where the instruction set has products of its
+A pass is C and nogil: csrc/layers/lstm.h on packed weights where the instruction set has products of its
 own, lstm_blas on the others.
 """
 
@@ -26,7 +26,7 @@ from fastlstm._core.watch cimport (
 from fastlstm._core import arguments
 from fastlstm._core.kernels import isa_name
 
-cdef extern from "blocks.h" nogil:
+cdef extern from "base/blocks.h" nogil:
     size_t in_lines(size_t size)
 
 cdef object empty = np.empty

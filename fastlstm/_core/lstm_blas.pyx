@@ -1,4 +1,4 @@
-"""The passes of csrc/lstm.h over BLAS, for any CPU: the portable truth, and what the packed kernels
+"""The passes of csrc/layers/lstm.h over BLAS, for any CPU: the portable truth, and what the packed kernels
 are compared with. `kernel` and `recurrent_kernel` are plain (F, 4H) and (H, 4H).
 
 Arrays stay batch-major, so step t of z (B, T, 4H) is a matrix whose rows lie T*4H apart; BLAS

@@ -1,6 +1,6 @@
-"""Blocks of memory (csrc/blocks.h) that go back when nothing refers to them any more."""
+"""Blocks of memory (csrc/base/blocks.h) that go back when nothing refers to them any more."""
 
-cdef extern from "blocks.h" nogil:
+cdef extern from "base/blocks.h" nogil:
     ctypedef struct block:
         void *data
         size_t size

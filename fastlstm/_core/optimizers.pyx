@@ -3,7 +3,7 @@
 Every kernel takes, in this order, the parameters (IN/OUT), their gradients (IN), the slots
 (IN/OUT, None where the variant has none) and the step's numbers, which are rounded to the
 buffers' type first. All buffers are 1-D, contiguous, of one dtype and length, and distinct. The
-formulas and their loops are in csrc/updates_template.h.
+formulas and their loops are in csrc/kernels/updates_template.h.
 """
 
 from libc.math cimport sqrt

@@ -1,12 +1,12 @@
-"""The passes of an LSTM in C, for Cython; csrc/lstm.h says what every field means."""
+"""The passes of an LSTM in C, for Cython; csrc/layers/lstm.h says what every field means."""
 
-cdef extern from "pool.h" nogil:
+cdef extern from "base/pool.h" nogil:
     ctypedef struct barrier_t "barrier":
         pass
 
 from fastlstm._core.watch cimport pass_watch
 
-cdef extern from "lstm.h" nogil:
+cdef extern from "layers/lstm.h" nogil:
     ctypedef struct lstm_pass:
         const void *kernels
         int activation, recurrent_activation, workers, go_backwards
@@ -60,7 +60,7 @@ cdef extern from "lstm.h" nogil:
 
     const lstm_functions lstm_functions_f32, lstm_functions_f64
 
-cdef extern from "pack.h" nogil:
+cdef extern from "layers/pack.h" nogil:
     ctypedef struct packing_functions:
         Py_ssize_t (*size)(const void *kernels, Py_ssize_t depth, Py_ssize_t columns) noexcept nogil
         void (*groups)(const void *kernels, Py_ssize_t depth, int groups, Py_ssize_t count,
@@ -70,7 +70,7 @@ cdef extern from "pack.h" nogil:
 
     const packing_functions packing_f32, packing_f64
 
-cdef extern from "dense.h" nogil:
+cdef extern from "layers/dense.h" nogil:
     ctypedef struct dense_pass:
         const void *kernels
         int activation, workers

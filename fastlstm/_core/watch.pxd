@@ -1,6 +1,6 @@
-"""Long passes that answer signals; csrc/watch.h says how a pass is stopped."""
+"""Long passes that answer signals; csrc/base/watch.h says how a pass is stopped."""
 
-cdef extern from "watch.h" nogil:
+cdef extern from "base/watch.h" nogil:
     const Py_ssize_t WORK_OF_A_UNIT, WORK_OF_A_STEP
     ctypedef struct pass_watch:
         pass

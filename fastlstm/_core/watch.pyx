@@ -19,7 +19,7 @@ cdef extern from "time.h" nogil:
     clockid_t CLOCK_MONOTONIC
     int clock_gettime(clockid_t clock, timespec *found)
 
-cdef extern from "watch.h" nogil:
+cdef extern from "base/watch.h" nogil:
     pass_watch new_watch(int (*wants_stop)() noexcept nogil)
 
 # A millisecond at the least; and how often the GIL is taken, in nanoseconds.

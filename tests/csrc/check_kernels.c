@@ -7,8 +7,8 @@
  * and behind each output stand numbers that nobody may touch: tools/check_csrc.sh runs it under the
  * address and undefined-behaviour sanitizers, where the compiler has them. Define FASTLSTM_DOUBLE.
  */
-#include "dispatch.h"
-#include "pack.h"
+#include "kernels/dispatch.h"
+#include "layers/pack.h"
 #include "problems.h"
 
 #include <math.h>

@@ -3,7 +3,7 @@
  * out: each result must be that of one thread, to the bit. tools/check_csrc.sh runs it under
  * ThreadSanitizer where the compiler has it. Define FASTLSTM_DOUBLE.
  */
-#include "lstm_common.h"
+#include "layers/lstm_common.h"
 #include "problems.h"
 
 #include <pthread.h>

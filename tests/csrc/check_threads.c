@@ -4,8 +4,8 @@
  * other threads change what the pool is, and workers come late. tools/check_csrc.sh runs it, under
  * ThreadSanitizer where the compiler has it, and without.
  */
-#include "blocks.h"
-#include "pool.h"
+#include "base/blocks.h"
+#include "base/pool.h"
 
 #include <pthread.h>
 #include <stdint.h>

@@ -5,12 +5,12 @@
 #ifndef FASTLSTM_TESTS_PROBLEMS_H
 #define FASTLSTM_TESTS_PROBLEMS_H
 
-#include "blocks.h"
-#include "dense.h"
-#include "dispatch.h"
-#include "lstm.h"
-#include "pack.h"
-#include "real.h"
+#include "base/blocks.h"
+#include "layers/dense.h"
+#include "kernels/dispatch.h"
+#include "layers/lstm.h"
+#include "layers/pack.h"
+#include "base/real.h"
 
 #include <stdlib.h>
 #include <string.h>

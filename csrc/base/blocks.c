@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * See blocks.h.
  */
-#include "blocks.h"
+#include "base/blocks.h"
 
 #include <stdlib.h>
 

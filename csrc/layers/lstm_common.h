@@ -6,9 +6,9 @@
 
 #include <string.h>
 
-#include "lstm.h"
-#include "schedule.h"
-#include "tiles.h"
+#include "layers/lstm.h"
+#include "layers/schedule.h"
+#include "layers/tiles.h"
 
 /* In lstm_forward.c and lstm_backward.c. */
 size_t TYPED(lstm_forward_scratch_bytes)(const lstm_forward *f);

@@ -2,7 +2,7 @@
  * How many threads suit a pass of lstm.h, and the table of all its functions; compiled once for
  * each real type.
  */
-#include "lstm_common.h"
+#include "layers/lstm_common.h"
 
 static int forward_workers(const lstm_pass *pass)
 {

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT
  * See pack.h; compiled once for each real type.
  */
-#include "pack.h"
+#include "layers/pack.h"
 
 #include <string.h>
 
-#include "schedule.h"
-#include "tiles.h"
+#include "layers/schedule.h"
+#include "layers/tiles.h"
 
 static ptrdiff_t packed_size(const void *kernels, ptrdiff_t depth, ptrdiff_t columns)
 {

@@ -4,8 +4,8 @@
 #ifndef FASTLSTM_DISPATCH_H
 #define FASTLSTM_DISPATCH_H
 
-#include "cpu.h"
-#include "kernels.h"
+#include "base/cpu.h"
+#include "kernels/kernels.h"
 
 /* NULL where the build has no such kernels or the machine cannot run them. */
 const kernels_f32 *find_kernels_f32(enum isa isa);

@@ -4,8 +4,8 @@
  * The includer defines ISA and includes a vec_*.h file. Vector bodies and tails share
  * one formula, so a value does not depend on its place in the array.
  */
-#include "kernels.h"
-#include "vec_math.h"
+#include "kernels/kernels.h"
+#include "simd/vec_math.h"
 
 #include <assert.h>
 #include <math.h>
@@ -46,7 +46,7 @@ ALWAYS_INLINE void store(real *p, ptrdiff_t n, vec a)
 #define FOR_EACH_GATE_ROW_COUNT PASTE2(ROWS, GATE_ROWS)
 _Static_assert(1 <= MR && MR <= 6, "ROWS_n for every height of a tile");
 
-#include "gemm_template.h"
+#include "kernels/gemm_template.h"
 
 /* ---- activations ---------------------------------------------------------------------------- */
 
@@ -395,7 +395,7 @@ static void softmax_backward(ptrdiff_t n, const real *y, const real *dy, real *d
     }
 }
 
-#include "updates_template.h"
+#include "kernels/updates_template.h"
 
 /* ---- the table ------------------------------------------------------------------------------ */
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * The table of kernel tables.
  */
-#include "dispatch.h"
+#include "kernels/dispatch.h"
 
 #if defined(__x86_64__)
 #define BUILT(type)                                \

@@ -13,8 +13,8 @@
 
 #include <stddef.h>
 
-#include "pool.h"
-#include "watch.h"
+#include "base/pool.h"
+#include "base/watch.h"
 
 /* What both passes know. */
 typedef struct {

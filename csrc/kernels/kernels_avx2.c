@@ -7,8 +7,8 @@
 #define ISA avx2
 #include <stddef.h>
 
-#include "real.h"
+#include "base/real.h"
 
-#include "vec_avx2.h"
+#include "simd/vec_avx2.h"
 
-#include "kernels_template.h"
+#include "kernels/kernels_template.h"

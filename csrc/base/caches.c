@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * See caches.h.
  */
-#include "caches.h"
+#include "base/caches.h"
 
 #if defined(__x86_64__)
 #include <cpuid.h>

@@ -8,8 +8,8 @@
 #define ISA avx512
 #include <stddef.h>
 
-#include "real.h"
+#include "base/real.h"
 
-#include "vec_avx512.h"
+#include "simd/vec_avx512.h"
 
-#include "kernels_template.h"
+#include "kernels/kernels_template.h"

@@ -9,7 +9,7 @@
 #if defined(__linux__)
 #define _GNU_SOURCE /* the affinity of threads */
 #endif
-#include "pool.h"
+#include "base/pool.h"
 
 #include <pthread.h>
 #include <sched.h>

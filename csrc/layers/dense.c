@@ -8,12 +8,12 @@
  * rows, or, where there are few, the columns. Each weight gradient is one sum in the order of the
  * rows, block by block, so it does not depend on the number of workers.
  */
-#include "dense.h"
+#include "layers/dense.h"
 
-#include "cpu.h"
-#include "pack.h"
-#include "schedule.h"
-#include "tiles.h"
+#include "base/cpu.h"
+#include "layers/pack.h"
+#include "layers/schedule.h"
+#include "layers/tiles.h"
 
 /* ---- who does what -------------------------------------------------------------------------- */
 

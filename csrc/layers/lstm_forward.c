@@ -10,8 +10,8 @@
  * would read `kernel` for too little work: then x kernel is made for a block of steps at a time, in
  * whole tiles, and kept in second-level cache until its step comes.
  */
-#include "cpu.h"
-#include "lstm_common.h"
+#include "base/cpu.h"
+#include "layers/lstm_common.h"
 
 /* ---- plan ----------------------------------------------------------------------------------- */
 

@@ -12,8 +12,8 @@
 
 #include <stddef.h>
 
-#include "pool.h"
-#include "watch.h"
+#include "base/pool.h"
+#include "base/watch.h"
 
 typedef struct {
     const void *kernels; /* the table of kernels.h */

@@ -6,11 +6,11 @@
 
 #include <string.h>
 
-#include "blocks.h"
-#include "kernels.h"
-#include "real.h"
-#include "pool.h"
-#include "watch.h"
+#include "base/blocks.h"
+#include "kernels/kernels.h"
+#include "base/real.h"
+#include "base/pool.h"
+#include "base/watch.h"
 
 typedef const real *const_row;
 typedef real *row;

@@ -10,12 +10,12 @@
 #ifndef FASTLSTM_SCHEDULE_H
 #define FASTLSTM_SCHEDULE_H
 
-#include "caches.h"
-#include "dense.h"
-#include "kernels.h"
-#include "lstm.h"
-#include "pool.h"
-#include "real.h"
+#include "base/caches.h"
+#include "layers/dense.h"
+#include "kernels/kernels.h"
+#include "layers/lstm.h"
+#include "base/pool.h"
+#include "base/real.h"
 
 /* In multiplications, of which a core does some 50 in a nanosecond. Threads are worth their while
  * when each has some 5 us of work, and, if they meet after every step, more than a barrier takes

@@ -10,8 +10,8 @@
  * by row, so that the sums do not depend on the number of workers; in stretches of rows, each from
  * zero, since one long running sum loses what is small beside it.
  */
-#include "cpu.h"
-#include "lstm_common.h"
+#include "base/cpu.h"
+#include "layers/lstm_common.h"
 
 /* The valid rows of a block, in the order in which weight gradients are summed: from the last step
  * to the first, in each by row. */

@@ -7,8 +7,8 @@
 #define ISA neon
 #include <stddef.h>
 
-#include "real.h"
+#include "base/real.h"
 
-#include "vec_neon.h"
+#include "simd/vec_neon.h"
 
-#include "kernels_template.h"
+#include "kernels/kernels_template.h"

@@ -4,8 +4,8 @@
 #define ISA baseline
 #include <stddef.h>
 
-#include "real.h"
+#include "base/real.h"
 
-#include "vec_baseline.h"
+#include "simd/vec_baseline.h"
 
-#include "kernels_template.h"
+#include "kernels/kernels_template.h"

@@ -10,8 +10,8 @@
 #include <pthread.h>
 #include <stddef.h>
 
-#include "blocks.h"
-#include "cpu.h"
+#include "base/blocks.h"
+#include "base/cpu.h"
 
 /* A core does 5 to 50 in a nanosecond: 0.3 to 3 ms from a question to the next. A row of gates
  * takes about as long as so many, and so does a step besides. */

@@ -63,7 +63,7 @@ double read_all(const float *p, ptrdiff_t bytes, long rounds, float *out)
 enum { ROWS = 6, UNITS = 64, ELEMENTS = 1024, PARAMETERS = 1 << 16 };
 
 static float z[ROWS][GATES * UNITS], kept[ROWS][GATES * UNITS], c[ROWS][UNITS], c_prev[ROWS][UNITS],
-    h[ROWS][UNITS], scratch[GATE_SCRATCH_ROWS * UNITS];
+    h[ROWS][UNITS], workspace[GATE_WORKSPACE_ROWS * UNITS];
 static float x[ELEMENTS], y[ELEMENTS], dy[ELEMENTS];
 static float p[PARAMETERS], g[PARAMETERS], m[PARAMETERS], v[PARAMETERS];
 
@@ -85,7 +85,7 @@ double gates_forward(long rounds, int keep)
     const gates_f32 gates = select_gates_f32(&TABLE, ACTIVATION_TANH, ACTIVATION_SIGMOID);
     fill(z[0], sizeof z / sizeof(float));
     for (long i = 0; i < rounds; i++)
-        gates.forward(&gates, tile, zs, keep ? keeps : NULL, cs, hs, scratch);
+        gates.forward(&gates, tile, zs, keep ? keeps : NULL, cs, hs, workspace);
     return (double)rounds * ROWS * UNITS;
 }
 
@@ -99,7 +99,7 @@ double gates_backward(long rounds, int unused)
     float *const dcs[ROWS] = POINTERS(dc), *const dzs[ROWS] = POINTERS(z);
     const gates_f32 gates = select_gates_f32(&TABLE, ACTIVATION_TANH, ACTIVATION_SIGMOID);
     for (long i = 0; i < rounds; i++)
-        gates.backward(&gates, tile, keeps, befores, cs, dhs, dcs, dzs, scratch);
+        gates.backward(&gates, tile, keeps, befores, cs, dhs, dcs, dzs, workspace);
     return (double)rounds * ROWS * UNITS;
 }
 

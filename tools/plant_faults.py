@@ -337,7 +337,7 @@ FAULTS = [
     Fault(
         "swapped weight gradient not turned back",
         DENSE,
-        "((real *)my->g->dkernel)[f * units + u] = my->space->transposed[u * features + f];",
+        "((real *)my->g->dkernel)[f * units + u] = my->buffers->transposed[u * features + f];",
         "((real *)my->g->dkernel)[f * units + u] = my->space->transposed[f * units + u];",
         "dense_core",
     ),

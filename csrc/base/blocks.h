@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT
- * Bytes for panels and scratch: aligned, and used again rather than given back.
+ * Bytes for panels and workspace: aligned, and used again rather than given back.
  *
  * Every pass needs some memory for as long as it runs. What the system has taken back comes with a
  * page fault for every 4 KiB next time, which can take longer than the pass. So a few freed blocks

@@ -33,8 +33,8 @@ enum { GATES = 4 };
 /* The widest vector, and the highest and the widest tile, of any instruction set. */
 enum { MOST_WIDTH = 16, MOST_MR = 6, MOST_NR = 4 * MOST_WIDTH };
 
-/* The general gate kernels need this many times `count` of scratch. */
-enum { GATE_SCRATCH_ROWS = 6 };
+/* The general gate kernels need this many times `count` of workspace. */
+enum { GATE_WORKSPACE_ROWS = 6 };
 
 /* A packed matrix (K, N) is cut into micro-panels of NR columns, each stored row after row, one
  * micro-panel behind the other. The last one is narrower: its columns, filled up to whole vectors.
@@ -63,7 +63,7 @@ typedef struct {
  *   kept   IN as forward left them      c_prev, c  IN states before and after the step
  *   dh     IN gradient of h             dc  IN gradient of c after the step, OUT before it
  *   dz     OUT gradient of the pre-activations
- * scratch (GATE_SCRATCH_ROWS * count) holds nothing before or after. No two may overlap.
+ * workspace (GATE_WORKSPACE_ROWS * count) holds nothing before or after. No two may overlap.
  *
  *
  * gemm     out[r] = start[r] + sum over k < depth of a[r][k] * panels[k] + the next term...
@@ -100,10 +100,11 @@ typedef struct {
         const char *name;                                                                          \
         activation_##type activation, recurrent_activation;                                        \
         void (*forward)(const struct gates_##type *self, gate_shape shape, real *const *z,         \
-                        real *const *kept, real *const *c, real *const *h, real *scratch);         \
+                        real *const *kept, real *const *c, real *const *h, real *workspace);       \
         void (*backward)(const struct gates_##type *self, gate_shape shape,                        \
                          const real *const *kept, const real *const *c_prev, const real *const *c, \
-                         const real *const *dh, real *const *dc, real *const *dz, real *scratch);  \
+                         const real *const *dh, real *const *dc, real *const *dz,                  \
+                         real *workspace);                                                         \
     } gates_##type;                                                                                \
                                                                                                    \
     typedef struct {                                                                               \

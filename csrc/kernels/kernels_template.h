@@ -253,18 +253,18 @@ ALWAYS_INLINE void gates_backward_strip(vec_function act, vec_function slope, pt
 #define FUSED_GATES(act, is_tanh)                                                                  \
     static void gates_##act##_forward(const TYPED(gates) * self, gate_shape shape, real *const *z, \
                                       real *const *kept, real *const *c, real *const *h,           \
-                                      real *scratch)                                               \
+                                      real *workspace)                                             \
     {                                                                                              \
-        (void)self, (void)scratch;                                                                 \
+        (void)self, (void)workspace;                                                               \
         const forward_rows rows = {z, kept, c, h, shape.stride, shape.kept_stride};                \
         gates_forward_all(is_tanh, shape, &rows);                                                  \
     }                                                                                              \
     static void gates_##act##_backward(const TYPED(gates) * self, gate_shape shape,                \
                                        const real *const *gates, const real *const *c_prev,        \
                                        const real *const *c, const real *const *dh,                \
-                                       real *const *dc, real *const *dz, real *scratch)            \
+                                       real *const *dc, real *const *dz, real *workspace)          \
     {                                                                                              \
-        (void)self, (void)scratch;                                                                 \
+        (void)self, (void)workspace;                                                               \
         for (ptrdiff_t r = 0; r < shape.strips; r++) {                                             \
             ptrdiff_t p = 0;                                                                       \
             for (; p + VEC_WIDTH <= shape.count; p += VEC_WIDTH)                                   \
@@ -288,10 +288,10 @@ typedef struct {
 } gate_values;
 
 static gate_values activate_gates(const TYPED(gates) * self, gate_shape shape, const real *gates,
-                                  real *scratch)
+                                  real *workspace)
 {
     const ptrdiff_t n = shape.count, stride = shape.stride;
-    const gate_values y = {scratch, scratch + n, scratch + 2 * n, scratch + 3 * n};
+    const gate_values y = {workspace, workspace + n, workspace + 2 * n, workspace + 3 * n};
     self->recurrent_activation.forward(n, gates, y.i);
     self->recurrent_activation.forward(n, gates + stride, y.f);
     self->activation.forward(n, gates + 2 * stride, y.g);
@@ -300,10 +300,11 @@ static gate_values activate_gates(const TYPED(gates) * self, gate_shape shape, c
 }
 
 static void gates_general_forward(const TYPED(gates) * self, gate_shape shape, real *const *z,
-                                  real *const *kept, real *const *c, real *const *h, real *scratch)
+                                  real *const *kept, real *const *c, real *const *h,
+                                  real *workspace)
 {
     for (ptrdiff_t r = 0; r < shape.strips; r++) {
-        const gate_values y = activate_gates(self, shape, z[r], scratch);
+        const gate_values y = activate_gates(self, shape, z[r], workspace);
         for (ptrdiff_t v = 0; kept && kept[r] != z[r] && v < GATES; v++)
             memcpy(kept[r] + v * shape.kept_stride, z[r] + v * shape.stride,
                    shape.count * sizeof(real));
@@ -318,12 +319,12 @@ static void gates_general_forward(const TYPED(gates) * self, gate_shape shape, r
 static void gates_general_backward(const TYPED(gates) * self, gate_shape shape,
                                    const real *const *gates, const real *const *c_prev,
                                    const real *const *c, const real *const *dh, real *const *dc,
-                                   real *const *dz, real *scratch)
+                                   real *const *dz, real *workspace)
 {
     const ptrdiff_t n = shape.count, stride = shape.stride;
-    real *const act_c = scratch + 4 * n, *const dact_c = act_c + n;
+    real *const act_c = workspace + 4 * n, *const dact_c = act_c + n;
     for (ptrdiff_t r = 0; r < shape.strips; r++) {
-        const gate_values y = activate_gates(self, shape, gates[r], scratch);
+        const gate_values y = activate_gates(self, shape, gates[r], workspace);
         const real *const z = gates[r];
         real *const dzi = dz[r], *const dzf = dzi + stride, *const dzg = dzf + stride,
                     *const dzo = dzg + stride;

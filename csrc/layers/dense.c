@@ -174,7 +174,7 @@ typedef struct {
     real *tiles;          /* one factor of a block's weight gradient, as pack_tiles leaves it */
     real **panels;        /* for each worker a micro-panel (block, NR) of the other */
     real *transposed;     /* dkernel' (U, F) if swapped */
-} backward_workspace;
+} backward_buffers;
 
 static gradient_shape shape_of(const dense_pass *pass, int swapped)
 {
@@ -188,48 +188,48 @@ static ptrdiff_t padded_size(gradient_shape shape, ptrdiff_t nr)
     return divide_up(shape.panelled, nr) * nr * shape.tiled;
 }
 
-static size_t plan_backward(const dense_backward *g, backward_workspace *space)
+static size_t lay_out_buffers(const dense_backward *g, backward_buffers *buffers)
 {
     const dense_pass *const pass = &g->pass;
     const ptrdiff_t nr = ((const TYPED(kernels) *)pass->kernels)->nr;
     const ptrdiff_t row_bytes = (pass->features + pass->units) * (ptrdiff_t)sizeof(real);
-    arena memory = {pass->scratch, 0};
-    space->block =
+    workspace memory = {pass->workspace, 0};
+    buffers->block =
         at_most(pass->rows, at_least(LEAST_BACKWARD_ROWS,
                                      at_most(MOST_BACKWARD_ROWS, BACKWARD_BYTES / row_bytes)));
-    space->swapped = padded_size(shape_of(pass, 1), nr) < padded_size(shape_of(pass, 0), nr);
-    space->shape = shape_of(pass, space->swapped);
-    space->dz = pass->activation == ACTIVATION_LINEAR
-                    ? 0
-                    : take(&memory, space->block * pass->units, sizeof(real));
-    space->tiles = take(&memory, space->block * space->shape.tiled, sizeof(real));
-    space->transposed =
-        take(&memory, space->swapped ? pass->units * pass->features : 0, sizeof(real));
-    space->panels = take(&memory, pass->workers, sizeof(real *));
+    buffers->swapped = padded_size(shape_of(pass, 1), nr) < padded_size(shape_of(pass, 0), nr);
+    buffers->shape = shape_of(pass, buffers->swapped);
+    buffers->dz = pass->activation == ACTIVATION_LINEAR
+                      ? 0
+                      : take(&memory, buffers->block * pass->units, sizeof(real));
+    buffers->tiles = take(&memory, buffers->block * buffers->shape.tiled, sizeof(real));
+    buffers->transposed =
+        take(&memory, buffers->swapped ? pass->units * pass->features : 0, sizeof(real));
+    buffers->panels = take(&memory, pass->workers, sizeof(real *));
     for (int worker = 0; worker < pass->workers; worker++) {
-        real *const panel = take(&memory, space->block * nr, sizeof(real));
-        if (space->panels)
-            space->panels[worker] = panel;
+        real *const panel = take(&memory, buffers->block * nr, sizeof(real));
+        if (buffers->panels)
+            buffers->panels[worker] = panel;
     }
     return memory.used;
 }
 
-static size_t backward_scratch_bytes(const dense_backward *g)
+static size_t backward_workspace_bytes(const dense_backward *g)
 {
-    backward_workspace space;
+    backward_buffers buffers;
     dense_backward counted = *g;
-    counted.pass.scratch = 0;
-    return plan_backward(&counted, &space);
+    counted.pass.workspace = 0;
+    return lay_out_buffers(&counted, &buffers);
 }
 
 typedef struct {
     dense_backward *g;
-    const backward_workspace *space;
+    const backward_buffers *buffers;
 } backward_task;
 
 typedef struct {
     const dense_backward *g;
-    const backward_workspace *space;
+    const backward_buffers *buffers;
     const TYPED(kernels) * kernels;
     real *panel;
     int worker, workers;
@@ -245,7 +245,7 @@ static void activation_gradient(const backward_share *my, ptrdiff_t first, range
     const dense_backward *const g = my->g;
     const ptrdiff_t units = g->pass.units, at = (first + rows.begin) * units;
     const real *const dy = (const real *)g->dy + at, *const y = (const real *)g->y + at;
-    real *const dz = my->space->dz + rows.begin * units;
+    real *const dz = my->buffers->dz + rows.begin * units;
     if (g->pass.activation == ACTIVATION_LINEAR)
         return;
     if (g->pass.activation == ACTIVATION_COUNT) {
@@ -268,7 +268,7 @@ static void list_block(backward_share *my, range block)
     for (ptrdiff_t r = block.begin, i = 0; r < block.end; r++, i++) {
         my->x[i] = (const real *)g->pass.x + r * features;
         my->dx[i] = g->dx ? (real *)g->dx + r * features : 0;
-        my->dz[i] = my->space->dz ? my->space->dz + i * units : (const real *)g->dy + r * units;
+        my->dz[i] = my->buffers->dz ? my->buffers->dz + i * units : (const real *)g->dy + r * units;
     }
 }
 
@@ -290,21 +290,21 @@ static void input_gradient(const backward_share *my, ptrdiff_t rows)
 /* This worker's part of the weight gradient of a block. */
 static void add_weight_gradient(const backward_share *my, ptrdiff_t rows, int fresh)
 {
-    const backward_workspace *const space = my->space;
+    const backward_buffers *const buffers = my->buffers;
     const dense_backward *const g = my->g;
-    const ptrdiff_t nr = my->kernels->nr, panelled = space->shape.panelled;
-    real *const c = space->swapped ? space->transposed : g->dkernel;
+    const ptrdiff_t nr = my->kernels->nr, panelled = buffers->shape.panelled;
+    real *const c = buffers->swapped ? buffers->transposed : g->dkernel;
     for (ptrdiff_t panel = my->panels.begin; panel < my->panels.end; panel++) {
         const ptrdiff_t first = panel * nr, count = at_most(nr, panelled - first);
-        copy_panel(my->kernels, rows, space->swapped ? my->x : my->dz, first, count, my->panel);
-        gemm_at_rows(my->kernels, space->shape.tiled, my->tiles, rows, space->tiles, count,
+        copy_panel(my->kernels, rows, buffers->swapped ? my->x : my->dz, first, count, my->panel);
+        gemm_at_rows(my->kernels, buffers->shape.tiled, my->tiles, rows, buffers->tiles, count,
                      my->panel, fresh, c + first, panelled);
-        if (!space->swapped && my->tiles.begin == 0)
+        if (!buffers->swapped && my->tiles.begin == 0)
             add_panel_rows(my->kernels, rows, count, my->panel, fresh, (real *)g->dbias + first);
-        if (worker_stops(my->watcher, rows * count * space->shape.tiled))
+        if (worker_stops(my->watcher, rows * count * buffers->shape.tiled))
             return;
     }
-    if (space->swapped && my->worker == 0)
+    if (buffers->swapped && my->worker == 0)
         for (ptrdiff_t first = 0; first < g->pass.units; first += nr) {
             const ptrdiff_t count = at_most(nr, g->pass.units - first);
             copy_panel(my->kernels, rows, my->dz, first, count, my->panel);
@@ -318,30 +318,30 @@ static void transpose_back(const backward_share *my)
     const range mine = share(features, my->worker, my->workers);
     for (ptrdiff_t f = mine.begin; f < mine.end; f++)
         for (ptrdiff_t u = 0; u < units; u++)
-            ((real *)my->g->dkernel)[f * units + u] = my->space->transposed[u * features + f];
+            ((real *)my->g->dkernel)[f * units + u] = my->buffers->transposed[u * features + f];
 }
 
 static void backward_worker(void *argument, int worker, int workers)
 {
     const backward_task *const task = argument;
     dense_backward *const g = task->g;
-    const backward_workspace *const space = task->space;
+    const backward_buffers *const buffers = task->buffers;
     backward_share my = {.g = g,
-                         .space = space,
+                         .buffers = buffers,
                          .kernels = g->pass.kernels,
-                         .panel = space->panels[worker],
+                         .panel = buffers->panels[worker],
                          .worker = worker,
                          .workers = workers,
                          .watcher = watcher_of(g->pass.watch)};
-    const ptrdiff_t panels = divide_up(space->shape.panelled, my.kernels->nr);
-    const int tiles = tiles_of(my.kernels, space->shape.tiled);
+    const ptrdiff_t panels = divide_up(buffers->shape.panelled, my.kernels->nr);
+    const int tiles = tiles_of(my.kernels, buffers->shape.tiled);
     const range my_tiles = share(tiles, worker, workers);
     /* Few micro-panels: workers share the tiles instead. */
     my.panels = panels >= workers ? share(panels, worker, workers) : (range){0, panels};
     my.tiles = panels >= workers ? (range){0, tiles} : my_tiles;
     const fp_mode mode = flush_denormals();
-    for (ptrdiff_t first = 0; first < g->pass.rows; first += space->block) {
-        const range block = {first, at_most(g->pass.rows, first + space->block)};
+    for (ptrdiff_t first = 0; first < g->pass.rows; first += buffers->block) {
+        const range block = {first, at_most(g->pass.rows, first + buffers->block)};
         const ptrdiff_t rows = block.end - block.begin;
         list_block(&my, block);
         activation_gradient(&my, first, share(rows, worker, workers));
@@ -349,24 +349,24 @@ static void backward_worker(void *argument, int worker, int workers)
             input_gradient(&my, rows);
         if (workers > 1)
             barrier_wait(&g->pass.barrier, worker, workers);
-        pack_tiles(my.kernels, space->shape.tiled, my_tiles, rows, space->swapped ? my.dz : my.x,
-                   space->tiles);
+        pack_tiles(my.kernels, buffers->shape.tiled, my_tiles, rows,
+                   buffers->swapped ? my.dz : my.x, buffers->tiles);
         if (workers > 1)
             barrier_wait(&g->pass.barrier, worker, workers);
         add_weight_gradient(&my, rows, first == 0);
         if (leaves(my.watcher, &g->pass.barrier, worker, workers, first))
             break;
     }
-    if (space->swapped)
+    if (buffers->swapped)
         transpose_back(&my);
     restore_denormals(mode);
 }
 
 static void run_backward(dense_backward *g)
 {
-    backward_workspace space;
-    plan_backward(g, &space);
-    backward_task task = {g, &space};
+    backward_buffers buffers;
+    lay_out_buffers(g, &buffers);
+    backward_task task = {g, &buffers};
     pool_run(g->pass.workers, PARTS_TOGETHER, dense_wakes(&g->pass, 3), backward_worker, &task);
 }
 
@@ -378,6 +378,6 @@ const dense_functions TYPED(dense) = {
     .workers = workers_for,
     .run_forward = run_forward,
     .run_forward_plain = run_forward_plain,
-    .backward_scratch_bytes = backward_scratch_bytes,
+    .backward_workspace_bytes = backward_workspace_bytes,
     .run_backward = run_backward,
 };

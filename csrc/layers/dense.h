@@ -4,7 +4,7 @@
  *
  * Letters: R rows (all axes but the last, in C order), F features, U units. One struct serves both
  * real types: `void *` is float in the functions for f32, double in f64. Nothing is allocated:
- * `scratch` is memory of at least *_scratch_bytes(pass), aligned to 64. Outputs may not overlap
+ * `workspace` is memory of at least *_workspace_bytes(pass), aligned to 64. Outputs may not overlap
  * inputs or each other.
  */
 #ifndef FASTLSTM_DENSE_H
@@ -21,7 +21,7 @@ typedef struct {
     int workers;         /* how many threads, from dense_functions.workers */
     ptrdiff_t rows, features, units;
     const void *x; /* (R, F) */
-    void *scratch;
+    void *workspace;
     pass_watch *watch; /* or NULL */
     barrier barrier;
 } dense_pass;
@@ -58,7 +58,7 @@ typedef struct {
     void (*run_forward)(dense_forward *pass);
     /* The same on a plain kernel (F, U), for so few rows that packing would take longer. */
     void (*run_forward_plain)(dense_forward *pass);
-    size_t (*backward_scratch_bytes)(const dense_backward *pass);
+    size_t (*backward_workspace_bytes)(const dense_backward *pass);
     void (*run_backward)(dense_backward *pass);
 } dense_functions;
 

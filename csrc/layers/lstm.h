@@ -6,7 +6,8 @@
  * are in step order, "place" in the order of x.
  *
  * One struct serves both real types: `void *` is float in the functions for f32, double in f64.
- * Nothing is allocated here: `scratch` is memory of at least *_scratch_bytes(pass), aligned to 64.
+ * Nothing is allocated here: `workspace` is memory of at least *_workspace_bytes(pass), aligned
+ * to 64.
  */
 #ifndef FASTLSTM_LSTM_H
 #define FASTLSTM_LSTM_H
@@ -26,7 +27,7 @@ typedef struct {
     const unsigned char *valid; /* (B, T) step, or NULL: steps that count */
     const unsigned char *shown; /* (B, T) step, or NULL: outputs that are states */
     const void *x;              /* (B, T, F) place */
-    void *scratch;
+    void *workspace;
     pass_watch *watch; /* or NULL */
     barrier barrier;
 } lstm_pass;
@@ -58,11 +59,11 @@ typedef struct {
     /* How many threads suit a pass. */
     int (*forward_workers)(const lstm_pass *pass);
     int (*backward_workers)(const lstm_pass *pass);
-    size_t (*forward_scratch_bytes)(const lstm_forward *pass);
-    size_t (*backward_scratch_bytes)(const lstm_backward *pass);
+    size_t (*forward_workspace_bytes)(const lstm_forward *pass);
+    size_t (*backward_workspace_bytes)(const lstm_backward *pass);
     void (*run_forward)(lstm_forward *pass);
     /* The same on plain weights (F, 4H), (H, 4H), (4H), for so few rows that packing would take
-     * longer. scratch: 4H elements. */
+     * longer. workspace: 4H elements. */
     void (*run_forward_plain)(lstm_forward *pass);
     void (*run_backward)(lstm_backward *pass);
     /* Whether two passes like this one had better run side by side, each by a thread of its own,

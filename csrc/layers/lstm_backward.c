@@ -27,27 +27,27 @@ typedef struct {
     real *dz;      /* (B, block, 4H) */
     real *inputs;  /* x and h of a block's rows, as pack_rows leaves them */
     real **panels; /* for each worker (rows of a block, panel width) of dz */
-    real **gate_scratch;
+    real **gate_workspaces;
     backward_lists *lists;
-} backward_scratch;
+} backward_buffers;
 
-static size_t plan_backward(const lstm_backward *g, backward_scratch *scratch)
+static size_t lay_out_buffers(const lstm_backward *g, backward_buffers *buffers)
 {
     const lstm_pass *const pass = &g->pass;
     const ptrdiff_t rows = pass->batch, width = GATES * pass->units;
     const ptrdiff_t panel_width = ((const TYPED(kernels) *)pass->kernels)->nr;
-    arena memory = {pass->scratch, 0};
-    scratch->block =
+    workspace memory = {pass->workspace, 0};
+    buffers->block =
         at_least(1, at_most(pass->steps, lstm_backward_rows(pass) / at_least(1, rows)));
-    const size_t longest = rows * scratch->block;
-    scratch->dz = take(&memory, longest * width, sizeof(real));
-    scratch->inputs = take(&memory, longest * (pass->features + pass->units), sizeof(real));
-    scratch->panels = take(&memory, pass->workers, sizeof(real *));
-    scratch->gate_scratch = take(&memory, pass->workers, sizeof(real *));
-    scratch->lists = take(&memory, pass->workers, sizeof(backward_lists));
+    const size_t longest = rows * buffers->block;
+    buffers->dz = take(&memory, longest * width, sizeof(real));
+    buffers->inputs = take(&memory, longest * (pass->features + pass->units), sizeof(real));
+    buffers->panels = take(&memory, pass->workers, sizeof(real *));
+    buffers->gate_workspaces = take(&memory, pass->workers, sizeof(real *));
+    buffers->lists = take(&memory, pass->workers, sizeof(backward_lists));
     for (int worker = 0; worker < pass->workers; worker++) {
         real *const panel = take(&memory, longest * panel_width, sizeof(real));
-        real *const gates = take(&memory, GATE_SCRATCH_ROWS * pass->units, sizeof(real));
+        real *const gates = take(&memory, GATE_WORKSPACE_ROWS * pass->units, sizeof(real));
         const backward_lists lists = {
             take(&memory, longest, sizeof(row)), take(&memory, longest, sizeof(row)),
             take(&memory, longest, sizeof(row)), take(&memory, longest, sizeof(row)),
@@ -56,35 +56,35 @@ static size_t plan_backward(const lstm_backward *g, backward_scratch *scratch)
             take(&memory, rows, sizeof(row)),    take(&memory, rows, sizeof(row)),
             take(&memory, rows, sizeof(row)),
         };
-        if (scratch->lists) {
-            scratch->panels[worker] = panel;
-            scratch->gate_scratch[worker] = gates;
-            scratch->lists[worker] = lists;
+        if (buffers->lists) {
+            buffers->panels[worker] = panel;
+            buffers->gate_workspaces[worker] = gates;
+            buffers->lists[worker] = lists;
         }
     }
     return memory.used;
 }
 
-size_t TYPED(lstm_backward_scratch_bytes)(const lstm_backward *g)
+size_t TYPED(lstm_backward_workspace_bytes)(const lstm_backward *g)
 {
-    backward_scratch scratch;
+    backward_buffers buffers;
     lstm_backward counted = *g;
-    counted.pass.scratch = 0;
-    return plan_backward(&counted, &scratch);
+    counted.pass.workspace = 0;
+    return lay_out_buffers(&counted, &buffers);
 }
 
 typedef struct {
     lstm_backward *g;
-    const backward_scratch *scratch;
+    const backward_buffers *buffers;
 } backward_task;
 
 typedef struct {
     const lstm_backward *g;
-    const backward_scratch *scratch;
+    const backward_buffers *buffers;
     const TYPED(kernels) * kernels;
     TYPED(gates) gates;
     backward_lists lists;
-    real *panel, *gate_scratch;
+    real *panel, *gate_workspace;
     int worker, workers;
     watcher watcher;
     range rows;    /* of the batch, in the loop over time */
@@ -95,7 +95,7 @@ typedef struct {
 
 static real *dz_row(const backward_share *my, ptrdiff_t b, ptrdiff_t first, ptrdiff_t step)
 {
-    return my->scratch->dz + (b * my->scratch->block + step - first) * GATES * my->g->pass.units;
+    return my->buffers->dz + (b * my->buffers->block + step - first) * GATES * my->g->pass.units;
 }
 
 /* (b, step) of an array (B, T, H) in step order; before the first step the initial state. */
@@ -157,7 +157,7 @@ static void step_back(const backward_share *my, ptrdiff_t first, ptrdiff_t step,
     const gate_shape shape = {count, my->units.end - my->units.begin, units, units};
     if (!is_stopped(my->g->pass.watch))
         my->gates.backward(&my->gates, shape, lists->gates, lists->c_before, lists->c_after,
-                           lists->dh, lists->dc, lists->dz_out, my->gate_scratch);
+                           lists->dh, lists->dc, lists->dz_out, my->gate_workspace);
     if (barrier && my->workers > 1)
         barrier_wait(barrier, my->worker, my->workers);
     const ptrdiff_t depth = GATES * units;
@@ -200,7 +200,7 @@ static void input_gradient(const backward_share *my, range rows)
 static void pack_inputs(const backward_share *my, ptrdiff_t rows)
 {
     const lstm_pass *const pass = &my->g->pass;
-    real *const inputs = my->scratch->inputs;
+    real *const inputs = my->buffers->inputs;
     const struct {
         ptrdiff_t columns;
         const const_row *rows;
@@ -219,7 +219,7 @@ static void add_weight_gradients(const backward_share *my, ptrdiff_t rows, int f
     const lstm_backward *const g = my->g;
     const lstm_pass *const pass = &g->pass;
     const ptrdiff_t nr = my->kernels->nr, total = GATES * pass->units;
-    const real *const x = my->scratch->inputs, *const h = x + pass->features * rows;
+    const real *const x = my->buffers->inputs, *const h = x + pass->features * rows;
     const range of_x = {0, tiles_of(my->kernels, pass->features)};
     const range of_h = {0, tiles_of(my->kernels, pass->units)};
     for (ptrdiff_t column = my->columns.begin; column < my->columns.end; column++) {
@@ -245,15 +245,15 @@ static void backward_worker(void *argument, int worker, int workers)
     const ptrdiff_t strips = divide_up(units, panel_width);
     const int by_rows = lstm_shares_rows(pass, workers);
     backward_share my = {.g = g,
-                         .scratch = task->scratch,
+                         .buffers = task->buffers,
                          .kernels = kernels,
                          .worker = worker,
                          .workers = workers,
                          .watcher = watcher_of(pass->watch)};
     my.gates = TYPED(select_gates)(kernels, pass->activation, pass->recurrent_activation);
-    my.lists = task->scratch->lists[worker];
-    my.panel = task->scratch->panels[worker];
-    my.gate_scratch = task->scratch->gate_scratch[worker];
+    my.lists = task->buffers->lists[worker];
+    my.panel = task->buffers->panels[worker];
+    my.gate_workspace = task->buffers->gate_workspaces[worker];
     my.rows = by_rows ? share(pass->batch, worker, workers) : (range){0, pass->batch};
     my.strips = by_rows ? (range){0, strips} : share(strips, worker, workers);
     my.units = (range){at_most(units, my.strips.begin * panel_width),
@@ -261,10 +261,10 @@ static void backward_worker(void *argument, int worker, int workers)
     my.columns = share(divide_up(GATES * units, panel_width), worker, workers);
     const fp_mode mode = flush_denormals();
     int fresh = 1;
-    const ptrdiff_t blocks = divide_up(pass->steps, task->scratch->block);
+    const ptrdiff_t blocks = divide_up(pass->steps, task->buffers->block);
     for (ptrdiff_t block = blocks - 1; block >= 0; block--) {
-        const ptrdiff_t first = block * task->scratch->block;
-        const range steps = {first, at_most(pass->steps, first + task->scratch->block)};
+        const ptrdiff_t first = block * task->buffers->block;
+        const range steps = {first, at_most(pass->steps, first + task->buffers->block)};
         for (ptrdiff_t step = steps.end - 1; step >= steps.begin; step--)
             step_back(&my, first, step, by_rows ? 0 : &pass->barrier);
         const ptrdiff_t rows = is_stopped(pass->watch) ? 0 : list_block(&my, steps);
@@ -285,8 +285,8 @@ static void backward_worker(void *argument, int worker, int workers)
 
 void TYPED(lstm_run_backward)(lstm_backward *g)
 {
-    backward_scratch scratch;
-    plan_backward(g, &scratch);
-    backward_task task = {g, &scratch};
+    backward_buffers buffers;
+    lay_out_buffers(g, &buffers);
+    backward_task task = {g, &buffers};
     pool_run(g->pass.workers, PARTS_TOGETHER, lstm_wakes(&g->pass, 1), backward_worker, &task);
 }

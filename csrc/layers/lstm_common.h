@@ -11,8 +11,8 @@
 #include "layers/tiles.h"
 
 /* In lstm_forward.c and lstm_backward.c. */
-size_t TYPED(lstm_forward_scratch_bytes)(const lstm_forward *f);
-size_t TYPED(lstm_backward_scratch_bytes)(const lstm_backward *g);
+size_t TYPED(lstm_forward_workspace_bytes)(const lstm_forward *f);
+size_t TYPED(lstm_backward_workspace_bytes)(const lstm_backward *g);
 void TYPED(lstm_run_forward)(lstm_forward *f);
 void TYPED(lstm_run_forward_pair)(lstm_forward *const *passes);
 void TYPED(lstm_run_forward_plain)(lstm_forward *f);

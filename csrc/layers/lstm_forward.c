@@ -13,7 +13,7 @@
 #include "base/cpu.h"
 #include "layers/lstm_common.h"
 
-/* ---- plan ----------------------------------------------------------------------------------- */
+/* ---- buffers -------------------------------------------------------------------------------- */
 
 /* One worker's lists of rows. */
 typedef struct {
@@ -28,55 +28,55 @@ typedef struct {
     real *states[2];       /* (B, state_width): h before and after a step, in turn */
     real *projected;       /* (B, block, z_width): bias + x kernel */
     row_lists *lists;
-} forward_plan;
+} forward_buffers;
 
-/* Lays the plan out in pass->scratch; returns how many bytes it takes. */
-static size_t plan_forward(const lstm_forward *f, forward_plan *plan)
+/* Lays them out in pass->workspace; returns how many bytes they take. */
+static size_t lay_out_buffers(const lstm_forward *f, forward_buffers *buffers)
 {
     const lstm_pass *const pass = &f->pass;
     const ptrdiff_t rows = pass->batch, width = width_of(pass->kernels);
-    arena memory = {pass->scratch, 0};
-    plan->z_width = divide_up(pass->units, width) * GATES * width;
-    plan->block =
+    workspace memory = {pass->workspace, 0};
+    buffers->z_width = divide_up(pass->units, width) * GATES * width;
+    buffers->block =
         lstm_does_both_products(pass)
             ? 0
-            : at_least(1, at_most(pass->steps, lstm_block_elements() / (rows * plan->z_width)));
-    plan->state_width = divide_up(pass->units, MOST_WIDTH) * MOST_WIDTH;
+            : at_least(1, at_most(pass->steps, lstm_block_elements() / (rows * buffers->z_width)));
+    buffers->state_width = divide_up(pass->units, MOST_WIDTH) * MOST_WIDTH;
     for (int i = 0; i < 2; i++)
-        plan->states[i] = take(&memory, rows * plan->state_width, sizeof(real));
-    plan->projected = take(&memory, rows * plan->block * plan->z_width, sizeof(real));
-    plan->lists = take(&memory, pass->workers, sizeof(row_lists));
+        buffers->states[i] = take(&memory, rows * buffers->state_width, sizeof(real));
+    buffers->projected = take(&memory, rows * buffers->block * buffers->z_width, sizeof(real));
+    buffers->lists = take(&memory, pass->workers, sizeof(row_lists));
     for (int worker = 0; worker < pass->workers; worker++) {
-        const size_t longest = rows * at_least(1, plan->block);
+        const size_t longest = rows * at_least(1, buffers->block);
         const row_lists lists = {
             take(&memory, longest, sizeof(row)), take(&memory, rows, sizeof(row)),
             take(&memory, longest, sizeof(row)), take(&memory, rows, sizeof(row)),
             take(&memory, rows, sizeof(row)),    take(&memory, rows, sizeof(row)),
         };
-        if (plan->lists)
-            plan->lists[worker] = lists;
+        if (buffers->lists)
+            buffers->lists[worker] = lists;
     }
     return memory.used;
 }
 
-size_t TYPED(lstm_forward_scratch_bytes)(const lstm_forward *f)
+size_t TYPED(lstm_forward_workspace_bytes)(const lstm_forward *f)
 {
-    forward_plan plan;
+    forward_buffers buffers;
     lstm_forward counted = *f;
-    counted.pass.scratch = 0;
-    return plan_forward(&counted, &plan);
+    counted.pass.workspace = 0;
+    return lay_out_buffers(&counted, &buffers);
 }
 
 typedef struct {
     lstm_forward *f;
-    const forward_plan *plan;
+    const forward_buffers *buffers;
 } forward_task;
 
 /* What one worker does of it. */
 typedef struct {
     const lstm_forward *f;
     const lstm_pass *pass;
-    const forward_plan *plan;
+    const forward_buffers *buffers;
     const TYPED(kernels) * kernels;
     TYPED(gates) gates;
     row_lists lists;
@@ -108,7 +108,7 @@ static column_run tile_columns(const forward_share *my, ptrdiff_t strip)
 
 static real *projected_row(const forward_share *my, ptrdiff_t b, ptrdiff_t first, ptrdiff_t step)
 {
-    return my->plan->projected + (b * my->plan->block + step - first) * my->plan->z_width;
+    return my->buffers->projected + (b * my->buffers->block + step - first) * my->buffers->z_width;
 }
 
 /* bias + x kernel for the valid rows of a block of steps. */
@@ -153,13 +153,13 @@ static ptrdiff_t list_step(const forward_share *my, ptrdiff_t first, ptrdiff_t s
                            real *after)
 {
     const row_lists *const lists = &my->lists;
-    const ptrdiff_t units = my->pass->units, width = my->plan->state_width;
+    const ptrdiff_t units = my->pass->units, width = my->buffers->state_width;
     ptrdiff_t count = 0;
     for (ptrdiff_t b = my->rows.begin; b < my->rows.end; b++) {
         if (!is_set(my->pass->valid, my->pass, b, step))
             continue;
         const ptrdiff_t place = b * my->pass->steps + place_of(my->pass, step);
-        if (my->plan->block)
+        if (my->buffers->block)
             lists->projected[count] = projected_row(my, b, first, step);
         else
             lists->x[count] = input_row(my->pass, b, step);
@@ -186,7 +186,7 @@ static void gemm_tile(const forward_share *my, z_tile *tile)
     const ptrdiff_t first = tile->rows.begin, count = tile->rows.end - first;
     const ptrdiff_t offset = tile->strip * GATES * my->kernels->width;
     const column_run columns = tile_columns(my, tile->strip);
-    const int done = my->plan->block > 0; /* the first product, for a block of steps */
+    const int done = my->buffers->block > 0; /* the first product, for a block of steps */
     const TYPED(gemm_term) terms[2] = {
         {features, my->lists.x + first, panel_of(my, my->f->kernel, features, tile->strip)},
         {units, my->lists.h_before + first,
@@ -210,14 +210,14 @@ static void activate_tile(const forward_share *my, z_tile *tile)
     const ptrdiff_t count = units_of(my, tile->strip);
     const gate_shape shape = {tile->rows.end - tile->rows.begin, count, count, units};
     row kept[MOST_MR], c[MOST_MR], h[MOST_MR];
-    real scratch[GATE_SCRATCH_ROWS * MOST_WIDTH];
+    real workspace[GATE_WORKSPACE_ROWS * MOST_WIDTH];
     for (ptrdiff_t r = 0; r < shape.strips; r++) {
         const ptrdiff_t i = tile->rows.begin + r;
         kept[r] = my->f->gates ? my->lists.gates[i] + first : 0;
         c[r] = my->lists.c[i] + first;
         h[r] = my->lists.h_after[i] + first;
     }
-    my->gates.forward(&my->gates, shape, tile->z, my->f->gates ? kept : 0, c, h, scratch);
+    my->gates.forward(&my->gates, shape, tile->z, my->f->gates ? kept : 0, c, h, workspace);
 }
 
 /* One step of the rows in the lists, in this worker's strips: from the first to the last and back
@@ -226,7 +226,7 @@ static void advance(const forward_share *my, ptrdiff_t step, ptrdiff_t count)
 {
     const int tiles = tiles_of(my->kernels, count);
     const ptrdiff_t strips = my->strips.end - my->strips.begin;
-    const ptrdiff_t depth = my->pass->units + (my->plan->block ? 0 : my->pass->features);
+    const ptrdiff_t depth = my->pass->units + (my->buffers->block ? 0 : my->pass->features);
     const ptrdiff_t work = my->kernels->width * (GATES * depth + WORK_OF_A_UNIT);
     z_tile tile;
     for (ptrdiff_t i = 0; i < strips; i++) {
@@ -248,7 +248,7 @@ static void hand_out(const forward_share *my, ptrdiff_t step, const real *before
     const lstm_pass *const pass = my->pass;
     const size_t bytes = (my->units.end - my->units.begin) * sizeof(real);
     for (ptrdiff_t b = my->rows.begin; b < my->rows.end; b++) {
-        const ptrdiff_t state = b * my->plan->state_width + my->units.begin;
+        const ptrdiff_t state = b * my->buffers->state_width + my->units.begin;
         const ptrdiff_t out = (b * pass->steps + step) * pass->units + my->units.begin;
         if (!is_set(pass->valid, pass, b, step))
             memcpy(after + state, before + state, bytes);
@@ -269,7 +269,7 @@ static void copy_states(const forward_share *my, real *states, int into_states)
 {
     const size_t bytes = (my->units.end - my->units.begin) * sizeof(real);
     for (ptrdiff_t b = my->rows.begin; b < my->rows.end; b++) {
-        real *const state = states + b * my->plan->state_width + my->units.begin;
+        real *const state = states + b * my->buffers->state_width + my->units.begin;
         real *const h = (real *)my->f->h + b * my->pass->units + my->units.begin;
         memcpy(into_states ? state : h, into_states ? h : state, bytes);
     }
@@ -283,11 +283,11 @@ static forward_share share_of(const forward_task *task, int worker, int workers)
     const int by_rows = lstm_shares_rows(pass, workers);
     forward_share my = {.f = task->f,
                         .pass = pass,
-                        .plan = task->plan,
+                        .buffers = task->buffers,
                         .kernels = kernels,
                         .watcher = watcher_of(pass->watch)};
     my.gates = TYPED(select_gates)(kernels, pass->activation, pass->recurrent_activation);
-    my.lists = task->plan->lists[worker];
+    my.lists = task->buffers->lists[worker];
     my.rows = by_rows ? share(pass->batch, worker, workers) : (range){0, pass->batch};
     my.strips = by_rows ? (range){0, strips} : share(strips, worker, workers);
     my.units = (range){at_most(pass->units, my.strips.begin * width),
@@ -300,14 +300,14 @@ static void run_share(const forward_task *task, int worker, int workers)
     const forward_share my = share_of(task, worker, workers);
     const int to_meet = lstm_shares_rows(my.pass, workers) ? 1 : workers;
     const fp_mode mode = flush_denormals();
-    real *before = my.plan->states[0], *after = my.plan->states[1];
+    real *before = my.buffers->states[0], *after = my.buffers->states[1];
     copy_states(&my, before, 1);
     if (to_meet > 1)
         barrier_wait(&task->f->pass.barrier, worker, to_meet);
     for (ptrdiff_t step = 0, first = 0; step < my.pass->steps; step++) {
-        if (my.plan->block && step % my.plan->block == 0) {
+        if (my.buffers->block && step % my.buffers->block == 0) {
             first = step;
-            project(&my, (range){step, at_most(my.pass->steps, step + my.plan->block)});
+            project(&my, (range){step, at_most(my.pass->steps, step + my.buffers->block)});
         }
         advance(&my, step, list_step(&my, first, step, before, after));
         hand_out(&my, step, before, after);
@@ -327,9 +327,9 @@ static void forward_worker(void *argument, int worker, int workers)
 
 void TYPED(lstm_run_forward)(lstm_forward *f)
 {
-    forward_plan plan;
-    plan_forward(f, &plan);
-    forward_task task = {f, &plan};
+    forward_buffers buffers;
+    lay_out_buffers(f, &buffers);
+    forward_task task = {f, &buffers};
     const pool_parts parts =
         lstm_shares_rows(&f->pass, f->pass.workers) ? PARTS_ALONE : PARTS_TOGETHER;
     pool_run(f->pass.workers, parts, lstm_wakes(&f->pass, 1), forward_worker, &task);
@@ -344,11 +344,11 @@ static void pair_worker(void *argument, int worker, int workers)
 
 void TYPED(lstm_run_forward_pair)(lstm_forward *const *passes)
 {
-    forward_plan plans[2];
+    forward_buffers buffers[2];
     forward_task tasks[2];
     for (int i = 0; i < 2; i++) {
-        plan_forward(passes[i], &plans[i]);
-        tasks[i] = (forward_task){passes[i], &plans[i]};
+        lay_out_buffers(passes[i], &buffers[i]);
+        tasks[i] = (forward_task){passes[i], &buffers[i]};
     }
     pool_run(2, PARTS_ALONE, lstm_wakes(&passes[0]->pass, 2), pair_worker, tasks);
 }
@@ -363,7 +363,7 @@ static void advance_plain(const lstm_forward *f, const TYPED(gates) * gates, ptr
     const TYPED(kernels) *const kernels = pass->kernels;
     const ptrdiff_t units = pass->units, width = GATES * units;
     row z = f->gates ? (real *)f->gates + (b * pass->steps + place_of(pass, step)) * width
-                     : pass->scratch;
+                     : pass->workspace;
     row h = (real *)f->h + b * units, c = (real *)f->c + b * units;
     if (f->bias)
         memcpy(z, f->bias, width * sizeof(real));
@@ -373,10 +373,10 @@ static void advance_plain(const lstm_forward *f, const TYPED(gates) * gates, ptr
     kernels->gemv(units, width, h, f->recurrent_kernel, z);
     for (ptrdiff_t first = 0; first < units; first += MOST_WIDTH) {
         const gate_shape shape = {1, at_most(MOST_WIDTH, units - first), units, units};
-        real scratch[GATE_SCRATCH_ROWS * MOST_WIDTH];
+        real workspace[GATE_WORKSPACE_ROWS * MOST_WIDTH];
         row z_strip = z + first, c_strip = c + first, h_strip = h + first;
         gates->forward(gates, shape, &z_strip, f->gates ? &z_strip : 0, &c_strip, &h_strip,
-                       scratch);
+                       workspace);
     }
 }
 

@@ -17,8 +17,8 @@ static int backward_workers(const lstm_pass *pass)
 const lstm_functions TYPED(lstm_functions) = {
     .forward_workers = forward_workers,
     .backward_workers = backward_workers,
-    .forward_scratch_bytes = TYPED(lstm_forward_scratch_bytes),
-    .backward_scratch_bytes = TYPED(lstm_backward_scratch_bytes),
+    .forward_workspace_bytes = TYPED(lstm_forward_workspace_bytes),
+    .backward_workspace_bytes = TYPED(lstm_backward_workspace_bytes),
     .run_forward = TYPED(lstm_run_forward),
     .run_forward_plain = TYPED(lstm_run_forward_plain),
     .run_backward = TYPED(lstm_run_backward),

@@ -198,9 +198,9 @@ static inline void add_panel_rows(const TYPED(kernels) * kernels, ptrdiff_t rows
 typedef struct {
     char *base;
     size_t used;
-} arena;
+} workspace;
 
-static inline void *take(arena *from, size_t count, size_t size)
+static inline void *take(workspace *from, size_t count, size_t size)
 {
     void *const piece = from->base ? from->base + from->used : 0;
     from->used += in_lines(count * size);

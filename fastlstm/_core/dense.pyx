@@ -1,7 +1,7 @@
 """The dense layer over the last axis: checks and buffers, and which pass runs.
 
-A pass is C and nogil: csrc/layers/dense.h on packed weights where the instruction set has products of its
-own, dense_blas on the others.
+A pass is C and nogil: csrc/layers/dense.h on packed weights where the instruction set has products
+of its own, dense_blas on the others.
 """
 
 cimport cython
@@ -306,7 +306,7 @@ cdef _run_backward(DensePlan plan, dense_backward *g):
     cdef const dense_functions *functions = dense_functions_of(plan.is_double)
     cdef bint is_double = plan.is_double, packed = g.base.kernels != NULL
     cdef PackedKernel transposed
-    cdef Memory scratch
+    cdef Memory workspace
     cdef pass_watch memory
     cdef const void *plain[2]
     plain_weights(plan, plain)
@@ -316,10 +316,10 @@ cdef _run_backward(DensePlan plan, dense_backward *g):
             transposed = transposed_for(plan, g.base.kernels, plain[0])
             g.kernel = transposed.memory.data
         g.base.workers = functions.workers(&g.base, 3)
-        scratch = Memory(functions.backward_scratch_bytes(g))
+        workspace = Memory(functions.backward_workspace_bytes(g))
     else:
-        scratch = Memory(dense_blas.backward_scratch_bytes(g, is_double))
-    g.base.scratch = scratch.data
+        workspace = Memory(dense_blas.backward_workspace_bytes(g, is_double))
+    g.base.workspace = workspace.data
     g.base.watch = begin_watch(&memory, 2 * work_of(&g.base))
     with nogil:
         if packed:

@@ -3,5 +3,5 @@
 from fastlstm._core.passes cimport dense_backward, dense_forward
 
 cdef void run_forward(dense_forward *f, bint is_double) noexcept nogil
-cdef size_t backward_scratch_bytes(const dense_backward *g, bint is_double) noexcept nogil
+cdef size_t backward_workspace_bytes(const dense_backward *g, bint is_double) noexcept nogil
 cdef void run_backward(dense_backward *g, bint is_double) noexcept nogil

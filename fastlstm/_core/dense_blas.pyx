@@ -57,8 +57,8 @@ cdef void _backward(dense_backward *g, const real *kernel) noexcept nogil:
     cdef const real *dz = <const real *>g.dy
     cdef fp_mode mode = flush_denormals()
     if p.activation != ACTIVATION_LINEAR:
-        dz = <const real *>p.scratch
-        activation_gradient(g, <real *>p.scratch)
+        dz = <const real *>p.workspace
+        activation_gradient(g, <real *>p.workspace)
     if g.dx != NULL:
         # dx = dz kernel'
         gemm(False, True, p.rows, p.features, p.units, dz, p.units, kernel, p.units, <real>0,
@@ -70,7 +70,7 @@ cdef void _backward(dense_backward *g, const real *kernel) noexcept nogil:
     restore_denormals(mode)
 
 
-cdef size_t backward_scratch_bytes(const dense_backward *g, bint is_double) noexcept nogil:
+cdef size_t backward_workspace_bytes(const dense_backward *g, bint is_double) noexcept nogil:
     return g.base.rows * g.base.units * (sizeof(double) if is_double else sizeof(float))
 
 

@@ -9,7 +9,7 @@ cdef extern from "kernels/kernels.h" nogil:
     const int ACTIVATION_COUNT
     const int ACTIVATION_LINEAR
     const int GATES
-    const int GATE_SCRATCH_ROWS
+    const int GATE_WORKSPACE_ROWS
 
     ctypedef struct gate_shape:
         Py_ssize_t strips, count, stride, kept_stride
@@ -29,18 +29,18 @@ cdef extern from "kernels/kernels.h" nogil:
     ctypedef struct gates_f32:
         const char *name
         void (*forward)(const gates_f32 *self, gate_shape shape, float **z, float **kept, float **c,
-                        float **h, float *scratch) noexcept nogil
+                        float **h, float *workspace) noexcept nogil
         void (*backward)(const gates_f32 *self, gate_shape shape, const float **kept,
                          const float **c_prev, const float **c, const float **dh,
-                         float **dc, float **dz, float *scratch) noexcept nogil
+                         float **dc, float **dz, float *workspace) noexcept nogil
 
     ctypedef struct gates_f64:
         const char *name
         void (*forward)(const gates_f64 *self, gate_shape shape, double **z, double **kept,
-                        double **c, double **h, double *scratch) noexcept nogil
+                        double **c, double **h, double *workspace) noexcept nogil
         void (*backward)(const gates_f64 *self, gate_shape shape, const double **kept,
                          const double **c_prev, const double **c, const double **dh,
-                         double **dc, double **dz, double *scratch) noexcept nogil
+                         double **dc, double **dz, double *workspace) noexcept nogil
 
     ctypedef struct rmsprop_numbers_f32:
         float learning_rate, decay, rest, momentum, epsilon

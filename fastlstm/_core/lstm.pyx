@@ -1,7 +1,7 @@
 """The LSTM over time: checks and buffers, and which pass runs.
 
-A pass is C and nogil: csrc/layers/lstm.h on packed weights where the instruction set has products of its
-own, lstm_blas on the others.
+A pass is C and nogil: csrc/layers/lstm.h on packed weights where the instruction set has products
+of its own, lstm_blas on the others.
 """
 
 
@@ -386,12 +386,12 @@ cdef tuple _use_panels(LSTMPlan plan, lstm_forward *f, int workers):
     """
     cdef const lstm_functions *functions = lstm_functions_of(plan.is_double)
     cdef Panels panels = panels_for(plan, f.base.kernels)
-    cdef Memory scratch
+    cdef Memory workspace
     f.kernel, f.recurrent_kernel, f.bias = panels.kernel, panels.recurrent_kernel, panels.bias
     f.base.workers = workers or functions.forward_workers(&f.base)
-    scratch = Memory(functions.forward_scratch_bytes(f))
-    f.base.scratch = scratch.data
-    return panels, scratch
+    workspace = Memory(functions.forward_workspace_bytes(f))
+    f.base.workspace = workspace.data
+    return panels, workspace
 
 
 cdef int _run_forward_or_restore(LSTMPlan plan, lstm_forward *f) except -1:
@@ -421,7 +421,7 @@ cdef str _run_forward(LSTMPlan plan, lstm_forward *f):
     """
     cdef const lstm_functions *functions = lstm_functions_of(plan.is_double)
     cdef bint is_double = plan.is_double, blas = f.base.kernels == NULL
-    cdef Memory scratch
+    cdef Memory workspace
     cdef const void *plain[3]
     cdef pass_watch memory
     f.base.watch = begin_watch(&memory, work_of(&f.base))
@@ -437,10 +437,10 @@ cdef str _run_forward(LSTMPlan plan, lstm_forward *f):
         arguments.check_strides(f.base.batch, f.base.steps,
                                 max(plan.features, 4 * plan.units), "lstm_forward")
         f.base.kernels = <const void *>table_f64() if is_double else <const void *>table_f32()
-        scratch = Memory(lstm_blas.forward_scratch_bytes(f, is_double))
+        workspace = Memory(lstm_blas.forward_workspace_bytes(f, is_double))
     else:
-        scratch = Memory(4 * plan.units * sizeof(double))
-    f.base.scratch = scratch.data
+        workspace = Memory(4 * plan.units * sizeof(double))
+    f.base.workspace = workspace.data
     with nogil:
         if blas:
             lstm_blas.run_forward(f, is_double)
@@ -531,7 +531,7 @@ cdef _run_backward(LSTMPlan plan, lstm_backward *g):
     cdef const lstm_functions *functions = lstm_functions_of(plan.is_double)
     cdef bint is_double = plan.is_double, packed = g.base.kernels != NULL
     cdef Panels columns
-    cdef Memory scratch
+    cdef Memory workspace
     cdef const void *plain[3]
     cdef pass_watch memory
     g.base.watch = begin_watch(&memory, 3 * work_of(&g.base))
@@ -540,12 +540,12 @@ cdef _run_backward(LSTMPlan plan, lstm_backward *g):
         columns = columns_for(plan, g.base.kernels, plain, g.dx != NULL)
         g.kernel, g.recurrent_kernel = columns.kernel, columns.recurrent_kernel
         g.base.workers = functions.backward_workers(&g.base)
-        scratch = Memory(functions.backward_scratch_bytes(g))
+        workspace = Memory(functions.backward_workspace_bytes(g))
     else:
         g.base.kernels = <const void *>table_f64() if is_double else <const void *>table_f32()
         g.kernel, g.recurrent_kernel = plain[0], plain[1]
-        scratch = Memory(lstm_blas.backward_scratch_bytes(g, is_double))
-    g.base.scratch = scratch.data
+        workspace = Memory(lstm_blas.backward_workspace_bytes(g, is_double))
+    g.base.workspace = workspace.data
     with nogil:
         if packed:
             functions.run_backward(g)

@@ -1,5 +1,5 @@
-"""The passes of csrc/layers/lstm.h over BLAS, for any CPU: the portable truth, and what the packed kernels
-are compared with. `kernel` and `recurrent_kernel` are plain (F, 4H) and (H, 4H).
+"""The passes of csrc/layers/lstm.h over BLAS, for any CPU: the portable truth, and what the packed
+kernels are compared with. `kernel` and `recurrent_kernel` are plain (F, 4H) and (H, 4H).
 
 Arrays stay batch-major, so step t of z (B, T, 4H) is a matrix whose rows lie T*4H apart; BLAS
 takes that distance as it is and nothing is transposed.
@@ -23,7 +23,7 @@ from libc.string cimport memcpy, memset
 
 from fastlstm._core.blas cimport gemm, rows_of_a_piece, sum_rows
 from fastlstm._core.kernels cimport (
-    GATE_SCRATCH_ROWS, flush_denormals, fp_mode, gate_shape, gates_f32, gates_f64, kernels_f32,
+    GATE_WORKSPACE_ROWS, flush_denormals, fp_mode, gate_shape, gates_f32, gates_f64, kernels_f32,
     kernels_f64, real, restore_denormals, select_gates_f32, select_gates_f64,
 )
 from fastlstm._core.passes cimport lstm_backward, lstm_forward, lstm_pass
@@ -83,7 +83,7 @@ cdef void project(const lstm_forward *f, Py_ssize_t first, Py_ssize_t count, con
             project_rows(f, batch, x + t * features, stride, kernel, z + t * width, count * width)
 
 
-cdef void gates_forward(const lstm_pass *p, real *z, real *c, real *h, real *scratch
+cdef void gates_forward(const lstm_pass *p, real *z, real *c, real *h, real *workspace
                         ) noexcept nogil:
     cdef gate_shape whole = gate_shape(1, p.units, p.units, p.units)
     cdef gates_f32 gates_single
@@ -91,34 +91,34 @@ cdef void gates_forward(const lstm_pass *p, real *z, real *c, real *h, real *scr
     if real is float:
         gates_single = select_gates_f32(<const kernels_f32 *>p.kernels, p.activation,
                                         p.recurrent_activation)
-        gates_single.forward(&gates_single, whole, &z, &z, &c, &h, scratch)
+        gates_single.forward(&gates_single, whole, &z, &z, &c, &h, workspace)
     else:
         gates_double = select_gates_f64(<const kernels_f64 *>p.kernels, p.activation,
                                         p.recurrent_activation)
-        gates_double.forward(&gates_double, whole, &z, &z, &c, &h, scratch)
+        gates_double.forward(&gates_double, whole, &z, &z, &c, &h, workspace)
 
 
 cdef void gates_backward(const lstm_pass *p, const real *gates, const real *c_prev, const real *c,
-                         const real *dh, real *dc, real *dz, real *scratch) noexcept nogil:
+                         const real *dh, real *dc, real *dz, real *workspace) noexcept nogil:
     cdef gate_shape whole = gate_shape(1, p.units, p.units, p.units)
     cdef gates_f32 gates_single
     cdef gates_f64 gates_double
     if real is float:
         gates_single = select_gates_f32(<const kernels_f32 *>p.kernels, p.activation,
                                         p.recurrent_activation)
-        gates_single.backward(&gates_single, whole, &gates, &c_prev, &c, &dh, &dc, &dz, scratch)
+        gates_single.backward(&gates_single, whole, &gates, &c_prev, &c, &dh, &dc, &dz, workspace)
     else:
         gates_double = select_gates_f64(<const kernels_f64 *>p.kernels, p.activation,
                                         p.recurrent_activation)
-        gates_double.backward(&gates_double, whole, &gates, &c_prev, &c, &dh, &dc, &dz, scratch)
+        gates_double.backward(&gates_double, whole, &gates, &c_prev, &c, &dh, &dc, &dz, workspace)
 
 
 cdef void _forward(lstm_forward *f, const real *kernel) noexcept nogil:
     cdef const lstm_pass *p = &f.base
     cdef Py_ssize_t units = p.units, width = 4 * p.units, row_bytes = p.units * sizeof(real)
     cdef Py_ssize_t block = block_of(f), number, first, last, count, base, s, t, b, out
-    cdef real *scratch = <real *>p.scratch
-    cdef real *z = <real *>f.gates if f.gates != NULL else scratch + GATE_SCRATCH_ROWS * units
+    cdef real *workspace = <real *>p.workspace
+    cdef real *z = <real *>f.gates if f.gates != NULL else workspace + GATE_WORKSPACE_ROWS * units
     cdef real *h = <real *>f.h
     cdef real *c = <real *>f.c
     cdef fp_mode mode = flush_denormals()
@@ -139,7 +139,7 @@ cdef void _forward(lstm_forward *f, const real *kernel) noexcept nogil:
                     break
                 if is_set(p.valid, p, b, s):
                     gates_forward(p, z + (b * count + t) * width, c + b * units, h + b * units,
-                                  scratch)
+                                  workspace)
                 out = (b * p.steps + s) * units
                 if f.y != NULL:
                     if is_set(p.shown, p, b, s):
@@ -164,7 +164,7 @@ cdef inline const real *state_row(const lstm_pass *p, const real *states, const 
 
 
 cdef void step_back(lstm_backward *g, Py_ssize_t s, const real *recurrent_kernel, real *dz,
-                    real *scratch) noexcept nogil:
+                    real *workspace) noexcept nogil:
     cdef const lstm_pass *p = &g.base
     cdef Py_ssize_t units = p.units, width = 4 * p.units, t = place_of(p, s), b, j, row
     cdef const real *saved_c = <const real *>g.saved_c
@@ -184,7 +184,7 @@ cdef void step_back(lstm_backward *g, Py_ssize_t s, const real *recurrent_kernel
             continue
         gates_backward(p, <const real *>g.gates + row, state_row(p, saved_c, g.c0, b, s - 1),
                        state_row(p, saved_c, g.c0, b, s), dh, <real *>g.dc + b * units, dz + row,
-                       scratch)
+                       workspace)
         memset(dh, 0, units * sizeof(real))
     # Rows that took part start from zero, the others keep what they carry.
     gemm(False, True, p.batch, units, width, dz + t * width, p.steps * width, recurrent_kernel,
@@ -230,12 +230,12 @@ cdef const real *valid_inputs(const lstm_pass *p, real *copies) noexcept nogil:
 cdef void _backward(lstm_backward *g, const real *kernel) noexcept nogil:
     cdef const lstm_pass *p = &g.base
     cdef Py_ssize_t rows = p.batch * p.steps, features = p.features, width = 4 * p.units, s
-    cdef real *scratch = <real *>p.scratch
-    cdef real *dz = scratch + GATE_SCRATCH_ROWS * p.units
+    cdef real *workspace = <real *>p.workspace
+    cdef real *dz = workspace + GATE_WORKSPACE_ROWS * p.units
     cdef real *h_prev = dz + rows * width
     cdef fp_mode mode = flush_denormals()
     for s in range(p.steps - 1, -1, -1):
-        step_back(g, s, <const real *>g.recurrent_kernel, dz, scratch)
+        step_back(g, s, <const real *>g.recurrent_kernel, dz, workspace)
         if stops(p.watch, WORK_OF_A_STEP):
             break
     if is_stopped(p.watch):
@@ -253,15 +253,16 @@ cdef void _backward(lstm_backward *g, const real *kernel) noexcept nogil:
     restore_denormals(mode)
 
 
-cdef size_t forward_scratch_bytes(const lstm_forward *f, bint is_double) noexcept nogil:
+cdef size_t forward_workspace_bytes(const lstm_forward *f, bint is_double) noexcept nogil:
     cdef Py_ssize_t z = 0 if f.gates != NULL else f.base.batch * block_of(f) * 4
-    return (z + GATE_SCRATCH_ROWS) * f.base.units * (sizeof(double) if is_double else sizeof(float))
+    return ((z + GATE_WORKSPACE_ROWS) * f.base.units
+            * (sizeof(double) if is_double else sizeof(float)))
 
 
-cdef size_t backward_scratch_bytes(const lstm_backward *g, bint is_double) noexcept nogil:
+cdef size_t backward_workspace_bytes(const lstm_backward *g, bint is_double) noexcept nogil:
     cdef Py_ssize_t rows = g.base.batch * g.base.steps
     cdef Py_ssize_t inputs = 0 if g.base.valid == NULL else rows * g.base.features
-    return (((5 * rows + GATE_SCRATCH_ROWS) * g.base.units + inputs)
+    return (((5 * rows + GATE_WORKSPACE_ROWS) * g.base.units + inputs)
             * (sizeof(double) if is_double else sizeof(float)))
 
 

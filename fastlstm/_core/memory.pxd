@@ -1,4 +1,4 @@
-"""Bytes for panels and scratch: aligned, and used again rather than given back."""
+"""Bytes for panels and workspace: aligned, and used again rather than given back."""
 
 cdef class Memory:
     cdef void *data

@@ -14,7 +14,7 @@ cdef extern from "layers/lstm.h" nogil:
         const unsigned char *valid
         const unsigned char *shown
         const void *x
-        void *scratch
+        void *workspace
         pass_watch *watch
         barrier_t barrier
 
@@ -50,8 +50,8 @@ cdef extern from "layers/lstm.h" nogil:
     ctypedef struct lstm_functions:
         int (*forward_workers)(const lstm_pass *self) noexcept nogil
         int (*backward_workers)(const lstm_pass *self) noexcept nogil
-        size_t (*forward_scratch_bytes)(const lstm_forward *self) noexcept nogil
-        size_t (*backward_scratch_bytes)(const lstm_backward *self) noexcept nogil
+        size_t (*forward_workspace_bytes)(const lstm_forward *self) noexcept nogil
+        size_t (*backward_workspace_bytes)(const lstm_backward *self) noexcept nogil
         void (*run_forward)(lstm_forward *self) noexcept nogil
         void (*run_forward_plain)(lstm_forward *self) noexcept nogil
         void (*run_backward)(lstm_backward *self) noexcept nogil
@@ -76,7 +76,7 @@ cdef extern from "layers/dense.h" nogil:
         int activation, workers
         Py_ssize_t rows, features, units
         const void *x
-        void *scratch
+        void *workspace
         pass_watch *watch
         barrier_t barrier
 
@@ -107,7 +107,7 @@ cdef extern from "layers/dense.h" nogil:
         int (*workers)(const dense_pass *self, int products) noexcept nogil
         void (*run_forward)(dense_forward *self) noexcept nogil
         void (*run_forward_plain)(dense_forward *self) noexcept nogil
-        size_t (*backward_scratch_bytes)(const dense_backward *self) noexcept nogil
+        size_t (*backward_workspace_bytes)(const dense_backward *self) noexcept nogil
         void (*run_backward)(dense_backward *self) noexcept nogil
 
     const dense_functions dense_f32, dense_f64

@@ -122,7 +122,7 @@ static inline lstm_forward prepared_forward(const problem *p, const void *kernel
     f.y = numbers(n.batch * n.steps * n.units);
     f.gates = numbers(n.batch * n.steps * 4 * n.units);
     f.saved_c = numbers(n.batch * n.steps * n.units);
-    f.pass.scratch = numbers(functions->forward_scratch_bytes(&f) / sizeof(real));
+    f.pass.workspace = numbers(functions->forward_workspace_bytes(&f) / sizeof(real));
     return f;
 }
 
@@ -153,7 +153,7 @@ static inline lstm_backward run_backward(const problem *p, const lstm_forward *f
     g.dkernel = numbers(n.features * 4 * n.units);
     g.drecurrent_kernel = numbers(n.units * 4 * n.units);
     g.dbias = numbers(4 * n.units);
-    g.pass.scratch = numbers(functions->backward_scratch_bytes(&g) / sizeof(real));
+    g.pass.workspace = numbers(functions->backward_workspace_bytes(&g) / sizeof(real));
     functions->run_backward(&g);
     return g;
 }
@@ -224,7 +224,7 @@ static inline dense_backward run_dense_backward(const dense_problem *p, const de
     g.dx = wants_dx ? numbers(p->rows * p->features) : 0;
     g.dkernel = numbers(p->features * p->units);
     g.dbias = numbers(p->units);
-    g.pass.scratch = numbers(dense->backward_scratch_bytes(&g) / sizeof(real));
+    g.pass.workspace = numbers(dense->backward_workspace_bytes(&g) / sizeof(real));
     dense->run_backward(&g);
     return g;
 }

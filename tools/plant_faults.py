@@ -27,8 +27,9 @@ ROOT = Path(__file__).resolve().parent.parent
 # elsewhere it would prove nothing but that the machine is slow.
 HANG_LIMIT, PROCESS_LIMIT = 60, 900
 
-CORE, PRODUCTS, PACKING = (
+CORE, GATES, PRODUCTS, PACKING = (
     "csrc/kernels/kernels_template.h",
+    "csrc/kernels/gates_template.h",
     "csrc/kernels/gemm_template.h",
     "csrc/layers/pack.c",
 )
@@ -64,37 +65,44 @@ FAULTS = [
     # ---- gates -------------------------------------------------------------------------------
     Fault(
         "gradients of the input and the forget gate swapped",
-        CORE,
+        GATES,
         "store(dz, n, vec_mul(vec_mul(dc_step, g), sigmoid_slope(i)));\n    store(dz + units, n,",
         "store(dz + units, n, vec_mul(vec_mul(dc_step, g), sigmoid_slope(i)));\n    store(dz, n,",
         LSTM_TESTS,
     ),
     Fault(
         "output gate without its slope",
-        CORE,
+        GATES,
         "vec_mul(vec_mul(dh_step, act_c), sigmoid_slope(o))",
         "vec_mul(dh_step, act_c)",
         LSTM_TESTS,
     ),
     Fault(
         "general gates: candidate without its slope",
-        CORE,
+        GATES,
         "self->activation.backward(n, z + 2 * stride, dzg, dzg);",
         "",
         LSTM_TESTS,
     ),
     Fault(
         "general gates: gradient of c not carried through the forget gate",
-        CORE,
+        GATES,
         "dc[r][p] = dc_step * y.f[p];",
         "dc[r][p] = dc_step;",
         LSTM_TESTS,
     ),
     Fault(
         "last units of a row left out of the gates",
-        CORE,
+        GATES,
         "r < r0 + strips && first < shape.count; r++",
         "r < r0 + strips && first + 1 < shape.count; r++",
+        LSTM_TESTS,
+    ),
+    Fault(
+        "kept input gate without the division for the product",
+        GATES,
+        ".gate = vec_mul(size.below, both)",
+        ".gate = both",
         LSTM_TESTS,
     ),
     Fault(

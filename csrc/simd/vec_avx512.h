@@ -72,6 +72,5 @@ static inline vec vec_select(vec_mask m, vec yes, vec no) { return OP(mask_blend
 static inline vec vec_abs(vec a) { return OP(andnot)(vec_set1(-0.0f), a); }
 static inline vec vec_copysign(vec size, vec sign)
 {
-    const vec bit = vec_set1(-0.0f);
-    return OP(or)(OP(andnot)(bit, size), OP(and)(bit, sign));
+    return OP(or)(size, OP(and)(vec_set1(-0.0f), sign));
 }

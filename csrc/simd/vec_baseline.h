@@ -2,11 +2,11 @@
  * The vector vocabulary in plain C: a vector of one element, on any CPU.
  *
  * Every vec_*.h defines the same words. max(a, b) and min(a, b) are b when either
- * is NaN; reciprocal errs by at most one ULP; sum and largest are taken over the lanes of a vector.
- * load_tail and store_tail touch only the first n elements, 0 < n < VEC_WIDTH. in_register(a) is a,
- * once and for all loaded, so that no operation that uses it loads it again. MR, NR_VECTORS and
- * WIDE_ROWS are the shape of the micro-kernel (gemm_template.h) as VEC_REGISTERS registers allow;
- * GATE_ROWS rows of gates are computed side by side.
+ * is NaN; reciprocal errs by at most one ULP; the size of copysign is not negative; sum and largest
+ * are taken over the lanes of a vector. load_tail and store_tail touch only the first n elements, 0
+ * < n < VEC_WIDTH. in_register(a) is a, once and for all loaded, so that no operation that uses it
+ * loads it again. MR, NR_VECTORS and WIDE_ROWS are the shape of the micro-kernel (gemm_template.h)
+ * as VEC_REGISTERS registers allow; GATE_ROWS rows of gates are computed side by side.
  */
 #include <float.h>
 #include <math.h>

@@ -30,7 +30,7 @@
 #else
 #define MANTISSA_BITS 23
 #define EXPONENT_BIAS 127
-#define SIGMOID_LOWEST (-88.3f)
+#define SIGMOID_LOWEST (-87.9f)
 #define SIGMOID_HIGHEST 87.3f
 #define TANH_HIGHEST 10.0f
 #define ROUNDER (0x1.8p23f + EXPONENT_BIAS)
@@ -74,16 +74,18 @@ static inline __attribute__((always_inline)) void vec_exp_parts(const int count,
         vec_fma(tail[i], s[i], vec_set1(coefficients[k]));
 }
 
-/* What of x goes into the exponential, and the function from what comes out of it. */
+/* What of x goes into the exponential, and the function from what comes out of it; twice what is
+ * below the fraction is finite. */
 static inline vec vec_sigmoid_begin(vec x)
 {
     return vec_min(vec_set1(SIGMOID_HIGHEST), vec_max(vec_set1(SIGMOID_LOWEST), x));
 }
-static inline vec vec_sigmoid_end(vec scale, vec s, vec tail)
+/* 1 / sigmoid(x) */
+static inline vec vec_sigmoid_below(vec scale, vec s, vec tail)
 {
     const vec one = vec_set1(1);
     const vec e = vec_fma(s, vec_fma(s, tail, vec_set1(-1)), one);
-    return vec_reciprocal(vec_fma(scale, e, one));
+    return vec_fma(scale, e, one);
 }
 
 static inline vec vec_tanh_begin(vec x)
@@ -91,12 +93,18 @@ static inline vec vec_tanh_begin(vec x)
     const vec size = vec_min(vec_set1(TANH_HIGHEST), vec_abs(x));
     return vec_add(size, size);
 }
-static inline vec vec_tanh_end(vec x, vec scale, vec s, vec tail)
+/* above / below, neither of them negative. */
+typedef struct {
+    vec above, below;
+} vec_fraction;
+
+/* |tanh(x)| */
+static inline vec_fraction vec_tanh_size(vec scale, vec s, vec tail)
 {
-    const vec one = vec_set1(1), two = vec_set1(2);
+    const vec one = vec_set1(1);
     const vec lost = vec_mul(s, vec_fnma(s, tail, one));
     const vec m = vec_fma(scale, lost, vec_sub(one, scale));
-    return vec_copysign(vec_mul(m, vec_reciprocal(vec_sub(two, m))), x);
+    return (vec_fraction){m, vec_sub(vec_set1(2), m)};
 }
 
 static inline vec vec_sigmoid(vec x)
@@ -104,7 +112,7 @@ static inline vec vec_sigmoid(vec x)
     const vec a = vec_sigmoid_begin(x);
     vec scale, s, tail;
     vec_exp_parts(1, &a, &scale, &s, &tail);
-    return vec_sigmoid_end(scale, s, tail);
+    return vec_reciprocal(vec_sigmoid_below(scale, s, tail));
 }
 
 static inline vec vec_tanh(vec x)
@@ -112,7 +120,8 @@ static inline vec vec_tanh(vec x)
     const vec a = vec_tanh_begin(x);
     vec scale, s, tail;
     vec_exp_parts(1, &a, &scale, &s, &tail);
-    return vec_tanh_end(x, scale, s, tail);
+    const vec_fraction size = vec_tanh_size(scale, s, tail);
+    return vec_copysign(vec_mul(size.above, vec_reciprocal(size.below)), x);
 }
 
 static inline vec vec_relu(vec x) { return vec_max(vec_set1(0), x); }

@@ -124,7 +124,7 @@ double softmax_forward(long rounds, int unused)
     (void)unused;
     fill(x, ELEMENTS);
     for (long i = 0; i < rounds; i++)
-        TABLE.softmax_forward(ELEMENTS, x, y);
+        TABLE.softmax_forward(1, ELEMENTS, x, y);
     return (double)rounds * ELEMENTS;
 }
 
@@ -133,7 +133,7 @@ double softmax_backward(long rounds, int unused)
     (void)unused;
     fill(x, ELEMENTS);
     for (long i = 0; i < rounds; i++)
-        TABLE.softmax_backward(ELEMENTS, x, x, dy);
+        TABLE.softmax_backward(1, ELEMENTS, x, x, dy);
     return (double)rounds * ELEMENTS;
 }
 

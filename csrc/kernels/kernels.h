@@ -147,8 +147,9 @@ typedef struct {
         updates_##type updates;                                                                    \
         double (*squared_error)(ptrdiff_t n, const real *y_true, const real *y_pred, real factor,  \
                                 real *gradient);                                                   \
-        void (*softmax_forward)(ptrdiff_t n, const real *x, real *y);                              \
-        void (*softmax_backward)(ptrdiff_t n, const real *y, const real *dy, real *dx);            \
+        void (*softmax_forward)(ptrdiff_t rows, ptrdiff_t n, const real *x, real *y);              \
+        void (*softmax_backward)(ptrdiff_t rows, ptrdiff_t n, const real *y, const real *dy,       \
+                                 real *dx);                                                        \
     } kernels_##type;                                                                              \
                                                                                                    \
     extern const kernels_##type kernels_baseline_##type;                                           \

@@ -89,16 +89,17 @@ static void activate(const dense_forward *f, range rows, column_run columns)
     const TYPED(kernels) *const kernels = f->pass.kernels;
     const ptrdiff_t units = f->pass.units;
     const int activation = f->pass.activation;
-    const int whole = columns.count == units && activation != ACTIVATION_COUNT;
+    const int whole = columns.count == units;
     if (activation == ACTIVATION_LINEAR)
         return;
+    const ptrdiff_t runs = whole ? 1 : rows.end - rows.begin;
     const ptrdiff_t count = whole ? (rows.end - rows.begin) * units : columns.count;
-    for (ptrdiff_t r = rows.begin; r < (whole ? rows.begin + 1 : rows.end); r++) {
-        const ptrdiff_t first = r * units + columns.first;
+    for (ptrdiff_t run = 0; run < runs; run++) {
+        const ptrdiff_t first = (rows.begin + run) * units + columns.first;
         const real *const z = (const real *)f->z + first;
         real *const y = (real *)f->y + first;
         if (activation == ACTIVATION_COUNT)
-            kernels->softmax_forward(count, z, y);
+            kernels->softmax_forward(count / units, units, z, y);
         else
             kernels->activations[activation].forward(count, z, y);
     }
@@ -249,8 +250,7 @@ static void activation_gradient(const backward_share *my, ptrdiff_t first, range
     if (g->pass.activation == ACTIVATION_LINEAR)
         return;
     if (g->pass.activation == ACTIVATION_COUNT) {
-        for (ptrdiff_t r = 0; r < rows.end - rows.begin; r++)
-            my->kernels->softmax_backward(units, y + r * units, dy + r * units, dz + r * units);
+        my->kernels->softmax_backward(rows.end - rows.begin, units, y, dy, dz);
         return;
     }
     const TYPED(activation) *const f = &my->kernels->activations[g->pass.activation];

@@ -47,6 +47,10 @@ static inline vec vec_load_tail(const real *p, ptrdiff_t n)
 {
     return OP(maskload)(p, TAIL_MASK(n));
 }
+static inline vec vec_load_tail_or(const real *p, ptrdiff_t n, vec rest)
+{
+    return OP(blendv)(rest, vec_load_tail(p, n), OP(castsi256)(TAIL_MASK(n)));
+}
 static inline void vec_store_tail(real *p, ptrdiff_t n, vec a)
 {
     OP(maskstore)(p, TAIL_MASK(n), a);

@@ -39,6 +39,10 @@ static inline vec vec_load_tail(const real *p, ptrdiff_t n)
 {
     return OP(maskz_loadu)(TAIL_MASK(n), p);
 }
+static inline vec vec_load_tail_or(const real *p, ptrdiff_t n, vec rest)
+{
+    return OP(mask_loadu)(rest, TAIL_MASK(n), p);
+}
 static inline void vec_store_tail(real *p, ptrdiff_t n, vec a)
 {
     OP(mask_storeu)(p, TAIL_MASK(n), a);

@@ -3,8 +3,9 @@
  *
  * Every vec_*.h defines the same words. max(a, b) and min(a, b) are b when either
  * is NaN; reciprocal errs by at most one ULP; the size of copysign is not negative; sum and largest
- * are taken over the lanes of a vector. load_tail and store_tail touch only the first n elements, 0
- * < n < VEC_WIDTH. in_register(a) is a, once and for all loaded, so that no operation that uses it
+ * are taken over the lanes of a vector. load_tail and store_tail touch only the first n elements,
+ * with n from 1 to VEC_WIDTH - 1; in the other lanes is 0 or, with load_tail_or, what is in `rest`.
+ * in_register(a) is a, once and for all loaded, so that no operation that uses it
  * loads it again. MR, NR_VECTORS and WIDE_ROWS are the shape of the micro-kernel (gemm_template.h)
  * as VEC_REGISTERS registers allow; GATE_ROWS rows of gates are computed side by side.
  */
@@ -32,6 +33,10 @@ typedef uint32_t real_bits;
 static inline vec vec_load(const real *p) { return *p; }
 static inline void vec_store(real *p, vec a) { *p = a; }
 static inline vec vec_load_tail(const real *p, ptrdiff_t n) { return n > 0 ? *p : 0; }
+static inline vec vec_load_tail_or(const real *p, ptrdiff_t n, vec rest)
+{
+    return n > 0 ? *p : rest;
+}
 static inline void vec_store_tail(real *p, ptrdiff_t n, vec a)
 {
     if (n > 0)

@@ -40,6 +40,8 @@
 #define LOG2_E ((real)1.4426950408889634)
 #define VEC_UNROLL _Pragma("GCC unroll 16")
 
+enum { MOST_AT_ONCE = 4 }; /* vectors of vec_exp_minus_of */
+
 /* e^-a = scale * e^-s and tail = Q(s), for `count` vectors in step: each is a long chain of
  * dependent operations, and only several chains side by side keep the CPU busy. NaN comes out in s.
  */
@@ -126,12 +128,24 @@ static inline vec vec_tanh(vec x)
 
 static inline vec vec_relu(vec x) { return vec_max(vec_set1(0), x); }
 
-/* e^-a for a >= 0; what is below the normal numbers is zero. */
+/* e^-a for `count` vectors a >= 0; what is below the normal numbers is zero. e may be a. */
+static inline __attribute__((always_inline)) void vec_exp_minus_of(const int count, const vec *a,
+                                                                   vec *e)
+{
+    const vec one = vec_set1(1), highest = vec_set1(SIGMOID_HIGHEST);
+    vec held[MOST_AT_ONCE], scale[MOST_AT_ONCE], s[MOST_AT_ONCE], tail[MOST_AT_ONCE];
+    VEC_UNROLL for (int i = 0; i < count; i++) held[i] = vec_min(highest, a[i]);
+    vec_exp_parts(count, held, scale, s, tail);
+    VEC_UNROLL for (int i = 0; i < count; i++)
+    {
+        const vec size = vec_fma(s[i], vec_fma(s[i], tail[i], vec_set1(-1)), one);
+        e[i] = vec_select(vec_less(highest, a[i]), vec_set1(0), vec_mul(scale[i], size));
+    }
+}
+
 static inline vec vec_exp_minus(vec a)
 {
-    const vec one = vec_set1(1), held = vec_min(vec_set1(SIGMOID_HIGHEST), a);
-    vec scale, s, tail;
-    vec_exp_parts(1, &held, &scale, &s, &tail);
-    const vec e = vec_mul(scale, vec_fma(s, vec_fma(s, tail, vec_set1(-1)), one));
-    return vec_select(vec_less(vec_set1(SIGMOID_HIGHEST), a), vec_set1(0), e);
+    vec e;
+    vec_exp_minus_of(1, &a, &e);
+    return e;
 }

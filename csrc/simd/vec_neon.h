@@ -43,11 +43,16 @@ static inline vec vec_copysign(vec size, vec sign)
 
 static inline vec vec_load(const real *p) { return OP(vld1)(p); }
 static inline void vec_store(real *p, vec a) { OP(vst1)(p, a); }
-static inline vec vec_load_tail(const real *p, ptrdiff_t n)
+static inline vec vec_load_tail_or(const real *p, ptrdiff_t n, vec rest)
 {
-    real lanes[VEC_WIDTH] = {0};
+    real lanes[VEC_WIDTH];
+    vec_store(lanes, rest);
     memcpy(lanes, p, (size_t)n * sizeof *p);
     return vec_load(lanes);
+}
+static inline vec vec_load_tail(const real *p, ptrdiff_t n)
+{
+    return vec_load_tail_or(p, n, OP_N(vdup)(0));
 }
 static inline void vec_store_tail(real *p, ptrdiff_t n, vec a)
 {

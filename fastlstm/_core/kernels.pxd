@@ -83,8 +83,9 @@ cdef extern from "kernels/kernels.h" nogil:
         updates_f32 updates
         double (*squared_error)(Py_ssize_t n, const float *y_true, const float *y_pred,
                                 float factor, float *gradient) noexcept nogil
-        void (*softmax_forward)(Py_ssize_t n, const float *x, float *y) noexcept nogil
-        void (*softmax_backward)(Py_ssize_t n, const float *y, const float *dy,
+        void (*softmax_forward)(Py_ssize_t rows, Py_ssize_t n, const float *x,
+                                float *y) noexcept nogil
+        void (*softmax_backward)(Py_ssize_t rows, Py_ssize_t n, const float *y, const float *dy,
                                  float *dx) noexcept nogil
 
     ctypedef struct kernels_f64:
@@ -92,8 +93,9 @@ cdef extern from "kernels/kernels.h" nogil:
         updates_f64 updates
         double (*squared_error)(Py_ssize_t n, const double *y_true, const double *y_pred,
                                 double factor, double *gradient) noexcept nogil
-        void (*softmax_forward)(Py_ssize_t n, const double *x, double *y) noexcept nogil
-        void (*softmax_backward)(Py_ssize_t n, const double *y, const double *dy,
+        void (*softmax_forward)(Py_ssize_t rows, Py_ssize_t n, const double *x,
+                                double *y) noexcept nogil
+        void (*softmax_backward)(Py_ssize_t rows, Py_ssize_t n, const double *y, const double *dy,
                                  double *dx) noexcept nogil
 
     gates_f32 select_gates_f32(const kernels_f32 *table, int activation, int recurrent_activation)

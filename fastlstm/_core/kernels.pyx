@@ -201,32 +201,27 @@ cdef bint has_gradient_from_output(int index) noexcept nogil:
 cdef void activate(int index, Py_ssize_t rows, Py_ssize_t width, const real *x,
                    real *y) noexcept nogil:
     """y = f(x) for x, y (rows, width), which may be one array unless f is softmax."""
-    cdef Py_ssize_t row
     if index < ACTIVATION_COUNT:
         if real is float:
             chosen_f32.activations[index].forward(rows * width, x, y)
         else:
             chosen_f64.activations[index].forward(rows * width, x, y)
         return
-    for row in range(rows):
-        if real is float:
-            chosen_f32.softmax_forward(width, x + row * width, y + row * width)
-        else:
-            chosen_f64.softmax_forward(width, x + row * width, y + row * width)
+    if real is float:
+        chosen_f32.softmax_forward(rows, width, x, y)
+    else:
+        chosen_f64.softmax_forward(rows, width, x, y)
 
 
 cdef void activate_backward(int index, Py_ssize_t rows, Py_ssize_t width, const real *z,
                             const real *y, const real *dy, real *dz) noexcept nogil:
     """dz from dy and y = f(z), all (rows, width); z is read only unless
     `has_gradient_from_output`."""
-    cdef Py_ssize_t row, start
     if index == ACTIVATION_COUNT:
-        for row in range(rows):
-            start = row * width
-            if real is float:
-                chosen_f32.softmax_backward(width, y + start, dy + start, dz + start)
-            else:
-                chosen_f64.softmax_backward(width, y + start, dy + start, dz + start)
+        if real is float:
+            chosen_f32.softmax_backward(rows, width, y, dy, dz)
+        else:
+            chosen_f64.softmax_backward(rows, width, y, dy, dz)
     elif real is float:
         if chosen_f32.activations[index].backward_from_output != NULL:
             chosen_f32.activations[index].backward_from_output(rows * width, y, dy, dz)

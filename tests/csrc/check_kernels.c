@@ -249,28 +249,33 @@ static void check_gemv(ptrdiff_t depth, ptrdiff_t width)
 
 /* ---- softmax -------------------------------------------------------------------------------- */
 
-/* The largest one, which would overflow, in turn in every place. */
-static void check_softmax(ptrdiff_t n, ptrdiff_t largest)
+/* Of every row the largest one, which would overflow, in another place. */
+static void check_softmax(ptrdiff_t rows, ptrdiff_t n)
 {
-    real *const x = exact(n), *const y = guarded(n), *const dy = exact(n), *const dx = guarded(n);
-    double sum = 0, dot = 0;
+    real *const x = exact(rows * n), *const y = guarded(rows * n);
+    real *const dy = exact(rows * n), *const dx = guarded(rows * n);
     int is_wrong = 0;
-    for (ptrdiff_t p = 0; p < n; p++)
-        x[p] = 6 * x[p] + 1000;
-    x[largest] = 1005;
-    for (ptrdiff_t p = 0; p < n; p++)
-        sum += exp((double)x[p] - x[largest]);
-    kernels->softmax_forward(n, x, y);
-    for (ptrdiff_t p = 0; p < n; p++) {
-        is_wrong |= is_far(y[p], exp((double)x[p] - x[largest]) / sum, 1);
-        dot += (double)y[p] * dy[p];
+    for (ptrdiff_t r = 0; r < rows; r++) {
+        for (ptrdiff_t p = r * n; p < (r + 1) * n; p++)
+            x[p] = 6 * x[p] + 1000;
+        x[r * n + r % n] = 1005;
     }
-    kernels->softmax_backward(n, y, dy, dx);
-    for (ptrdiff_t p = 0; p < n; p++)
-        is_wrong |= is_far(dx[p], y[p] * (dy[p] - dot), 1);
-    kernels->softmax_forward(n, x, x);
-    is_wrong |= differ(x, y, n);
-    report(is_wrong || is_touched(y, n) || is_touched(dx, n), "softmax", 1, n, largest);
+    kernels->softmax_forward(rows, n, x, y);
+    kernels->softmax_backward(rows, n, y, dy, dx);
+    for (ptrdiff_t r = 0; r < rows; r++) {
+        double sum = 0, dot = 0;
+        for (ptrdiff_t p = r * n; p < (r + 1) * n; p++)
+            sum += exp((double)x[p] - 1005);
+        for (ptrdiff_t p = r * n; p < (r + 1) * n; p++) {
+            is_wrong |= is_far(y[p], exp((double)x[p] - 1005) / sum, 1);
+            dot += (double)y[p] * dy[p];
+        }
+        for (ptrdiff_t p = r * n; p < (r + 1) * n; p++)
+            is_wrong |= is_far(dx[p], y[p] * (dy[p] - dot), 1);
+    }
+    kernels->softmax_forward(rows, n, x, x);
+    is_wrong |= differ(x, y, rows * n);
+    report(is_wrong || is_touched(y, rows * n) || is_touched(dx, rows * n), "softmax", rows, n, 0);
     free(x), free(y), free(dy), free(dx);
 }
 
@@ -299,8 +304,8 @@ static void check_all(void)
         }
     }
     for (ptrdiff_t n = 1; n <= 3 * width + 1; n++)
-        for (ptrdiff_t largest = 0; largest < n; largest++)
-            check_softmax(n, largest);
+        for (ptrdiff_t rows = 1; rows <= n + 4; rows++)
+            check_softmax(rows, n);
 }
 
 int main(void)

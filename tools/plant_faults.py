@@ -32,7 +32,9 @@ CORE, PRODUCTS, PACKING = (
     "csrc/kernels/gemm_template.h",
     "csrc/layers/pack.c",
 )
-DENSE, POOL = "csrc/layers/dense.c", "csrc/base/pool.c"
+DENSE = "csrc/layers/dense_functions.c"
+DENSE_FORWARD, DENSE_BACKWARD = "csrc/layers/dense_forward.c", "csrc/layers/dense_backward.c"
+POOL = "csrc/base/pool.c"
 FORWARD, BACKWARD = "csrc/layers/lstm_forward.c", "csrc/layers/lstm_backward.c"
 LSTM_TESTS = "lstm_golden lstm_core"
 
@@ -336,42 +338,42 @@ FAULTS = [
     ),
     Fault(
         "swapped weight gradient not turned back",
-        DENSE,
+        DENSE_BACKWARD,
         "((real *)my->g->dkernel)[f * units + u] = my->buffers->transposed[u * features + f];",
-        "((real *)my->g->dkernel)[f * units + u] = my->space->transposed[f * units + u];",
+        "((real *)my->g->dkernel)[f * units + u] = my->buffers->transposed[f * units + u];",
         "dense_core",
     ),
     Fault(
         "dense weight gradients of each block started anew",
-        DENSE,
-        "add_weight_gradient(&my, rows, first == 0);",
-        "add_weight_gradient(&my, rows, 1);",
+        DENSE_BACKWARD,
+        "add_dense_weight_gradient(&my, rows, first == 0);",
+        "add_dense_weight_gradient(&my, rows, 1);",
         "dense_core determinism",
     ),
     Fault(
         "dense bias gradient without the last row",
-        DENSE,
+        DENSE_BACKWARD,
         "my->tiles.begin == 0)\n            add_panel_rows(my->kernels, rows,",
         "my->tiles.begin == 0)\n            add_panel_rows(my->kernels, rows - 1,",
         "dense_core",
     ),
     Fault(
         "dz packed before all of it is there",
-        DENSE,
+        DENSE_BACKWARD,
         "            barrier_wait(&g->pass.barrier, worker, workers);\n        pack_tiles(",
         "            (void)0;\n        pack_tiles(",
         "determinism",
     ),
     Fault(
         "softmax of columns that others have yet to make",
-        DENSE,
+        DENSE_FORWARD,
         "if (needs_row && !leaves(my, &f->pass.barrier, worker, workers, 0))",
         "if (needs_row)",
         "determinism",
     ),
     Fault(
         "mode for denormals not restored after a dense backward pass",
-        DENSE,
+        DENSE_BACKWARD,
         "transpose_back(&my);\n    restore_denormals(mode);",
         "transpose_back(&my);\n    (void)mode;",
         "lstm_core",

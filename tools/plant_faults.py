@@ -32,6 +32,7 @@ CORE, PRODUCTS, PACKING = (
     "csrc/kernels/gemm_template.h",
     "csrc/layers/pack.c",
 )
+SOFTMAX = "csrc/kernels/softmax_template.h"
 DENSE = "csrc/layers/dense_functions.c"
 DENSE_FORWARD, DENSE_BACKWARD = "csrc/layers/dense_forward.c", "csrc/layers/dense_backward.c"
 POOL = "csrc/base/pool.c"
@@ -101,7 +102,7 @@ FAULTS = [
     ),
     Fault(
         "last element of an array not activated",
-        CORE,
+        "csrc/kernels/activations_template.h",
         "vec_store_tail(y + p, n - p, f(",
         "vec_store_tail(y + p, n - p - 1, f(",
         "vec_math dense_core",
@@ -216,9 +217,9 @@ FAULTS = [
     ),
     Fault(
         "outputs of masked steps shown",
-        FORWARD,
-        "is_set(pass->shown, pass, b, step))\n            memcpy((real *)f->y + out, after",
-        "1)\n            memcpy((real *)f->y + out, after",
+        "csrc/layers/lstm_common.h",
+        "is_set(pass->shown, pass, b, step))\n        memcpy((real *)f->y + out, h",
+        "1)\n        memcpy((real *)f->y + out, h",
         LSTM_TESTS,
     ),
     Fault(
@@ -237,9 +238,9 @@ FAULTS = [
     ),
     Fault(
         "mode for denormals not restored after a pass on plain weights",
-        FORWARD,
-        "(real *)f->c + state, bytes);\n        }\n    restore_denormals(mode);",
-        "(real *)f->c + state, bytes);\n        }\n    (void)mode;",
+        "csrc/layers/lstm_unpacked.c",
+        "(real *)f->c + state);\n        }\n    restore_denormals(mode);",
+        "(real *)f->c + state);\n        }\n    (void)mode;",
         LSTM_TESTS,
     ),
     Fault(
@@ -310,21 +311,21 @@ FAULTS = [
     # ---- softmax and dense layer -----------------------------------------------------------------
     Fault(
         "gradient of softmax without the sum",
-        CORE,
+        SOFTMAX,
         "vec_sub(load(dy + p, count), dot)",
         "load(dy + p, count)",
         "dense_core",
     ),
     Fault(
         "softmax without the last element in its largest",
-        CORE,
+        SOFTMAX,
         "    for (; p < n; p++)\n        largest = x[p]",
         "    for (; p + 1 < n; p++)\n        largest = x[p]",
         "dense_core",
     ),
     Fault(
         "softmax divided by the sum of its first vector",
-        CORE,
+        SOFTMAX,
         "sums = vec_add(sums, load(y + p, count));",
         "sums = p ? sums : load(y + p, count);",
         "dense_core",

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * The kernels of one instruction set and one real type: activations, gates, softmax.
+ * The kernels of one instruction set and one real type: what the other files of their name share
+ * with each other, the gates, and the table.
  *
  * The includer defines ISA and includes a vec_*.h file. Vector bodies and tails share
  * one formula, so a value does not depend on its place in the array.
@@ -46,108 +47,8 @@ ALWAYS_INLINE void store(real *p, ptrdiff_t n, vec a)
 #define FOR_EACH_GATE_ROW_COUNT PASTE2(ROWS, GATE_ROWS)
 _Static_assert(1 <= MR && MR <= 6, "ROWS_n for every height of a tile");
 
+#include "kernels/activations_template.h"
 #include "kernels/gemm_template.h"
-
-/* ---- activations ---------------------------------------------------------------------------- */
-
-/* Derivatives in terms of the output y, as tanh, sigmoid and relu allow. */
-ALWAYS_INLINE vec tanh_slope(vec y) { return vec_sub(vec_set1(1), vec_mul(y, y)); }
-ALWAYS_INLINE vec sigmoid_slope(vec y) { return vec_mul(y, vec_sub(vec_set1(1), y)); }
-ALWAYS_INLINE vec relu_slope(vec y)
-{
-    return vec_select(vec_less(vec_set1(0), y), vec_set1(1), vec_set1(0));
-}
-
-ALWAYS_INLINE void apply(vec_function f, ptrdiff_t n, const real *x, real *y)
-{
-    ptrdiff_t p = 0;
-    for (; p + VEC_WIDTH <= n; p += VEC_WIDTH)
-        vec_store(y + p, f(vec_load(x + p)));
-    if (p < n)
-        vec_store_tail(y + p, n - p, f(vec_load_tail(x + p, n - p)));
-}
-
-ALWAYS_INLINE vec chain(vec_function f, vec_function slope, vec x, vec dy)
-{
-    return vec_mul(dy, slope(f(x)));
-}
-ALWAYS_INLINE void apply_chain(vec_function f, vec_function slope, ptrdiff_t n, const real *x,
-                               const real *dy, real *dx)
-{
-    ptrdiff_t p = 0;
-    for (; p + VEC_WIDTH <= n; p += VEC_WIDTH)
-        vec_store(dx + p, chain(f, slope, vec_load(x + p), vec_load(dy + p)));
-    if (p < n)
-        vec_store_tail(dx + p, n - p,
-                       chain(f, slope, vec_load_tail(x + p, n - p), vec_load_tail(dy + p, n - p)));
-}
-
-#define VECTOR_ACTIVATION(name)                                                                   \
-    static void name##_forward(ptrdiff_t n, const real *x, real *y)                               \
-    {                                                                                             \
-        apply(vec_##name, n, x, y);                                                               \
-    }                                                                                             \
-    static void name##_backward(ptrdiff_t n, const real *x, const real *dy, real *dx)             \
-    {                                                                                             \
-        apply_chain(vec_##name, name##_slope, n, x, dy, dx);                                      \
-    }                                                                                             \
-    static void name##_backward_from_output(ptrdiff_t n, const real *y, const real *dy, real *dx) \
-    {                                                                                             \
-        apply_chain(vec_itself, name##_slope, n, y, dy, dx);                                      \
-    }
-
-ALWAYS_INLINE vec vec_itself(vec a) { return a; }
-
-VECTOR_ACTIVATION(tanh)
-VECTOR_ACTIVATION(sigmoid)
-VECTOR_ACTIVATION(relu)
-
-/* The others come from libm, an element at a time: f and its derivative at z. */
-#define SCALAR_ACTIVATION(name, f, derivative)                                        \
-    static void name##_forward(ptrdiff_t n, const real *x, real *y)                   \
-    {                                                                                 \
-        for (ptrdiff_t p = 0; p < n; p++) {                                           \
-            const real z = x[p];                                                      \
-            y[p] = (f);                                                               \
-        }                                                                             \
-    }                                                                                 \
-    static void name##_backward(ptrdiff_t n, const real *x, const real *dy, real *dx) \
-    {                                                                                 \
-        for (ptrdiff_t p = 0; p < n; p++) {                                           \
-            const real z = x[p];                                                      \
-            (void)z;                                                                  \
-            dx[p] = dy[p] * (derivative);                                             \
-        }                                                                             \
-    }
-
-/* Klambauer et al. 2017, "Self-Normalizing Neural Networks", equation 14. */
-#define SELU_ALPHA ((real)1.6732632423543772)
-#define SELU_SCALE ((real)1.0507009873554805)
-#define LEAKY_SLOPE ((real)0.2)
-#define SQRT_HALF ((real)0.7071067811865476)
-#define INVERSE_SQRT_2PI ((real)0.3989422804014327)
-
-static inline real logistic(real z)
-{
-    const real e = LIBM(exp)(-LIBM(fabs)(z));
-    return (z < 0 ? e : 1) / (1 + e);
-}
-static inline real normal_cdf(real z) { return (real)0.5 * LIBM(erfc)(-z * SQRT_HALF); }
-static inline real normal_pdf(real z) { return INVERSE_SQRT_2PI * LIBM(exp)((real)-0.5 * z * z); }
-static inline real clip_0_6(real z) { return z < 0 ? 0 : z > 6 ? 6 : z; }
-
-SCALAR_ACTIVATION(elu, z > 0 ? z : LIBM(expm1)(z), z > 0 ? 1 : LIBM(exp)(z))
-SCALAR_ACTIVATION(exponential, LIBM(exp)(z), LIBM(exp)(z))
-SCALAR_ACTIVATION(gelu, z *normal_cdf(z), normal_cdf(z) + z * normal_pdf(z))
-SCALAR_ACTIVATION(hard_sigmoid, clip_0_6(z + 3) / 6, (z > -3 && z < 3) ? (real)1 / 6 : 0)
-SCALAR_ACTIVATION(leaky_relu, z > 0 ? z : LEAKY_SLOPE * z, z > 0 ? 1 : LEAKY_SLOPE)
-SCALAR_ACTIVATION(linear, z, 1)
-SCALAR_ACTIVATION(selu, SELU_SCALE *(z > 0 ? z : SELU_ALPHA * LIBM(expm1)(z)),
-                  SELU_SCALE *(z > 0 ? 1 : SELU_ALPHA * LIBM(exp)(z)))
-SCALAR_ACTIVATION(silu, z *logistic(z), logistic(z) * (1 + z * logistic(-z)))
-SCALAR_ACTIVATION(softplus, (z > 0 ? z : 0) + LIBM(log1p)(LIBM(exp)(-LIBM(fabs)(z))), logistic(z))
-SCALAR_ACTIVATION(softsign, z / (1 + LIBM(fabs)(z)),
-                  1 / ((1 + LIBM(fabs)(z)) * (1 + LIBM(fabs)(z))))
 
 /* ---- gates ---------------------------------------------------------------------------------- */
 
@@ -347,55 +248,7 @@ static void gates_general_backward(const TYPED(gates) * self, gate_shape shape,
     }
 }
 
-/* ---- softmax -------------------------------------------------------------------------------- */
-
-static real largest_of(ptrdiff_t n, const real *x)
-{
-    real largest = x[0];
-    ptrdiff_t p = 0;
-    if (n >= VEC_WIDTH) {
-        vec lanes = vec_load(x);
-        for (p = VEC_WIDTH; p + VEC_WIDTH <= n; p += VEC_WIDTH)
-            lanes = vec_max(lanes, vec_load(x + p));
-        largest = vec_largest(lanes);
-    }
-    for (; p < n; p++)
-        largest = x[p] > largest ? x[p] : largest;
-    return largest;
-}
-
-/* One row: y = e^(x - max x) / sum; y may be x. The largest term is 1, so the sum is at least 1. */
-static void softmax_forward(ptrdiff_t n, const real *x, real *y)
-{
-    const vec largest = vec_set1(largest_of(n, x));
-    vec sums = vec_set1(0);
-    for (ptrdiff_t p = 0; p < n; p += VEC_WIDTH) {
-        const ptrdiff_t count = n - p < VEC_WIDTH ? n - p : VEC_WIDTH;
-        store(y + p, count, vec_exp_minus(vec_sub(largest, load(x + p, count))));
-        sums = vec_add(sums, load(y + p, count));
-    }
-    const vec sum = vec_set1(vec_sum(sums));
-    for (ptrdiff_t p = 0; p < n; p += VEC_WIDTH) {
-        const ptrdiff_t count = n - p < VEC_WIDTH ? n - p : VEC_WIDTH;
-        store(y + p, count, vec_div(load(y + p, count), sum));
-    }
-}
-
-/* One row: dx = y * (dy - sum(y * dy)). */
-static void softmax_backward(ptrdiff_t n, const real *y, const real *dy, real *dx)
-{
-    vec sums = vec_set1(0);
-    for (ptrdiff_t p = 0; p < n; p += VEC_WIDTH) {
-        const ptrdiff_t count = n - p < VEC_WIDTH ? n - p : VEC_WIDTH;
-        sums = vec_fma(load(y + p, count), load(dy + p, count), sums);
-    }
-    const vec dot = vec_set1(vec_sum(sums));
-    for (ptrdiff_t p = 0; p < n; p += VEC_WIDTH) {
-        const ptrdiff_t count = n - p < VEC_WIDTH ? n - p : VEC_WIDTH;
-        store(dx + p, count, vec_mul(load(y + p, count), vec_sub(load(dy + p, count), dot)));
-    }
-}
-
+#include "kernels/softmax_template.h"
 #include "kernels/updates_template.h"
 
 /* ---- the table ------------------------------------------------------------------------------ */

@@ -6,15 +6,14 @@
  * another epoch, or no part left, and leaves everything alone. Nobody waits for a worker that has
  * claimed nothing.
  */
-#if defined(__linux__)
-#define _GNU_SOURCE /* the affinity of threads */
-#endif
 #include "base/pool.h"
 
 #include <pthread.h>
 #include <sched.h>
 #include <stdint.h>
 #include <time.h>
+
+#include "base/affinity.h"
 
 #if !defined(_WIN32)
 #include <signal.h>
@@ -134,46 +133,6 @@ static int close_offer(int epoch)
     return next_of(offer);
 }
 
-/* ---- where workers run ---------------------------------------------------------------------- */
-
-/* A scheduler may well wake a worker on the CPU of its caller, who does not leave it before the
- * worker has done its part: both then wait, for milliseconds, until the load is balanced. So
- * workers are woken off the caller's CPU; once they run they may use all CPUs that the caller may.
- */
-#if defined(__linux__)
-static cpu_set_t allowed; /* the caller's CPUs; guarded by pool.sleep */
-
-static void keep_sleepers_off_callers_cpu(void)
-{
-    const int here = sched_getcpu();
-    if (sched_getaffinity(0, sizeof allowed, &allowed) || here < 0 || here >= CPU_SETSIZE)
-        CPU_ZERO(&allowed);
-    cpu_set_t others = allowed;
-    if (CPU_COUNT(&allowed) < 2)
-        return;
-    CPU_CLR(here, &others);
-    for (int number = 1; number <= pool.started; number++)
-        if (workers_of_pool[number].asleep)
-            pthread_setaffinity_np(workers_of_pool[number].thread, sizeof others, &others);
-}
-
-static void run_anywhere(void)
-{
-    if (CPU_COUNT(&allowed) >= 2)
-        pthread_setaffinity_np(pthread_self(), sizeof allowed, &allowed);
-}
-
-static int count_cpus(void)
-{
-    cpu_set_t cpus;
-    return sched_getaffinity(0, sizeof cpus, &cpus) ? POOL_LARGEST : CPU_COUNT(&cpus);
-}
-#else
-static void keep_sleepers_off_callers_cpu(void) {}
-static void run_anywhere(void) {}
-static int count_cpus(void) { return POOL_LARGEST; }
-#endif
-
 /* ---- waiting for others --------------------------------------------------------------------- */
 
 /* Waits until *value is `wanted`; the CPU is given away to whom it may be that it waits for.
@@ -225,7 +184,7 @@ static void wait_for_offer(worker *self)
         pthread_cond_wait(&pool.wake, &pool.sleep);
     self->asleep = 0;
     ADD(pool.sleepers, -1);
-    run_anywhere();
+    affinity_spread();
     pthread_mutex_unlock(&pool.sleep);
 }
 
@@ -301,7 +260,10 @@ __attribute__((constructor)) static void watch_forks(void) { pthread_atfork(0, 0
 static void wake_sleepers(void)
 {
     pthread_mutex_lock(&pool.sleep);
-    keep_sleepers_off_callers_cpu();
+    if (affinity_look())
+        for (int number = 1; number <= pool.started; number++)
+            if (workers_of_pool[number].asleep)
+                affinity_keep_off(workers_of_pool[number].thread);
     pthread_cond_broadcast(&pool.wake);
     pthread_mutex_unlock(&pool.sleep);
 }
@@ -415,7 +377,7 @@ int pool_threads(void)
         return size;
     const long long time = now();
     if (time - READ(pool.affinity_asked) > AFFINITY_AGE) {
-        WRITE(pool.affinity, count_cpus());
+        WRITE(pool.affinity, affinity_count());
         WRITE(pool.affinity_asked, time);
     }
     const int cpus = READ(pool.affinity);

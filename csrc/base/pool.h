@@ -14,6 +14,8 @@
 
 #include <stddef.h>
 
+#include "base/blocks.h"
+
 enum { POOL_LARGEST = 64 };
 
 /* Does part `worker` of `workers` of a task; part 0 is the caller's. */
@@ -54,9 +56,13 @@ typedef enum {
  * follow closely on each other. */
 void pool_run(int workers, pool_parts parts, int wakes, pool_task task, void *argument);
 
-/* A place where the workers of one task wait for each other; starts as zero. */
+/* A place where the workers of one task wait for each other; starts as zero. They write to it all
+ * the time: what lies beside it in a struct that all of them read is to be in other cache lines,
+ * and by this room, since not every stack can be aligned to a line. */
 typedef struct {
+    char room_before[CACHE_LINE];
     int arrived, epoch;
+    char room_after[CACHE_LINE];
 } barrier;
 
 void barrier_wait(barrier *at, int worker, int workers);

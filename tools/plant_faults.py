@@ -301,6 +301,14 @@ FAULTS = [
         "pool_in_c",
     ),
     Fault(
+        "child of a fork waits for the threads of its parent",
+        POOL,
+        "    if (my_task == TASK)\n        my_task = TASK_BEFORE_FORK;\n",
+        "",
+        "signals pool_in_c",
+        can_hang=True,
+    ),
+    Fault(
         "nobody is woken",
         POOL,
         "pthread_cond_broadcast(&pool.wake);",

@@ -91,6 +91,9 @@ typedef struct {
 } worker;
 static worker workers_of_pool[POOL_LARGEST]; /* from 1 on: 0 is whoever calls */
 
+/* Whether the calling thread is in a task that it shares with others, or was so before a fork. */
+static _Thread_local enum { NO_TASK, TASK, TASK_BEFORE_FORK } my_task;
+
 static long long now(void)
 {
     struct timespec time;
@@ -135,14 +138,17 @@ static int close_offer(int epoch)
 
 /* ---- waiting for others --------------------------------------------------------------------- */
 
-/* Waits until *value is `wanted`; the CPU is given away to whom it may be that it waits for.
- * Returns how long a long wait took, in nanoseconds, 0 for a short one. */
+/* Waits until *value is `wanted`; the CPU is given away to whom it may be that it waits for, if
+ * that one is not in another process. Returns how long a long wait took, in nanoseconds, 0 for a
+ * short one. */
 static long long wait_until(const int *value, int wanted)
 {
+    if (READ(*value) == wanted || my_task == TASK_BEFORE_FORK)
+        return 0;
     for (int look = 0; look < LOOKS_BEFORE_YIELD; look++) {
+        PAUSE();
         if (READ(*value) == wanted)
             return 0;
-        PAUSE();
     }
     const long long start = now();
     while (READ(*value) != wanted)
@@ -250,6 +256,8 @@ static void begin_anew(void)
     pthread_cond_init(&pool.wake, 0);
     pool.started = pool.sleepers = 0;
     pool.runtime.parallel = 0; /* its threads are gone too */
+    if (my_task == TASK)
+        my_task = TASK_BEFORE_FORK;
 }
 
 __attribute__((constructor)) static void watch_forks(void) { pthread_atfork(0, 0, begin_anew); }
@@ -394,14 +402,38 @@ void pool_use_runtime(const pool_runtime *runtime)
     pthread_mutex_unlock(&pool.busy);
 }
 
-void pool_run(int workers, pool_parts parts, int wakes, pool_task task, void *argument)
+/* The caller holds pool.busy, and gives it back; not in the child of a fork, which has another one.
+ * Returns whether the task was done. */
+static int run_shared(int workers, pool_parts parts, pool_task task, void *argument,
+                      long long start)
 {
+    const int outer = my_task; /* a handler of signals in the midst of a task may do another */
+    int too_few = 0, is_done = 1;
+    my_task = TASK;
+    if (pool.runtime.parallel)
+        run_on_runtime(workers, task, argument);
+    else {
+        pool.lost = 0;
+        too_few = run_together(workers, parts, task, argument);
+        is_done = my_task == TASK;
+        if (is_done)
+            learn(too_few, now() - start);
+    }
+    my_task = outer;
+    if (is_done)
+        pthread_mutex_unlock(&pool.busy);
+    return is_done;
+}
+
+int pool_run(int workers, pool_parts parts, int wakes, pool_task task, void *argument)
+{
+    int is_done = 1;
     const int size = workers > 1 ? pool_threads() : 1;
     if (workers > size)
         workers = size;
     if (workers <= 1 || (!READ(pool.oversubscribed) && stays_alone())) {
         task(argument, 0, 1);
-        return;
+        return 1;
     }
     const long long start = now();
     const int asleep =
@@ -410,18 +442,12 @@ void pool_run(int workers, pool_parts parts, int wakes, pool_task task, void *ar
     const int row = !close ? 0 : before < ROW_WORTH_WAKING ? before + 1 : before;
     const int together = wakes || !asleep || row >= ROW_WORTH_WAKING;
     WRITE(pool.row, row);
-    if (together && !pthread_mutex_trylock(&pool.busy)) {
-        if (pool.runtime.parallel)
-            run_on_runtime(workers, task, argument);
-        else {
-            pool.lost = 0;
-            const int too_few = run_together(workers, parts, task, argument);
-            learn(too_few, now() - start);
-        }
-        pthread_mutex_unlock(&pool.busy);
-    } else
+    if (together && !pthread_mutex_trylock(&pool.busy))
+        is_done = run_shared(workers, parts, task, argument, start);
+    else
         task(argument, 0, 1);
     WRITE(pool.ended, now());
+    return is_done;
 }
 
 void barrier_wait(barrier *at, int worker, int workers)

@@ -51,10 +51,13 @@ typedef enum {
     PARTS_TOGETHER /* they meet at barriers, so each has a thread of its own */
 } pool_parts;
 
-/* Do the task in at most `workers` parts; returns when all of them are done. Workers that sleep
- * take part only if it `wakes` them, which takes some 50 us, or if the task is one of many that
- * follow closely on each other. */
-void pool_run(int workers, pool_parts parts, int wakes, pool_task task, void *argument);
+/* Does the task in at most `workers` parts, and returns when all of them are done. Workers that
+ * sleep take part only if it `wakes` them, which takes some 50 us, or if the task is one of many
+ * that follow closely on each other.
+ *
+ * Returns whether all of it was done. It was not where the caller's part called fork, and this is
+ * the child, which has none of the others that were at work: it waits for nobody any more. */
+int pool_run(int workers, pool_parts parts, int wakes, pool_task task, void *argument);
 
 /* A place where the workers of one task wait for each other; starts as zero. They write to it all
  * the time: what lies beside it in a struct that all of them read is to be in other cache lines,

@@ -216,6 +216,6 @@ void TYPED(dense_run_backward)(dense_backward *g)
     dense_backward_buffers buffers;
     lay_out_dense_backward(g, &buffers);
     dense_backward_task task = {g, &buffers};
-    pool_run(g->pass.workers, PARTS_TOGETHER, dense_wakes(&g->pass, 3), dense_backward_worker,
-             &task);
+    run_pass(g->pass.watch, g->pass.workers, PARTS_TOGETHER, dense_wakes(&g->pass, 3),
+             dense_backward_worker, &task);
 }

@@ -89,7 +89,7 @@ void TYPED(dense_run_forward)(dense_forward *f)
     const dense_pass *const pass = &f->pass;
     const int alone =
         dense_shares_rows(pass, pass->workers) || pass->activation != ACTIVATION_COUNT;
-    pool_run(pass->workers, alone ? PARTS_ALONE : PARTS_TOGETHER, dense_wakes(pass, 1),
+    run_pass(pass->watch, pass->workers, alone ? PARTS_ALONE : PARTS_TOGETHER, dense_wakes(pass, 1),
              dense_forward_worker, f);
 }
 

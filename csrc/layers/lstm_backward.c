@@ -289,5 +289,6 @@ void TYPED(lstm_run_backward)(lstm_backward *g)
     lstm_backward_buffers buffers;
     lay_out_lstm_backward(g, &buffers);
     lstm_backward_task task = {g, &buffers};
-    pool_run(g->pass.workers, PARTS_TOGETHER, lstm_wakes(&g->pass, 1), lstm_backward_worker, &task);
+    run_pass(g->pass.watch, g->pass.workers, PARTS_TOGETHER, lstm_wakes(&g->pass, 1),
+             lstm_backward_worker, &task);
 }

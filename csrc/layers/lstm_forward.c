@@ -325,7 +325,8 @@ void TYPED(lstm_run_forward)(lstm_forward *f)
     forward_task task = {f, &buffers};
     const pool_parts parts =
         lstm_shares_rows(&f->pass, f->pass.workers) ? PARTS_ALONE : PARTS_TOGETHER;
-    pool_run(f->pass.workers, parts, lstm_wakes(&f->pass, 1), lstm_forward_worker, &task);
+    run_pass(f->pass.watch, f->pass.workers, parts, lstm_wakes(&f->pass, 1), lstm_forward_worker,
+             &task);
 }
 
 static void pair_worker(void *argument, int worker, int workers)
@@ -343,5 +344,6 @@ void TYPED(lstm_run_forward_pair)(lstm_forward *const *passes)
         lay_out_lstm_forward(passes[i], &buffers[i]);
         tasks[i] = (forward_task){passes[i], &buffers[i]};
     }
-    pool_run(2, PARTS_ALONE, lstm_wakes(&passes[0]->pass, 2), pair_worker, tasks);
+    run_pass(passes[0]->pass.watch, 2, PARTS_ALONE, lstm_wakes(&passes[0]->pass, 2), pair_worker,
+             tasks);
 }

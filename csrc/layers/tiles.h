@@ -60,6 +60,14 @@ static inline int leaves(watcher my, barrier *barrier, int worker, int workers, 
     return leaves_after(my.watch, part);
 }
 
+/* The workers of a pass. */
+static inline void run_pass(pass_watch *watch, int workers, pool_parts parts, int wakes,
+                            pool_task task, void *argument)
+{
+    if (!pool_run(workers, parts, wakes, task, argument))
+        give_up(watch);
+}
+
 /* ---- tiles ---------------------------------------------------------------------------------- */
 
 static inline ptrdiff_t width_of(const void *kernels)

@@ -25,8 +25,8 @@ typedef struct {
 typedef struct {
     ptrdiff_t block;
     real *dz;      /* (B, block, 4H) */
-    real *inputs;  /* x and h of a block's rows, as pack_rows leaves them */
-    real **panels; /* for each worker (rows of a block, panel width) of dz */
+    real *inputs;  /* x and h of a block's rows, as pack_tiles leaves them */
+    real **panels; /* for each worker a micro-panel (rows of a block, NR) of dz */
     real **gate_workspaces;
     backward_lists *lists;
 } lstm_backward_buffers;
@@ -35,7 +35,7 @@ static size_t lay_out_lstm_backward(const lstm_backward *g, lstm_backward_buffer
 {
     const lstm_pass *const pass = &g->pass;
     const ptrdiff_t rows = pass->batch, width = GATES * pass->units;
-    const ptrdiff_t panel_width = ((const TYPED(kernels) *)pass->kernels)->nr;
+    const ptrdiff_t nr = ((const TYPED(kernels) *)pass->kernels)->nr;
     workspace memory = {pass->workspace, 0};
     buffers->block =
         at_least(1, at_most(pass->steps, lstm_backward_rows(pass) / at_least(1, rows)));
@@ -46,7 +46,7 @@ static size_t lay_out_lstm_backward(const lstm_backward *g, lstm_backward_buffer
     buffers->gate_workspaces = take(&memory, pass->workers, sizeof(real *));
     buffers->lists = take(&memory, pass->workers, sizeof(backward_lists));
     for (int worker = 0; worker < pass->workers; worker++) {
-        real *const panel = take(&memory, longest * panel_width, sizeof(real));
+        real *const panel = take(&memory, longest * nr, sizeof(real));
         real *const gates = take(&memory, GATE_WORKSPACE_ROWS * pass->units, sizeof(real));
         const backward_lists lists = {
             take(&memory, longest, sizeof(row)), take(&memory, longest, sizeof(row)),
@@ -88,9 +88,8 @@ typedef struct {
     int worker, workers;
     watcher watcher;
     range rows;    /* of the batch, in the loop over time */
-    range strips;  /* of dh, in panels */
-    range units;   /* of the same strips */
-    range columns; /* of dz, in panels, for the weight gradients */
+    range units;   /* of dh, in whole micro-panels */
+    range columns; /* of dz, in micro-panels, for the weight gradients */
 } lstm_backward_share;
 
 static real *dz_row(const lstm_backward_share *my, ptrdiff_t b, ptrdiff_t first, ptrdiff_t step)
@@ -242,8 +241,8 @@ static void lstm_backward_worker(void *argument, int worker, int workers)
     lstm_backward *const g = task->g;
     lstm_pass *const pass = &g->pass;
     const TYPED(kernels) *const kernels = pass->kernels;
-    const ptrdiff_t panel_width = kernels->nr, units = pass->units;
-    const ptrdiff_t strips = divide_up(units, panel_width);
+    const ptrdiff_t nr = kernels->nr, units = pass->units;
+    const ptrdiff_t panels = divide_up(units, nr);
     const int by_rows = lstm_shares_rows(pass, workers);
     lstm_backward_share my = {.g = g,
                               .buffers = task->buffers,
@@ -256,10 +255,9 @@ static void lstm_backward_worker(void *argument, int worker, int workers)
     my.panel = task->buffers->panels[worker];
     my.gate_workspace = task->buffers->gate_workspaces[worker];
     my.rows = by_rows ? share(pass->batch, worker, workers) : (range){0, pass->batch};
-    my.strips = by_rows ? (range){0, strips} : share(strips, worker, workers);
-    my.units = (range){at_most(units, my.strips.begin * panel_width),
-                       at_most(units, my.strips.end * panel_width)};
-    my.columns = share(divide_up(GATES * units, panel_width), worker, workers);
+    const range mine = by_rows ? (range){0, panels} : share(panels, worker, workers);
+    my.units = (range){at_most(units, mine.begin * nr), at_most(units, mine.end * nr)};
+    my.columns = share(divide_up(GATES * units, nr), worker, workers);
     const fp_mode mode = flush_denormals();
     int fresh = 1;
     const ptrdiff_t blocks = divide_up(pass->steps, task->buffers->block);

@@ -5,7 +5,7 @@
  *     c, h = gates(z, c)                                 rows that the mask skips keep theirs
  *     y[s] = h, or zero where the output is not shown
  *
- * z never leaves the first-level cache: a tile of it, some rows by one strip of units, goes from
+ * z never leaves the first-level cache: a tile of it, some rows by one strip (pack.h), goes from
  * the products straight to the gates. With many rows a step does both products. With few rows they
  * would read `kernel` for too little work: then x kernel is made for a block of steps at a time, in
  * whole tiles, and kept in second-level cache until its step comes.
@@ -24,7 +24,7 @@ typedef struct {
 typedef struct {
     ptrdiff_t block;       /* steps projected at a time; 0: none, a step does both products */
     ptrdiff_t state_width; /* units, padded to whole cache lines */
-    ptrdiff_t z_width;     /* panels of a row side by side */
+    ptrdiff_t z_width;     /* the strips of a row side by side */
     real *states[2];       /* (B, state_width): h before and after a step, in turn */
     real *projected;       /* (B, block, z_width): bias + x kernel */
     row_lists *lists;
@@ -86,10 +86,11 @@ typedef struct {
 
 /* ---- products ------------------------------------------------------------------------------- */
 
-static const real *panel_of(const forward_share *my, const void *panels, ptrdiff_t depth,
-                            ptrdiff_t strip)
+/* The packed weights of a strip. */
+static const real *weights_of(const forward_share *my, const void *packed, ptrdiff_t depth,
+                              ptrdiff_t strip)
 {
-    return (const real *)panels + strip * depth * GATES * my->kernels->width;
+    return (const real *)packed + strip * depth * GATES * my->kernels->width;
 }
 
 /* The units of a strip. */
@@ -115,7 +116,7 @@ static real *projected_row(const forward_share *my, ptrdiff_t b, ptrdiff_t first
 static void project(const forward_share *my, range steps)
 {
     const row_lists *const lists = &my->lists;
-    const ptrdiff_t panel_width = GATES * my->kernels->width;
+    const ptrdiff_t strip_width = GATES * my->kernels->width;
     const ptrdiff_t depth = my->pass->features;
     ptrdiff_t count = 0;
     for (ptrdiff_t b = my->rows.begin; b < my->rows.end; b++)
@@ -124,24 +125,24 @@ static void project(const forward_share *my, range steps)
                 continue;
             lists->x[count] = input_row(my->pass, b, step);
             lists->projected[count++] =
-                projected_row(my, b, steps.begin, step) + my->strips.begin * panel_width;
+                projected_row(my, b, steps.begin, step) + my->strips.begin * strip_width;
         }
     const int tiles = tiles_of(my->kernels, count);
     for (ptrdiff_t strip = my->strips.begin; strip < my->strips.end; strip++) {
         const column_run columns = tile_columns(my, strip);
         const real *bias[MOST_MR];
         for (int r = 0; r < MOST_MR; r++)
-            bias[r] = my->f->bias ? (const real *)my->f->bias + strip * panel_width : 0;
+            bias[r] = my->f->bias ? (const real *)my->f->bias + strip * strip_width : 0;
         for (int tile = 0; tile < tiles; tile++) {
             const range r = share(count, tile, tiles);
             const TYPED(gemm_term)
-                term = {depth, lists->x + r.begin, panel_of(my, my->f->kernel, depth, strip)};
+                term = {depth, lists->x + r.begin, weights_of(my, my->f->kernel, depth, strip)};
             my->kernels->gemm(r.end - r.begin, 1, &term, my->f->bias ? bias : 0,
                               lists->projected + r.begin, columns);
         }
         for (ptrdiff_t i = 0; i < count; i++)
-            lists->projected[i] += panel_width;
-        if (worker_stops(my->watcher, count * depth * panel_width))
+            lists->projected[i] += strip_width;
+        if (worker_stops(my->watcher, count * depth * strip_width))
             return;
     }
 }
@@ -188,9 +189,9 @@ static void multiply_tile(const forward_share *my, z_tile *tile)
     const column_run columns = tile_columns(my, tile->strip);
     const int done = my->buffers->block > 0; /* the first product, for a block of steps */
     const TYPED(gemm_term) terms[2] = {
-        {features, my->lists.x + first, panel_of(my, my->f->kernel, features, tile->strip)},
+        {features, my->lists.x + first, weights_of(my, my->f->kernel, features, tile->strip)},
         {units, my->lists.h_before + first,
-         panel_of(my, my->f->recurrent_kernel, units, tile->strip)},
+         weights_of(my, my->f->recurrent_kernel, units, tile->strip)},
     };
     const real *start[MOST_MR];
     for (ptrdiff_t r = 0; r < count; r++) {

@@ -56,21 +56,21 @@ static inline int lstm_shares_rows(const lstm_pass *pass, int workers)
     return workers > 1 && pass->batch >= (held ? ROWS_OF_A_TILE : ROWS_OF_TWO_TILES) * workers;
 }
 
-/* How many threads suit a pass whose units are shared out in strips of `strip_width`. */
-static inline int lstm_workers(const lstm_pass *pass, ptrdiff_t strip_width)
+/* How many threads suit a pass whose units are shared out so many at a time. */
+static inline int lstm_workers(const lstm_pass *pass, ptrdiff_t units_at_once)
 {
     const double step = lstm_products_of_a_step(pass), all = step * (double)pass->steps;
     if (all < 2 * LEAST_PRODUCTS_PER_WORKER)
         return 1;
-    const double strips = (double)((pass->units + strip_width - 1) / strip_width);
+    const double most = (double)((pass->units + units_at_once - 1) / units_at_once);
     double workers = pool_threads();
     if (all < workers * LEAST_PRODUCTS_PER_WORKER)
         workers = all / LEAST_PRODUCTS_PER_WORKER;
     if (!lstm_shares_rows(pass, (int)workers)) {
         if (step < workers * LEAST_PRODUCTS_PER_BARRIER)
             workers = step / LEAST_PRODUCTS_PER_BARRIER;
-        if (workers > strips)
-            workers = strips;
+        if (workers > most)
+            workers = most;
     }
     return workers < 1 ? 1 : (int)workers;
 }

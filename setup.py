@@ -30,6 +30,12 @@ OPENBLAS_LIBRARY = next(
 # The objects are no sources of their extension, so it must hear of their files otherwise.
 C_FILES = sorted(str(path) for path in CSRC.glob("*/*.[ch]"))
 HEADERS = [path for path in C_FILES if path.endswith(".h")]
+BLOCKS = CSRC / "base/blocks.c"  # the module `memory` has it
+UNTYPED_SOURCES = [
+    CSRC / "kernels/dispatch.c",
+    *(path for path in sorted(CSRC.glob("base/*.c")) if path != BLOCKS),
+]
+TYPED_SOURCES = sorted(CSRC.glob("layers/*.c"))
 # What Cython modules include of them: not the texts of the kernels.
 INTERFACES = [path for path in HEADERS if "_template" not in path and "vec_" not in path]
 # One wheel for all versions of Python from this one on, but for those without a GIL, which have no
@@ -77,7 +83,7 @@ def extension(name: str) -> Extension:
     to_blas = name == "blas"
     return Extension(
         f"fastlstm._core.{name}",
-        [f"fastlstm/_core/{name}.pyx", *(["csrc/base/blocks.c"] if name == "memory" else [])],
+        [f"fastlstm/_core/{name}.pyx", *([str(BLOCKS)] if name == "memory" else [])],
         include_dirs=[str(CSRC), str(OPENBLAS_SOURCE / "include")],
         define_macros=[LIMITED_API] if HAS_LIMITED_API else [],
         extra_compile_args=CYTHON_FLAGS,
@@ -129,27 +135,23 @@ class BuildExtensions(build_ext):
     def compile_kernels(self) -> list[str]:
         """The objects of csrc/: what knows a real type once for each, kernels with their flags."""
         objects = []
-        for source in ("kernels/dispatch.c", "base/pool.c", "base/caches.c"):
+        for source in UNTYPED_SOURCES:
             objects += self.compile_c(source, C_FLAGS)
         for double in (0, 1):
             typed = [*C_FLAGS, f"-DFASTLSTM_DOUBLE={double}"]
-            for source in (
-                "layers/pack.c",
-                "layers/dense.c",
-                "layers/lstm_functions.c",
-                "layers/lstm_forward.c",
-                "layers/lstm_backward.c",
-            ):
+            for source in TYPED_SOURCES:
                 objects += self.compile_c(source, typed, f"f{64 if double else 32}")
             for isa, flags in ISA_FLAGS.items():
                 objects += self.compile_c(
-                    f"kernels/kernels_{isa}.c", [*typed, *flags], f"f{64 if double else 32}"
+                    CSRC / f"kernels/kernels_{isa}.c",
+                    [*typed, *flags],
+                    f"f{64 if double else 32}",
                 )
         return objects
 
-    def compile_c(self, source: str, flags: list[str], folder: str = "") -> list[str]:
+    def compile_c(self, source: Path, flags: list[str], folder: str = "") -> list[str]:
         """Compile one file of csrc/ into a folder of its own, since one file makes two objects."""
-        path, output = str(CSRC / source), str(Path(self.build_temp) / folder)
+        path, output = str(source), str(Path(self.build_temp) / folder)
         objects = self.compiler.object_filenames([path], output_dir=output)
         if self.force or newer_group([path, *HEADERS], objects[0]):
             self.compiler.compile(

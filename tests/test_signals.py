@@ -1,5 +1,6 @@
 """Signals during a long call: their handlers run in the middle of it, and may end it."""
 
+import os
 import signal
 import sys
 import time
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from lstm_cases import random_case
 from test_lstm_core import WEIGHTS, denormals_are_numbers
+from test_pool import needs_own_kernels
 
 from fastlstm import functional
 from fastlstm._core import kernels, lstm
@@ -160,3 +162,42 @@ def test_a_handler_that_returns_changes_nothing(engine, alarm, shape):
     assert is_number
     for got, want in zip(results_small, wanted_small, strict=True):
         np.testing.assert_array_equal(got, want)
+
+
+@needs_own_kernels
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+# By units and by rows; both take far longer than signals may wait.
+@pytest.mark.parametrize("shape", [(2, 60000, 40, 130), (1000, 100, 128, 160)])
+def test_a_child_that_a_handler_forks_does_not_wait_for_the_threads_of_its_parent(alarm, shape):
+    small, case = random_case((4, 60, 64, 130), np.float32), random_case(shape, np.float32)
+    wanted = both_passes(small)
+    children, failed = [], False
+    alarm(
+        seconds_of(lambda: case.forward(functional, training=False)) / SOON,
+        lambda: children.append(os.fork()),
+    )
+    try:
+        case.forward(functional, training=False)
+    except RuntimeError as error:
+        failed = "forked" in str(error)
+    if children == [0]:
+        try:
+            # What it begins itself it does with threads of its own.
+            same = all(map(np.array_equal, both_passes(small), wanted))
+            os._exit(0 if failed and same else 1)
+        finally:
+            os._exit(2)
+    (child,) = children
+    assert exit_code(child) == 0
+    assert not failed
+
+
+def exit_code(child):
+    for _ in range(2000):
+        found, status = os.waitpid(child, os.WNOHANG)
+        if found:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.01)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    pytest.fail("the child hangs")

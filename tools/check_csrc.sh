@@ -31,6 +31,9 @@ flags_of() {
   esac
 }
 
+# All but the kernels.
+sources=(csrc/layers/*.c csrc/kernels/dispatch.c csrc/base/*.c)
+
 compile() { # folder, FASTLSTM_DOUBLE, source, flags
   "$compiler" $common -DFASTLSTM_DOUBLE="$2" "${@:4}" -c "$3" -o "$work/$1/$(basename "$3" .c)-$2.o"
 }
@@ -42,8 +45,7 @@ compile_csrc() { # folder, flags
     for isa in $isas; do
       compile "$1" $double "csrc/kernels/kernels_$isa.c" $(flags_of "$isa") "${@:2}"
     done
-    for source in csrc/layers/{pack,dense,lstm_functions,lstm_forward,lstm_backward}.c csrc/kernels/dispatch.c \
-      csrc/base/{pool,caches,blocks}.c; do
+    for source in "${sources[@]}"; do
       compile "$1" $double "$source" "${@:2}"
     done
   done
@@ -51,8 +53,11 @@ compile_csrc() { # folder, flags
 
 # A program of tests/csrc/ for one type, linked with what compile_csrc left and run.
 check() { # folder, FASTLSTM_DOUBLE, program, emulator
-  "$compiler" $common "$work/$1"/kernels_*.o "$work/$1"/{pack,dense,lstm_*,dispatch,pool,caches,blocks}-"$2".o \
-    "$work/$1/$3-$2.o" ${sanitizer:-} -lm -o "$work/$1/$3-$2.exe"
+  local source objects=("$work/$1"/kernels_*.o)
+  for source in "${sources[@]}" "$3"; do
+    objects+=("$work/$1/$(basename "$source" .c)-$2.o")
+  done
+  "$compiler" $common "${objects[@]}" ${sanitizer:-} -lm -o "$work/$1/$3-$2.exe"
   "${@:4}" "$work/$1/$3-$2.exe"
 }
 

@@ -33,7 +33,10 @@ CORE, GATES, PRODUCTS, PACKING = (
     "csrc/kernels/gemm_template.h",
     "csrc/layers/pack.c",
 )
-DENSE, POOL = "csrc/layers/dense.c", "csrc/base/pool.c"
+SOFTMAX = "csrc/kernels/softmax_template.h"
+DENSE = "csrc/layers/dense_functions.c"
+DENSE_FORWARD, DENSE_BACKWARD = "csrc/layers/dense_forward.c", "csrc/layers/dense_backward.c"
+POOL = "csrc/base/pool.c"
 FORWARD, BACKWARD = "csrc/layers/lstm_forward.c", "csrc/layers/lstm_backward.c"
 LSTM_TESTS = "lstm_golden lstm_core"
 
@@ -107,7 +110,7 @@ FAULTS = [
     ),
     Fault(
         "last element of an array not activated",
-        CORE,
+        "csrc/kernels/activations_template.h",
         "vec_store_tail(y + p, n - p, f(",
         "vec_store_tail(y + p, n - p - 1, f(",
         "vec_math dense_core",
@@ -222,9 +225,9 @@ FAULTS = [
     ),
     Fault(
         "outputs of masked steps shown",
-        FORWARD,
-        "is_set(pass->shown, pass, b, step))\n            memcpy((real *)f->y + out, after",
-        "1)\n            memcpy((real *)f->y + out, after",
+        "csrc/layers/lstm_common.h",
+        "is_set(pass->shown, pass, b, step))\n        memcpy((real *)f->y + out, h",
+        "1)\n        memcpy((real *)f->y + out, h",
         LSTM_TESTS,
     ),
     Fault(
@@ -243,9 +246,9 @@ FAULTS = [
     ),
     Fault(
         "mode for denormals not restored after a pass on plain weights",
-        FORWARD,
-        "(real *)f->c + state, bytes);\n        }\n    restore_denormals(mode);",
-        "(real *)f->c + state, bytes);\n        }\n    (void)mode;",
+        "csrc/layers/lstm_unpacked.c",
+        "(real *)f->c + state);\n        }\n    restore_denormals(mode);",
+        "(real *)f->c + state);\n        }\n    (void)mode;",
         LSTM_TESTS,
     ),
     Fault(
@@ -306,6 +309,14 @@ FAULTS = [
         "pool_in_c",
     ),
     Fault(
+        "child of a fork waits for the threads of its parent",
+        POOL,
+        "    if (my_task == TASK)\n        my_task = TASK_BEFORE_FORK;\n",
+        "",
+        "signals pool_in_c",
+        can_hang=True,
+    ),
+    Fault(
         "nobody is woken",
         POOL,
         "pthread_cond_broadcast(&pool.wake);",
@@ -316,23 +327,23 @@ FAULTS = [
     # ---- softmax and dense layer -----------------------------------------------------------------
     Fault(
         "gradient of softmax without the sum",
-        CORE,
+        SOFTMAX,
         "vec_sub(load(dy + p, count), dot)",
         "load(dy + p, count)",
         "dense_core",
     ),
     Fault(
-        "softmax without the last element in its largest",
-        CORE,
-        "    for (; p < n; p++)\n        largest = x[p]",
-        "    for (; p + 1 < n; p++)\n        largest = x[p]",
+        "softmax whose largest element may not be among the last",
+        SOFTMAX,
+        "vec lanes = last_x, sums",
+        "vec lanes = vec_load(x), sums",
         "dense_core",
     ),
     Fault(
-        "softmax divided by the sum of its first vector",
-        CORE,
-        "sums = vec_add(sums, load(y + p, count));",
-        "sums = p ? sums : load(y + p, count);",
+        "softmax that counts its last vector twice",
+        SOFTMAX,
+        "vec_load(later_lanes + rest)",
+        "vec_set1(1)",
         "dense_core",
     ),
     Fault(
@@ -344,42 +355,42 @@ FAULTS = [
     ),
     Fault(
         "swapped weight gradient not turned back",
-        DENSE,
+        DENSE_BACKWARD,
         "((real *)my->g->dkernel)[f * units + u] = my->buffers->transposed[u * features + f];",
-        "((real *)my->g->dkernel)[f * units + u] = my->space->transposed[f * units + u];",
+        "((real *)my->g->dkernel)[f * units + u] = my->buffers->transposed[f * units + u];",
         "dense_core",
     ),
     Fault(
         "dense weight gradients of each block started anew",
-        DENSE,
-        "add_weight_gradient(&my, rows, first == 0);",
-        "add_weight_gradient(&my, rows, 1);",
+        DENSE_BACKWARD,
+        "add_dense_weight_gradient(&my, rows, first == 0);",
+        "add_dense_weight_gradient(&my, rows, 1);",
         "dense_core determinism",
     ),
     Fault(
         "dense bias gradient without the last row",
-        DENSE,
+        DENSE_BACKWARD,
         "my->tiles.begin == 0)\n            add_panel_rows(my->kernels, rows,",
         "my->tiles.begin == 0)\n            add_panel_rows(my->kernels, rows - 1,",
         "dense_core",
     ),
     Fault(
         "dz packed before all of it is there",
-        DENSE,
+        DENSE_BACKWARD,
         "            barrier_wait(&g->pass.barrier, worker, workers);\n        pack_tiles(",
         "            (void)0;\n        pack_tiles(",
         "determinism",
     ),
     Fault(
         "softmax of columns that others have yet to make",
-        DENSE,
+        DENSE_FORWARD,
         "if (needs_row && !leaves(my, &f->pass.barrier, worker, workers, 0))",
         "if (needs_row)",
         "determinism",
     ),
     Fault(
         "mode for denormals not restored after a dense backward pass",
-        DENSE,
+        DENSE_BACKWARD,
         "transpose_back(&my);\n    restore_denormals(mode);",
         "transpose_back(&my);\n    (void)mode;",
         "lstm_core",

@@ -6,15 +6,14 @@
  * another epoch, or no part left, and leaves everything alone. Nobody waits for a worker that has
  * claimed nothing.
  */
-#if defined(__linux__)
-#define _GNU_SOURCE /* the affinity of threads */
-#endif
 #include "base/pool.h"
 
 #include <pthread.h>
 #include <sched.h>
 #include <stdint.h>
 #include <time.h>
+
+#include "base/affinity.h"
 
 #if !defined(_WIN32)
 #include <signal.h>
@@ -92,6 +91,9 @@ typedef struct {
 } worker;
 static worker workers_of_pool[POOL_LARGEST]; /* from 1 on: 0 is whoever calls */
 
+/* Whether the calling thread is in a task that it shares with others, or was so before a fork. */
+static _Thread_local enum { NO_TASK, TASK, TASK_BEFORE_FORK } my_task;
+
 static long long now(void)
 {
     struct timespec time;
@@ -134,56 +136,19 @@ static int close_offer(int epoch)
     return next_of(offer);
 }
 
-/* ---- where workers run ---------------------------------------------------------------------- */
-
-/* A scheduler may well wake a worker on the CPU of its caller, who does not leave it before the
- * worker has done its part: both then wait, for milliseconds, until the load is balanced. So
- * workers are woken off the caller's CPU; once they run they may use all CPUs that the caller may.
- */
-#if defined(__linux__)
-static cpu_set_t allowed; /* the caller's CPUs; guarded by pool.sleep */
-
-static void keep_sleepers_off_callers_cpu(void)
-{
-    const int here = sched_getcpu();
-    if (sched_getaffinity(0, sizeof allowed, &allowed) || here < 0 || here >= CPU_SETSIZE)
-        CPU_ZERO(&allowed);
-    cpu_set_t others = allowed;
-    if (CPU_COUNT(&allowed) < 2)
-        return;
-    CPU_CLR(here, &others);
-    for (int number = 1; number <= pool.started; number++)
-        if (workers_of_pool[number].asleep)
-            pthread_setaffinity_np(workers_of_pool[number].thread, sizeof others, &others);
-}
-
-static void run_anywhere(void)
-{
-    if (CPU_COUNT(&allowed) >= 2)
-        pthread_setaffinity_np(pthread_self(), sizeof allowed, &allowed);
-}
-
-static int count_cpus(void)
-{
-    cpu_set_t cpus;
-    return sched_getaffinity(0, sizeof cpus, &cpus) ? POOL_LARGEST : CPU_COUNT(&cpus);
-}
-#else
-static void keep_sleepers_off_callers_cpu(void) {}
-static void run_anywhere(void) {}
-static int count_cpus(void) { return POOL_LARGEST; }
-#endif
-
 /* ---- waiting for others --------------------------------------------------------------------- */
 
-/* Waits until *value is `wanted`; the CPU is given away to whom it may be that it waits for.
- * Returns how long a long wait took, in nanoseconds, 0 for a short one. */
+/* Waits until *value is `wanted`; the CPU is given away to whom it may be that it waits for, if
+ * that one is not in another process. Returns how long a long wait took, in nanoseconds, 0 for a
+ * short one. */
 static long long wait_until(const int *value, int wanted)
 {
+    if (READ(*value) == wanted || my_task == TASK_BEFORE_FORK)
+        return 0;
     for (int look = 0; look < LOOKS_BEFORE_YIELD; look++) {
+        PAUSE();
         if (READ(*value) == wanted)
             return 0;
-        PAUSE();
     }
     const long long start = now();
     while (READ(*value) != wanted)
@@ -225,7 +190,7 @@ static void wait_for_offer(worker *self)
         pthread_cond_wait(&pool.wake, &pool.sleep);
     self->asleep = 0;
     ADD(pool.sleepers, -1);
-    run_anywhere();
+    affinity_spread();
     pthread_mutex_unlock(&pool.sleep);
 }
 
@@ -291,6 +256,8 @@ static void begin_anew(void)
     pthread_cond_init(&pool.wake, 0);
     pool.started = pool.sleepers = 0;
     pool.runtime.parallel = 0; /* its threads are gone too */
+    if (my_task == TASK)
+        my_task = TASK_BEFORE_FORK;
 }
 
 __attribute__((constructor)) static void watch_forks(void) { pthread_atfork(0, 0, begin_anew); }
@@ -301,7 +268,10 @@ __attribute__((constructor)) static void watch_forks(void) { pthread_atfork(0, 0
 static void wake_sleepers(void)
 {
     pthread_mutex_lock(&pool.sleep);
-    keep_sleepers_off_callers_cpu();
+    if (affinity_look())
+        for (int number = 1; number <= pool.started; number++)
+            if (workers_of_pool[number].asleep)
+                affinity_keep_off(workers_of_pool[number].thread);
     pthread_cond_broadcast(&pool.wake);
     pthread_mutex_unlock(&pool.sleep);
 }
@@ -415,7 +385,7 @@ int pool_threads(void)
         return size;
     const long long time = now();
     if (time - READ(pool.affinity_asked) > AFFINITY_AGE) {
-        WRITE(pool.affinity, count_cpus());
+        WRITE(pool.affinity, affinity_count());
         WRITE(pool.affinity_asked, time);
     }
     const int cpus = READ(pool.affinity);
@@ -432,14 +402,38 @@ void pool_use_runtime(const pool_runtime *runtime)
     pthread_mutex_unlock(&pool.busy);
 }
 
-void pool_run(int workers, pool_parts parts, int wakes, pool_task task, void *argument)
+/* The caller holds pool.busy, and gives it back; not in the child of a fork, which has another one.
+ * Returns whether the task was done. */
+static int run_shared(int workers, pool_parts parts, pool_task task, void *argument,
+                      long long start)
 {
+    const int outer = my_task; /* a handler of signals in the midst of a task may do another */
+    int too_few = 0, is_done = 1;
+    my_task = TASK;
+    if (pool.runtime.parallel)
+        run_on_runtime(workers, task, argument);
+    else {
+        pool.lost = 0;
+        too_few = run_together(workers, parts, task, argument);
+        is_done = my_task == TASK;
+        if (is_done)
+            learn(too_few, now() - start);
+    }
+    my_task = outer;
+    if (is_done)
+        pthread_mutex_unlock(&pool.busy);
+    return is_done;
+}
+
+int pool_run(int workers, pool_parts parts, int wakes, pool_task task, void *argument)
+{
+    int is_done = 1;
     const int size = workers > 1 ? pool_threads() : 1;
     if (workers > size)
         workers = size;
     if (workers <= 1 || (!READ(pool.oversubscribed) && stays_alone())) {
         task(argument, 0, 1);
-        return;
+        return 1;
     }
     const long long start = now();
     const int asleep =
@@ -448,18 +442,12 @@ void pool_run(int workers, pool_parts parts, int wakes, pool_task task, void *ar
     const int row = !close ? 0 : before < ROW_WORTH_WAKING ? before + 1 : before;
     const int together = wakes || !asleep || row >= ROW_WORTH_WAKING;
     WRITE(pool.row, row);
-    if (together && !pthread_mutex_trylock(&pool.busy)) {
-        if (pool.runtime.parallel)
-            run_on_runtime(workers, task, argument);
-        else {
-            pool.lost = 0;
-            const int too_few = run_together(workers, parts, task, argument);
-            learn(too_few, now() - start);
-        }
-        pthread_mutex_unlock(&pool.busy);
-    } else
+    if (together && !pthread_mutex_trylock(&pool.busy))
+        is_done = run_shared(workers, parts, task, argument, start);
+    else
         task(argument, 0, 1);
     WRITE(pool.ended, now());
+    return is_done;
 }
 
 void barrier_wait(barrier *at, int worker, int workers)

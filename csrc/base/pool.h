@@ -14,6 +14,8 @@
 
 #include <stddef.h>
 
+#include "base/blocks.h"
+
 enum { POOL_LARGEST = 64 };
 
 /* Does part `worker` of `workers` of a task; part 0 is the caller's. */
@@ -49,14 +51,21 @@ typedef enum {
     PARTS_TOGETHER /* they meet at barriers, so each has a thread of its own */
 } pool_parts;
 
-/* Do the task in at most `workers` parts; returns when all of them are done. Workers that sleep
- * take part only if it `wakes` them, which takes some 50 us, or if the task is one of many that
- * follow closely on each other. */
-void pool_run(int workers, pool_parts parts, int wakes, pool_task task, void *argument);
+/* Does the task in at most `workers` parts, and returns when all of them are done. Workers that
+ * sleep take part only if it `wakes` them, which takes some 50 us, or if the task is one of many
+ * that follow closely on each other.
+ *
+ * Returns whether all of it was done. It was not where the caller's part called fork, and this is
+ * the child, which has none of the others that were at work: it waits for nobody any more. */
+int pool_run(int workers, pool_parts parts, int wakes, pool_task task, void *argument);
 
-/* A place where the workers of one task wait for each other; starts as zero. */
+/* A place where the workers of one task wait for each other; starts as zero. They write to it all
+ * the time: what lies beside it in a struct that all of them read is to be in other cache lines,
+ * and by this room, since not every stack can be aligned to a line. */
 typedef struct {
+    char room_before[CACHE_LINE];
     int arrived, epoch;
+    char room_after[CACHE_LINE];
 } barrier;
 
 void barrier_wait(barrier *at, int worker, int workers);

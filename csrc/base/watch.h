@@ -57,6 +57,13 @@ static inline int stops(pass_watch *watch, ptrdiff_t work)
     return is_stopped(watch);
 }
 
+/* What is lost of a pass cannot be made up for: it ends like one that was stopped. */
+static inline void give_up(pass_watch *watch)
+{
+    if (watch)
+        __atomic_store_n(&watch->stopped, 1, __ATOMIC_RELAXED);
+}
+
 /* Threads that meet after every part of a pass must leave it after the same one. Before they meet
  * the calling one says which; one that is late to look then still sees an earlier part's answer,
  * since an answer names its part. */

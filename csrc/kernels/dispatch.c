@@ -3,6 +3,7 @@
  */
 #include "kernels/dispatch.h"
 
+/* By instruction set; BUILT(f32) names kernels_baseline_f32, kernels_avx2_f32, ... */
 #if defined(__x86_64__)
 #define BUILT(type)                                \
     {                                              \

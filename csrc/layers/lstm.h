@@ -65,6 +65,12 @@ typedef struct {
     /* The same on plain weights (F, 4H), (H, 4H), (4H), for so few rows that packing would take
      * longer. workspace: 4H elements. */
     void (*run_forward_plain)(lstm_forward *pass);
+    /* For a loop over time of the caller's own: puts the states h and c (H) of row b after a step
+     * into y, zero where it is not shown, saved_h and saved_c, those that are not NULL. h and c may
+     * be rows of pass->h and pass->c, but not overlap what is written. A row that the step skips
+     * has the states that it had. */
+    void (*store_step)(const lstm_forward *pass, ptrdiff_t b, ptrdiff_t step, const void *h,
+                       const void *c);
     void (*run_backward)(lstm_backward *pass);
     /* Whether two passes like this one had better run side by side, each by a thread of its own,
      * than one after the other, each by all; and to do it, with one worker for each. */

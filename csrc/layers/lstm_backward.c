@@ -25,17 +25,17 @@ typedef struct {
 typedef struct {
     ptrdiff_t block;
     real *dz;      /* (B, block, 4H) */
-    real *inputs;  /* x and h of a block's rows, as pack_rows leaves them */
-    real **panels; /* for each worker (rows of a block, panel width) of dz */
+    real *inputs;  /* x and h of a block's rows, as pack_tiles leaves them */
+    real **panels; /* for each worker a micro-panel (rows of a block, NR) of dz */
     real **gate_workspaces;
     backward_lists *lists;
-} backward_buffers;
+} lstm_backward_buffers;
 
-static size_t lay_out_buffers(const lstm_backward *g, backward_buffers *buffers)
+static size_t lay_out_lstm_backward(const lstm_backward *g, lstm_backward_buffers *buffers)
 {
     const lstm_pass *const pass = &g->pass;
     const ptrdiff_t rows = pass->batch, width = GATES * pass->units;
-    const ptrdiff_t panel_width = ((const TYPED(kernels) *)pass->kernels)->nr;
+    const ptrdiff_t nr = ((const TYPED(kernels) *)pass->kernels)->nr;
     workspace memory = {pass->workspace, 0};
     buffers->block =
         at_least(1, at_most(pass->steps, lstm_backward_rows(pass) / at_least(1, rows)));
@@ -46,7 +46,7 @@ static size_t lay_out_buffers(const lstm_backward *g, backward_buffers *buffers)
     buffers->gate_workspaces = take(&memory, pass->workers, sizeof(real *));
     buffers->lists = take(&memory, pass->workers, sizeof(backward_lists));
     for (int worker = 0; worker < pass->workers; worker++) {
-        real *const panel = take(&memory, longest * panel_width, sizeof(real));
+        real *const panel = take(&memory, longest * nr, sizeof(real));
         real *const gates = take(&memory, GATE_WORKSPACE_ROWS * pass->units, sizeof(real));
         const backward_lists lists = {
             take(&memory, longest, sizeof(row)), take(&memory, longest, sizeof(row)),
@@ -67,20 +67,20 @@ static size_t lay_out_buffers(const lstm_backward *g, backward_buffers *buffers)
 
 size_t TYPED(lstm_backward_workspace_bytes)(const lstm_backward *g)
 {
-    backward_buffers buffers;
+    lstm_backward_buffers buffers;
     lstm_backward counted = *g;
     counted.pass.workspace = 0;
-    return lay_out_buffers(&counted, &buffers);
+    return lay_out_lstm_backward(&counted, &buffers);
 }
 
 typedef struct {
     lstm_backward *g;
-    const backward_buffers *buffers;
-} backward_task;
+    const lstm_backward_buffers *buffers;
+} lstm_backward_task;
 
 typedef struct {
     const lstm_backward *g;
-    const backward_buffers *buffers;
+    const lstm_backward_buffers *buffers;
     const TYPED(kernels) * kernels;
     TYPED(gates) gates;
     backward_lists lists;
@@ -88,12 +88,11 @@ typedef struct {
     int worker, workers;
     watcher watcher;
     range rows;    /* of the batch, in the loop over time */
-    range strips;  /* of dh, in panels */
-    range units;   /* of the same strips */
-    range columns; /* of dz, in panels, for the weight gradients */
-} backward_share;
+    range units;   /* of dh, in whole micro-panels */
+    range columns; /* of dz, in micro-panels, for the weight gradients */
+} lstm_backward_share;
 
-static real *dz_row(const backward_share *my, ptrdiff_t b, ptrdiff_t first, ptrdiff_t step)
+static real *dz_row(const lstm_backward_share *my, ptrdiff_t b, ptrdiff_t first, ptrdiff_t step)
 {
     return my->buffers->dz + (b * my->buffers->block + step - first) * GATES * my->g->pass.units;
 }
@@ -107,7 +106,7 @@ static const real *state_row(const lstm_pass *pass, const void *states, const vo
 }
 
 /* dh += dy for this worker's units where the output was shown. */
-static void add_output_gradient(const backward_share *my, ptrdiff_t step)
+static void add_output_gradient(const lstm_backward_share *my, ptrdiff_t step)
 {
     const lstm_pass *const pass = &my->g->pass;
     for (ptrdiff_t b = my->rows.begin; b < my->rows.end; b++) {
@@ -122,7 +121,7 @@ static void add_output_gradient(const backward_share *my, ptrdiff_t step)
 
 /* The rows that take part in a step; returns how many. What the gates work on begins at this
  * worker's units. */
-static ptrdiff_t list_step(const backward_share *my, ptrdiff_t first, ptrdiff_t step)
+static ptrdiff_t list_backward_step(const lstm_backward_share *my, ptrdiff_t first, ptrdiff_t step)
 {
     const lstm_backward *const g = my->g;
     const lstm_pass *const pass = &g->pass;
@@ -147,13 +146,14 @@ static ptrdiff_t list_step(const backward_share *my, ptrdiff_t first, ptrdiff_t 
 }
 
 /* One step back: dz from dh and dc, then dh = dz recurrent_kernel'. */
-static void step_back(const backward_share *my, ptrdiff_t first, ptrdiff_t step, barrier *barrier)
+static void step_back(const lstm_backward_share *my, ptrdiff_t first, ptrdiff_t step,
+                      barrier *barrier)
 {
     const ptrdiff_t units = my->g->pass.units;
     const backward_lists *const lists = &my->lists;
     if (my->g->dy)
         add_output_gradient(my, step);
-    const ptrdiff_t count = list_step(my, first, step);
+    const ptrdiff_t count = list_backward_step(my, first, step);
     const gate_shape shape = {count, my->units.end - my->units.begin, units, units};
     if (!is_stopped(my->g->pass.watch))
         my->gates.backward(&my->gates, shape, lists->gates, lists->c_before, lists->c_after,
@@ -169,7 +169,7 @@ static void step_back(const backward_share *my, ptrdiff_t first, ptrdiff_t step,
 }
 
 /* All valid rows of a block, those of other workers too; returns how many. */
-static ptrdiff_t list_block(const backward_share *my, range steps)
+static ptrdiff_t list_backward_block(const lstm_backward_share *my, range steps)
 {
     const lstm_backward *const g = my->g;
     const lstm_pass *const pass = &g->pass;
@@ -189,7 +189,7 @@ static ptrdiff_t list_block(const backward_share *my, range steps)
 }
 
 /* dx = dz kernel' for this worker's part of a block's rows. */
-static void input_gradient(const backward_share *my, range rows)
+static void lstm_input_gradient(const lstm_backward_share *my, range rows)
 {
     const lstm_pass *const pass = &my->g->pass;
     const column_run columns = {0, pass->features};
@@ -197,7 +197,7 @@ static void input_gradient(const backward_share *my, range rows)
               my->g->kernel, 0, my->lists.dx + rows.begin, columns, my->watcher);
 }
 
-static void pack_inputs(const backward_share *my, ptrdiff_t rows)
+static void pack_inputs(const lstm_backward_share *my, ptrdiff_t rows)
 {
     const lstm_pass *const pass = &my->g->pass;
     real *const inputs = my->buffers->inputs;
@@ -214,7 +214,7 @@ static void pack_inputs(const backward_share *my, ptrdiff_t rows)
 }
 
 /* The weight gradients of a block's rows in this worker's columns. */
-static void add_weight_gradients(const backward_share *my, ptrdiff_t rows, int fresh)
+static void add_lstm_weight_gradients(const lstm_backward_share *my, ptrdiff_t rows, int fresh)
 {
     const lstm_backward *const g = my->g;
     const lstm_pass *const pass = &g->pass;
@@ -235,30 +235,29 @@ static void add_weight_gradients(const backward_share *my, ptrdiff_t rows, int f
     }
 }
 
-static void backward_worker(void *argument, int worker, int workers)
+static void lstm_backward_worker(void *argument, int worker, int workers)
 {
-    const backward_task *const task = argument;
+    const lstm_backward_task *const task = argument;
     lstm_backward *const g = task->g;
     lstm_pass *const pass = &g->pass;
     const TYPED(kernels) *const kernels = pass->kernels;
-    const ptrdiff_t panel_width = kernels->nr, units = pass->units;
-    const ptrdiff_t strips = divide_up(units, panel_width);
+    const ptrdiff_t nr = kernels->nr, units = pass->units;
+    const ptrdiff_t panels = divide_up(units, nr);
     const int by_rows = lstm_shares_rows(pass, workers);
-    backward_share my = {.g = g,
-                         .buffers = task->buffers,
-                         .kernels = kernels,
-                         .worker = worker,
-                         .workers = workers,
-                         .watcher = watcher_of(pass->watch)};
+    lstm_backward_share my = {.g = g,
+                              .buffers = task->buffers,
+                              .kernels = kernels,
+                              .worker = worker,
+                              .workers = workers,
+                              .watcher = watcher_of(pass->watch)};
     my.gates = TYPED(select_gates)(kernels, pass->activation, pass->recurrent_activation);
     my.lists = task->buffers->lists[worker];
     my.panel = task->buffers->panels[worker];
     my.gate_workspace = task->buffers->gate_workspaces[worker];
     my.rows = by_rows ? share(pass->batch, worker, workers) : (range){0, pass->batch};
-    my.strips = by_rows ? (range){0, strips} : share(strips, worker, workers);
-    my.units = (range){at_most(units, my.strips.begin * panel_width),
-                       at_most(units, my.strips.end * panel_width)};
-    my.columns = share(divide_up(GATES * units, panel_width), worker, workers);
+    const range mine = by_rows ? (range){0, panels} : share(panels, worker, workers);
+    my.units = (range){at_most(units, mine.begin * nr), at_most(units, mine.end * nr)};
+    my.columns = share(divide_up(GATES * units, nr), worker, workers);
     const fp_mode mode = flush_denormals();
     int fresh = 1;
     const ptrdiff_t blocks = divide_up(pass->steps, task->buffers->block);
@@ -267,14 +266,14 @@ static void backward_worker(void *argument, int worker, int workers)
         const range steps = {first, at_most(pass->steps, first + task->buffers->block)};
         for (ptrdiff_t step = steps.end - 1; step >= steps.begin; step--)
             step_back(&my, first, step, by_rows ? 0 : &pass->barrier);
-        const ptrdiff_t rows = is_stopped(pass->watch) ? 0 : list_block(&my, steps);
+        const ptrdiff_t rows = is_stopped(pass->watch) ? 0 : list_backward_block(&my, steps);
         pack_inputs(&my, rows);
         if (workers > 1)
             barrier_wait(&pass->barrier, worker, workers);
         if (g->dx)
-            input_gradient(&my, share(rows, worker, workers));
+            lstm_input_gradient(&my, share(rows, worker, workers));
         if (rows > 0 || (fresh && block == 0)) {
-            add_weight_gradients(&my, rows, fresh);
+            add_lstm_weight_gradients(&my, rows, fresh);
             fresh = 0;
         }
         if (leaves(my.watcher, &pass->barrier, worker, workers, block))
@@ -285,8 +284,9 @@ static void backward_worker(void *argument, int worker, int workers)
 
 void TYPED(lstm_run_backward)(lstm_backward *g)
 {
-    backward_buffers buffers;
-    lay_out_buffers(g, &buffers);
-    backward_task task = {g, &buffers};
-    pool_run(g->pass.workers, PARTS_TOGETHER, lstm_wakes(&g->pass, 1), backward_worker, &task);
+    lstm_backward_buffers buffers;
+    lay_out_lstm_backward(g, &buffers);
+    lstm_backward_task task = {g, &buffers};
+    run_pass(g->pass.watch, g->pass.workers, PARTS_TOGETHER, lstm_wakes(&g->pass, 1),
+             lstm_backward_worker, &task);
 }

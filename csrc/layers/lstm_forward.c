@@ -5,7 +5,7 @@
  *     c, h = gates(z, c)                                 rows that the mask skips keep theirs
  *     y[s] = h, or zero where the output is not shown
  *
- * z never leaves the first-level cache: a tile of it, some rows by one strip of units, goes from
+ * z never leaves the first-level cache: a tile of it, some rows by one strip (pack.h), goes from
  * the products straight to the gates. With many rows a step does both products. With few rows they
  * would read `kernel` for too little work: then x kernel is made for a block of steps at a time, in
  * whole tiles, and kept in second-level cache until its step comes.
@@ -24,14 +24,14 @@ typedef struct {
 typedef struct {
     ptrdiff_t block;       /* steps projected at a time; 0: none, a step does both products */
     ptrdiff_t state_width; /* units, padded to whole cache lines */
-    ptrdiff_t z_width;     /* panels of a row side by side */
+    ptrdiff_t z_width;     /* the strips of a row side by side */
     real *states[2];       /* (B, state_width): h before and after a step, in turn */
     real *projected;       /* (B, block, z_width): bias + x kernel */
     row_lists *lists;
 } forward_buffers;
 
 /* Lays them out in pass->workspace; returns how many bytes they take. */
-static size_t lay_out_buffers(const lstm_forward *f, forward_buffers *buffers)
+static size_t lay_out_lstm_forward(const lstm_forward *f, forward_buffers *buffers)
 {
     const lstm_pass *const pass = &f->pass;
     const ptrdiff_t rows = pass->batch, width = width_of(pass->kernels);
@@ -64,7 +64,7 @@ size_t TYPED(lstm_forward_workspace_bytes)(const lstm_forward *f)
     forward_buffers buffers;
     lstm_forward counted = *f;
     counted.pass.workspace = 0;
-    return lay_out_buffers(&counted, &buffers);
+    return lay_out_lstm_forward(&counted, &buffers);
 }
 
 typedef struct {
@@ -86,10 +86,11 @@ typedef struct {
 
 /* ---- products ------------------------------------------------------------------------------- */
 
-static const real *panel_of(const forward_share *my, const void *panels, ptrdiff_t depth,
-                            ptrdiff_t strip)
+/* The packed weights of a strip. */
+static const real *weights_of(const forward_share *my, const void *packed, ptrdiff_t depth,
+                              ptrdiff_t strip)
 {
-    return (const real *)panels + strip * depth * GATES * my->kernels->width;
+    return (const real *)packed + strip * depth * GATES * my->kernels->width;
 }
 
 /* The units of a strip. */
@@ -115,7 +116,7 @@ static real *projected_row(const forward_share *my, ptrdiff_t b, ptrdiff_t first
 static void project(const forward_share *my, range steps)
 {
     const row_lists *const lists = &my->lists;
-    const ptrdiff_t panel_width = GATES * my->kernels->width;
+    const ptrdiff_t strip_width = GATES * my->kernels->width;
     const ptrdiff_t depth = my->pass->features;
     ptrdiff_t count = 0;
     for (ptrdiff_t b = my->rows.begin; b < my->rows.end; b++)
@@ -124,24 +125,24 @@ static void project(const forward_share *my, range steps)
                 continue;
             lists->x[count] = input_row(my->pass, b, step);
             lists->projected[count++] =
-                projected_row(my, b, steps.begin, step) + my->strips.begin * panel_width;
+                projected_row(my, b, steps.begin, step) + my->strips.begin * strip_width;
         }
     const int tiles = tiles_of(my->kernels, count);
     for (ptrdiff_t strip = my->strips.begin; strip < my->strips.end; strip++) {
         const column_run columns = tile_columns(my, strip);
         const real *bias[MOST_MR];
         for (int r = 0; r < MOST_MR; r++)
-            bias[r] = my->f->bias ? (const real *)my->f->bias + strip * panel_width : 0;
+            bias[r] = my->f->bias ? (const real *)my->f->bias + strip * strip_width : 0;
         for (int tile = 0; tile < tiles; tile++) {
             const range r = share(count, tile, tiles);
             const TYPED(gemm_term)
-                term = {depth, lists->x + r.begin, panel_of(my, my->f->kernel, depth, strip)};
+                term = {depth, lists->x + r.begin, weights_of(my, my->f->kernel, depth, strip)};
             my->kernels->gemm(r.end - r.begin, 1, &term, my->f->bias ? bias : 0,
                               lists->projected + r.begin, columns);
         }
         for (ptrdiff_t i = 0; i < count; i++)
-            lists->projected[i] += panel_width;
-        if (worker_stops(my->watcher, count * depth * panel_width))
+            lists->projected[i] += strip_width;
+        if (worker_stops(my->watcher, count * depth * strip_width))
             return;
     }
 }
@@ -149,8 +150,8 @@ static void project(const forward_share *my, range steps)
 /* ---- steps ---------------------------------------------------------------------------------- */
 
 /* The rows that take part in a step; returns how many. */
-static ptrdiff_t list_step(const forward_share *my, ptrdiff_t first, ptrdiff_t step, real *before,
-                           real *after)
+static ptrdiff_t list_forward_step(const forward_share *my, ptrdiff_t first, ptrdiff_t step,
+                                   real *before, real *after)
 {
     const row_lists *const lists = &my->lists;
     const ptrdiff_t units = my->pass->units, width = my->buffers->state_width;
@@ -180,7 +181,7 @@ typedef struct {
     _Alignas(64) real values[MOST_MR][GATES * MOST_WIDTH];
 } z_tile;
 
-static void gemm_tile(const forward_share *my, z_tile *tile)
+static void multiply_tile(const forward_share *my, z_tile *tile)
 {
     const ptrdiff_t units = my->pass->units, features = my->pass->features;
     const ptrdiff_t first = tile->rows.begin, count = tile->rows.end - first;
@@ -188,9 +189,9 @@ static void gemm_tile(const forward_share *my, z_tile *tile)
     const column_run columns = tile_columns(my, tile->strip);
     const int done = my->buffers->block > 0; /* the first product, for a block of steps */
     const TYPED(gemm_term) terms[2] = {
-        {features, my->lists.x + first, panel_of(my, my->f->kernel, features, tile->strip)},
+        {features, my->lists.x + first, weights_of(my, my->f->kernel, features, tile->strip)},
         {units, my->lists.h_before + first,
-         panel_of(my, my->f->recurrent_kernel, units, tile->strip)},
+         weights_of(my, my->f->recurrent_kernel, units, tile->strip)},
     };
     const real *start[MOST_MR];
     for (ptrdiff_t r = 0; r < count; r++) {
@@ -233,7 +234,7 @@ static void advance(const forward_share *my, ptrdiff_t step, ptrdiff_t count)
         tile.strip = step % 2 ? my->strips.end - 1 - i : my->strips.begin + i;
         for (int number = 0; number < tiles; number++) {
             tile.rows = share(count, number, tiles);
-            gemm_tile(my, &tile);
+            multiply_tile(my, &tile);
             activate_tile(my, &tile);
         }
         if (worker_stops(my->watcher, WORK_OF_A_STEP + count * work))
@@ -241,26 +242,19 @@ static void advance(const forward_share *my, ptrdiff_t step, ptrdiff_t count)
     }
 }
 
-/* The states after a step go where the caller wants them; rows that it skips carry theirs. */
-static void hand_out(const forward_share *my, ptrdiff_t step, const real *before, real *after)
+/* Rows that the step skips carry their h over to the buffer of the next; then all of this worker's
+ * go where the caller wants them. */
+static void finish_step(const forward_share *my, ptrdiff_t step, const real *before, real *after)
 {
-    const lstm_forward *const f = my->f;
     const lstm_pass *const pass = my->pass;
-    const size_t bytes = (my->units.end - my->units.begin) * sizeof(real);
+    const ptrdiff_t begin = my->units.begin;
+    const size_t bytes = (my->units.end - begin) * sizeof(real);
     for (ptrdiff_t b = my->rows.begin; b < my->rows.end; b++) {
-        const ptrdiff_t state = b * my->buffers->state_width + my->units.begin;
-        const ptrdiff_t out = (b * pass->steps + step) * pass->units + my->units.begin;
+        const ptrdiff_t state = b * my->buffers->state_width + begin;
         if (!is_set(pass->valid, pass, b, step))
             memcpy(after + state, before + state, bytes);
-        if (f->y && is_set(pass->shown, pass, b, step))
-            memcpy((real *)f->y + out, after + state, bytes);
-        else if (f->y)
-            memset((real *)f->y + out, 0, bytes);
-        if (f->saved_h)
-            memcpy((real *)f->saved_h + out, after + state, bytes);
-        if (f->saved_c)
-            memcpy((real *)f->saved_c + out, (real *)f->c + b * pass->units + my->units.begin,
-                   bytes);
+        store_step(my->f, b, step, my->units, after + state,
+                   (real *)my->f->c + b * pass->units + begin);
     }
 }
 
@@ -309,8 +303,8 @@ static void run_share(const forward_task *task, int worker, int workers)
             first = step;
             project(&my, (range){step, at_most(my.pass->steps, step + my.buffers->block)});
         }
-        advance(&my, step, list_step(&my, first, step, before, after));
-        hand_out(&my, step, before, after);
+        advance(&my, step, list_forward_step(&my, first, step, before, after));
+        finish_step(&my, step, before, after);
         real *const swap = before;
         before = after, after = swap;
         if (leaves(my.watcher, &task->f->pass.barrier, worker, to_meet, step))
@@ -320,7 +314,7 @@ static void run_share(const forward_task *task, int worker, int workers)
     restore_denormals(mode);
 }
 
-static void forward_worker(void *argument, int worker, int workers)
+static void lstm_forward_worker(void *argument, int worker, int workers)
 {
     run_share(argument, worker, workers);
 }
@@ -328,11 +322,12 @@ static void forward_worker(void *argument, int worker, int workers)
 void TYPED(lstm_run_forward)(lstm_forward *f)
 {
     forward_buffers buffers;
-    lay_out_buffers(f, &buffers);
+    lay_out_lstm_forward(f, &buffers);
     forward_task task = {f, &buffers};
     const pool_parts parts =
         lstm_shares_rows(&f->pass, f->pass.workers) ? PARTS_ALONE : PARTS_TOGETHER;
-    pool_run(f->pass.workers, parts, lstm_wakes(&f->pass, 1), forward_worker, &task);
+    run_pass(f->pass.watch, f->pass.workers, parts, lstm_wakes(&f->pass, 1), lstm_forward_worker,
+             &task);
 }
 
 static void pair_worker(void *argument, int worker, int workers)
@@ -347,60 +342,9 @@ void TYPED(lstm_run_forward_pair)(lstm_forward *const *passes)
     forward_buffers buffers[2];
     forward_task tasks[2];
     for (int i = 0; i < 2; i++) {
-        lay_out_buffers(passes[i], &buffers[i]);
+        lay_out_lstm_forward(passes[i], &buffers[i]);
         tasks[i] = (forward_task){passes[i], &buffers[i]};
     }
-    pool_run(2, PARTS_ALONE, lstm_wakes(&passes[0]->pass, 2), pair_worker, tasks);
-}
-
-/* ---- without packing ------------------------------------------------------------------------ */
-
-/* One step of one row, on h and c in the caller's arrays. */
-static void advance_plain(const lstm_forward *f, const TYPED(gates) * gates, ptrdiff_t b,
-                          ptrdiff_t step)
-{
-    const lstm_pass *const pass = &f->pass;
-    const TYPED(kernels) *const kernels = pass->kernels;
-    const ptrdiff_t units = pass->units, width = GATES * units;
-    row z = f->gates ? (real *)f->gates + (b * pass->steps + place_of(pass, step)) * width
-                     : pass->workspace;
-    row h = (real *)f->h + b * units, c = (real *)f->c + b * units;
-    if (f->bias)
-        memcpy(z, f->bias, width * sizeof(real));
-    else
-        memset(z, 0, width * sizeof(real));
-    kernels->gemv(pass->features, width, input_row(pass, b, step), f->kernel, z);
-    kernels->gemv(units, width, h, f->recurrent_kernel, z);
-    for (ptrdiff_t first = 0; first < units; first += MOST_WIDTH) {
-        const gate_shape shape = {1, at_most(MOST_WIDTH, units - first), units, units};
-        real workspace[GATE_WORKSPACE_ROWS * MOST_WIDTH];
-        row z_strip = z + first, c_strip = c + first, h_strip = h + first;
-        gates->forward(gates, shape, &z_strip, f->gates ? &z_strip : 0, &c_strip, &h_strip,
-                       workspace);
-    }
-}
-
-void TYPED(lstm_run_forward_plain)(lstm_forward *f)
-{
-    lstm_pass *const pass = &f->pass;
-    const TYPED(gates) gates =
-        TYPED(select_gates)(pass->kernels, pass->activation, pass->recurrent_activation);
-    const size_t bytes = pass->units * sizeof(real);
-    const ptrdiff_t work = GATES * pass->units * (pass->features + pass->units);
-    const fp_mode mode = flush_denormals();
-    for (ptrdiff_t b = 0; b < pass->batch; b++)
-        for (ptrdiff_t step = 0; step < pass->steps && !stops(pass->watch, work); step++) {
-            const ptrdiff_t state = b * pass->units, out = (b * pass->steps + step) * pass->units;
-            if (is_set(pass->valid, pass, b, step))
-                advance_plain(f, &gates, b, step);
-            if (f->y && is_set(pass->shown, pass, b, step))
-                memcpy((real *)f->y + out, (real *)f->h + state, bytes);
-            else if (f->y)
-                memset((real *)f->y + out, 0, bytes);
-            if (f->saved_h)
-                memcpy((real *)f->saved_h + out, (real *)f->h + state, bytes);
-            if (f->saved_c)
-                memcpy((real *)f->saved_c + out, (real *)f->c + state, bytes);
-        }
-    restore_denormals(mode);
+    run_pass(passes[0]->pass.watch, 2, PARTS_ALONE, lstm_wakes(&passes[0]->pass, 2), pair_worker,
+             tasks);
 }

@@ -14,13 +14,20 @@ static int backward_workers(const lstm_pass *pass)
     return lstm_workers(pass, ((const TYPED(kernels) *)pass->kernels)->nr);
 }
 
+static void store_whole_step(const lstm_forward *f, ptrdiff_t b, ptrdiff_t step, const void *h,
+                             const void *c)
+{
+    store_step(f, b, step, (range){0, f->pass.units}, h, c);
+}
+
 const lstm_functions TYPED(lstm_functions) = {
     .forward_workers = forward_workers,
     .backward_workers = backward_workers,
     .forward_workspace_bytes = TYPED(lstm_forward_workspace_bytes),
     .backward_workspace_bytes = TYPED(lstm_backward_workspace_bytes),
     .run_forward = TYPED(lstm_run_forward),
-    .run_forward_plain = TYPED(lstm_run_forward_plain),
+    .run_forward_plain = TYPED(lstm_run_forward_unpacked),
+    .store_step = store_whole_step,
     .run_backward = TYPED(lstm_run_backward),
     .prefers_company = lstm_prefers_company,
     .run_forward_pair = TYPED(lstm_run_forward_pair),

@@ -42,7 +42,7 @@ static inline void copy_vector(real *to, const real *from, ptrdiff_t width)
         memcpy(to, from, width * sizeof(real));
 }
 
-/* The packed columns: strips of `width` columns of each group, then what is left of each. */
+/* The packed columns: whole strips, then what is left of each group. */
 static ptrdiff_t total_columns(const packing *all)
 {
     return divide_up(all->groups * all->count, all->width) * all->width;
@@ -113,7 +113,8 @@ static void pack_groups(const void *kernels, ptrdiff_t depth, int groups, ptrdif
 
 /* ---- transposed ---------------------------------------------------------------------------- */
 
-/* A panel is transposed by blocks of BLOCK rows by BLOCK columns: whole cache lines of both sides.
+/* A micro-panel is transposed by blocks of BLOCK rows by BLOCK columns: whole cache lines of both
+ * sides.
  */
 enum { BLOCK = 16, LANES = 16 / sizeof(real) };
 

@@ -56,21 +56,21 @@ static inline int lstm_shares_rows(const lstm_pass *pass, int workers)
     return workers > 1 && pass->batch >= (held ? ROWS_OF_A_TILE : ROWS_OF_TWO_TILES) * workers;
 }
 
-/* How many threads suit a pass whose units are shared out in strips of `strip_width`. */
-static inline int lstm_workers(const lstm_pass *pass, ptrdiff_t strip_width)
+/* How many threads suit a pass whose units are shared out so many at a time. */
+static inline int lstm_workers(const lstm_pass *pass, ptrdiff_t units_at_once)
 {
     const double step = lstm_products_of_a_step(pass), all = step * (double)pass->steps;
     if (all < 2 * LEAST_PRODUCTS_PER_WORKER)
         return 1;
-    const double strips = (double)((pass->units + strip_width - 1) / strip_width);
+    const double most = (double)((pass->units + units_at_once - 1) / units_at_once);
     double workers = pool_threads();
     if (all < workers * LEAST_PRODUCTS_PER_WORKER)
         workers = all / LEAST_PRODUCTS_PER_WORKER;
     if (!lstm_shares_rows(pass, (int)workers)) {
         if (step < workers * LEAST_PRODUCTS_PER_BARRIER)
             workers = step / LEAST_PRODUCTS_PER_BARRIER;
-        if (workers > strips)
-            workers = strips;
+        if (workers > most)
+            workers = most;
     }
     return workers < 1 ? 1 : (int)workers;
 }
@@ -125,6 +125,21 @@ static inline ptrdiff_t lstm_backward_rows(const lstm_pass *pass)
  * two rows instead, of x and of the transposed kernel. */
 enum { NARROW = 4 };
 
+static inline int dense_is_narrow(ptrdiff_t units) { return units <= NARROW; }
+
+/* Whether a forward pass is worth packing for, if the kernel has served `rows` rows so far. */
+static inline int dense_wants_packed(ptrdiff_t units, double rows)
+{
+    return dense_is_narrow(units) || rows >= ROWS_WORTH_PACKING;
+}
+
+/* Whether a backward pass wants the kernel packed, by its rows alone: the two sums differ in their
+ * order. */
+static inline int dense_wants_transposed(const dense_pass *pass)
+{
+    return dense_is_narrow(pass->units) || pass->rows >= ROWS_WORTH_PACKING;
+}
+
 /* Rows of a forward block, which share what they read of the weights. */
 enum { FORWARD_ROWS = 96 };
 
@@ -144,10 +159,10 @@ static inline int dense_shares_rows(const dense_pass *pass, int workers)
     return pass->rows >= (ptrdiff_t)ROWS_OF_A_TILE * workers;
 }
 
-/* How many threads suit a pass of so many products whose columns are shared out in strips of `nr`.
- */
-static inline int dense_workers(const dense_pass *pass, int products, ptrdiff_t nr)
+/* How many threads suit a pass of so many products. */
+static inline int dense_workers(const dense_pass *pass, int products)
 {
+    const ptrdiff_t nr = ((const TYPED(kernels) *)pass->kernels)->nr;
     const double most = dense_products(pass, products) / LEAST_PRODUCTS_PER_WORKER;
     if (most < 2)
         return 1;

@@ -60,6 +60,14 @@ static inline int leaves(watcher my, barrier *barrier, int worker, int workers, 
     return leaves_after(my.watch, part);
 }
 
+/* The workers of a pass. */
+static inline void run_pass(pass_watch *watch, int workers, pool_parts parts, int wakes,
+                            pool_task task, void *argument)
+{
+    if (!pool_run(workers, parts, wakes, task, argument))
+        give_up(watch);
+}
+
 /* ---- tiles ---------------------------------------------------------------------------------- */
 
 static inline ptrdiff_t width_of(const void *kernels)
@@ -145,8 +153,8 @@ static inline void pack_tiles(const TYPED(kernels) * kernels, ptrdiff_t columns,
 /* Rows of one sum in a weight gradient: longer ones lose what is small beside them. */
 enum { STRETCH = 256 };
 
-/* c (tiled, panelled) += a' b, or = where `fresh`, for the tiles `mine` of pack_tiles and a panel
- * of copy_panel; c points to the first of the panel's columns. */
+/* c (tiled, panelled) += a' b, or = where `fresh`, for the tiles `mine` of pack_tiles and a
+ * micro-panel of copy_panel; c points to the first of its columns. */
 static inline void gemm_at_rows(const TYPED(kernels) * kernels, ptrdiff_t tiled, range mine,
                                 ptrdiff_t rows, const real *packed, ptrdiff_t columns,
                                 const real *panel, int fresh, real *c, ptrdiff_t stride)
@@ -174,7 +182,8 @@ static inline void copy_panel(const TYPED(kernels) * kernels, ptrdiff_t rows, co
     }
 }
 
-/* total (count) += the rows of such a panel, each stretch summed by itself, or = where `fresh`. */
+/* total (count) += the rows of such a micro-panel, each stretch summed by itself, or = where
+ * `fresh`. */
 static inline void add_panel_rows(const TYPED(kernels) * kernels, ptrdiff_t rows, ptrdiff_t count,
                                   const real *panel, int fresh, real *total)
 {

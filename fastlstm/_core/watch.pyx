@@ -9,6 +9,7 @@ from threading import get_ident, main_thread
 
 cdef extern from "Python.h":
     int PyErr_CheckSignals() noexcept
+    void *PyErr_Occurred() noexcept
 
 cdef extern from "time.h" nogil:
     ctypedef long time_t
@@ -62,5 +63,9 @@ cdef pass_watch *begin_watch(pass_watch *memory, double work) except? NULL:
 
 
 cdef int end_watch(const pass_watch *watch) except -1:
+    if is_stopped(watch) and PyErr_Occurred() == NULL:
+        raise RuntimeError(
+            "this process was forked in the middle of a pass of fastlstm, and has none of the "
+            "threads that were doing it: call it again")
     # The exception is set already.
     return -1 if is_stopped(watch) else 0

@@ -172,6 +172,51 @@ static int wrong_forks(void)
 }
 #endif
 
+/* The first part forks in the middle of a task: the child has to do without the others, and knows.
+ */
+#if defined(NO_FORKS)
+static int wrong_forks_within(void) { return 0; }
+#else
+typedef struct {
+    tally tally;
+    pid_t child;
+} forking_tally;
+
+static void fork_in_part(void *argument, int worker, int workers)
+{
+    forking_tally *const t = argument;
+    if (worker == 0) {
+        t->child = fork();
+        if (t->child == 0)
+            alarm(60);
+    } else
+        pause_for(20000000);
+    count_part(&t->tally, worker, workers);
+}
+
+static int wrong_forks_within(void)
+{
+    int wrong = 0;
+    pool_oversubscribe(1);
+    pool_set_size(3);
+    for (int i = 0; i < FORKS; i++) {
+        forking_tally t;
+        int status = 1;
+        memset(&t, 0, sizeof t);
+        t.tally.parts = i % 2 ? PARTS_ALONE : PARTS_TOGETHER;
+        wrong += runs_wrong(3, PARTS_TOGETHER, 1, 0, 0); /* all are awake */
+        const int is_done = pool_run(3, t.tally.parts, 1, fork_in_part, &t);
+        if (t.child == 0)
+            _exit(is_done || wrong_in_child() > 0);
+        if (t.child > 0)
+            waitpid(t.child, &status, 0);
+        wrong += status != 0 || !is_done || is_wrong(&t.tally);
+    }
+    pool_oversubscribe(0);
+    return wrong;
+}
+#endif
+
 static int wrong_callers(void)
 {
     pthread_t callers[CALLERS], changer;
@@ -216,10 +261,12 @@ static int wrong_with_many(int workers, int small_tasks)
 int main(void)
 {
     const int with_five = wrong_with_many(5, 1000), of_callers = wrong_callers();
+    const int within = wrong_forks_within();
     const double start = seconds();
     const int with_most = wrong_with_many(POOL_LARGEST, 100);
     const double took = seconds() - start;
-    printf("%d of %d rounds of threads wrong; %d and %d with 5 and %d workers, in %.1f s\n",
-           of_callers, CALLERS * ROUNDS, with_five, with_most, POOL_LARGEST, took);
-    return of_callers || with_five || with_most || took > 60;
+    printf("%d of %d rounds of threads wrong; %d and %d with 5 and %d workers, in %.1f s; %d of %d "
+           "forks within a task wrong\n",
+           of_callers, CALLERS * ROUNDS, with_five, with_most, POOL_LARGEST, took, within, FORKS);
+    return of_callers || with_five || with_most || within || took > 60;
 }

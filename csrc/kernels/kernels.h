@@ -85,6 +85,14 @@ typedef struct {
  *
  *     j < width: one row times a matrix that is not packed, read once from first to last
  *
+ * *_crossentropy   the loss of n predictions p that a softmax or a sigmoid has made of z, and
+ *
+ *     softmax  -sum t log p                              dz = factor (p sum(t) - t)
+ *     label    the same for t 1 at `label`, else 0
+ *     sigmoid  -mean(t log p + (1 - t) log(1 - p))       dz = factor (p - t) / n
+ *
+ *     logarithms, but not gradients, are of probabilities kept a little inside 0 and 1
+ *
  * Each sum is taken in the order of k, whatever the number of rows (of gemm_bt in each lane, then
  * over the lanes): a result depends neither on the tile that it is part of, nor, but in gemm_at, on
  * where a long sum is cut in two.
@@ -147,6 +155,12 @@ typedef struct {
         updates_##type updates;                                                                    \
         double (*squared_error)(ptrdiff_t n, const real *y_true, const real *y_pred, real factor,  \
                                 real *gradient);                                                   \
+        real (*softmax_crossentropy)(ptrdiff_t n, const real *t, const real *p, real factor,       \
+                                     real *dz);                                                    \
+        real (*label_crossentropy)(ptrdiff_t n, ptrdiff_t label, const real *p, real factor,       \
+                                   real *dz);                                                      \
+        real (*sigmoid_crossentropy)(ptrdiff_t n, const real *t, const real *p, real factor,       \
+                                     real *dz);                                                    \
         void (*softmax_forward)(ptrdiff_t n, const real *x, real *y);                              \
         void (*softmax_backward)(ptrdiff_t n, const real *y, const real *dy, real *dx);            \
     } kernels_##type;                                                                              \

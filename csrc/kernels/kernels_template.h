@@ -396,6 +396,7 @@ static void softmax_backward(ptrdiff_t n, const real *y, const real *dy, real *d
     }
 }
 
+#include "kernels/losses_template.h"
 #include "kernels/updates_template.h"
 
 /* ---- the table ------------------------------------------------------------------------------ */
@@ -438,6 +439,9 @@ const TYPED(kernels) NAMED(kernels) = {
                 .nadam = update_nadam,
                 .adagrad = update_adagrad},
     .squared_error = squared_error,
+    .softmax_crossentropy = softmax_crossentropy,
+    .label_crossentropy = label_crossentropy,
+    .sigmoid_crossentropy = sigmoid_crossentropy,
     .softmax_forward = softmax_forward,
     .softmax_backward = softmax_backward,
 };

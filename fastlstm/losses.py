@@ -2,6 +2,13 @@
 
 A loss computes in the dtype of the predictions. A sample's loss is one number for each position
 of ``y_pred.shape[:-1]``; `sample_weight`, the mask and the reduction act on those.
+
+The cross-entropies keep probabilities 1e-7 away from 0 and 1 in their values, as Keras's do, and
+their gradients by probabilities beyond that are 0. Where the last layer of a model makes the
+probabilities by a softmax or sigmoid, training takes the gradient of what that is applied to, and
+there it is the one of the plain formula everywhere: a model that is sure and wrong goes on
+learning. Keras on TensorFlow does the same, looking for the logits behind probabilities; on its
+other backends such a model gets 0.
 """
 
 from __future__ import annotations
@@ -149,7 +156,7 @@ class Loss:
         """
         y_true, y_pred = self._arrays(y_true, y_pred)
         losses = np.asarray(self.call(y_true, y_pred))
-        weights = self._weights(losses, y_true, sample_weight, mask)
+        weights = self._weights(losses.shape, losses.dtype, y_true, sample_weight, mask)
         weighted = losses if weights is None else losses * weights
         if self.reduction in (None, "none"):
             return weighted
@@ -164,17 +171,12 @@ class Loss:
         Raises ``ValueError`` also if the reduction is none, ``TypeError`` also if the loss has no
         gradient, or its class inherits one and has replaced what that is the gradient of.
         """
-        if self._without_derivative is not None:
-            raise self._no_gradient(
-                f"has a gradient that is not its own, since {self._without_derivative} was replaced"
-            )
-        if self.reduction in (None, "none"):
-            raise ValueError(f"The loss {self.name!r} needs a `reduction` to be trained with.")
+        self._check_trains()
         given = np.asarray(y_pred)
         y_true, y_pred = self._arrays(y_true, y_pred)
         losses = np.asarray(self.call(y_true, y_pred))
         gradient = np.asarray(self.gradient(y_true, y_pred))
-        weights = self._weights(losses, y_true, sample_weight, mask)
+        weights = self._weights(losses.shape, losses.dtype, y_true, sample_weight, mask)
         weighted = losses if weights is None else losses * weights
         divisor = self._divisor(weighted, weights)
         if weights is None:
@@ -185,6 +187,28 @@ class Loss:
         return float(weighted.sum()) / divisor, gradient.reshape(given.shape).astype(
             dtype, copy=False
         )
+
+    @property
+    def fused_activation(self) -> str | None:
+        """What must make the predictions for `value_and_dz`; None if the loss knows no dz."""
+        return None
+
+    def value_and_dz(
+        self, y_true: Any, y_pred: Any, sample_weight: Any = None, mask: Any = None
+    ) -> tuple[float, np.ndarray]:
+        """As `value_and_gradient`, but the gradient of z, ``y_pred`` being `fused_activation` of z.
+
+        Nobody then needs the derivative of the activation.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no fused activation.")
+
+    def _check_trains(self) -> None:
+        if self._without_derivative is not None:
+            raise self._no_gradient(
+                f"has a gradient that is not its own, since {self._without_derivative} was replaced"
+            )
+        if self.reduction in (None, "none"):
+            raise ValueError(f"The loss {self.name!r} needs a `reduction` to be trained with.")
 
     def _arrays(self, y_true: Any, y_pred: Any) -> Arrays:
         dtype = self.dtype
@@ -199,8 +223,14 @@ class Loss:
         return as_real_array(y_true, dtype, f"{type(self).__name__}: the targets")
 
     def _weights(
-        self, losses: np.ndarray, y_true: np.ndarray, sample_weight: Any, mask: Any
+        self,
+        shape: tuple[int, ...],
+        dtype: np.dtype,
+        y_true: np.ndarray,
+        sample_weight: Any,
+        mask: Any,
     ) -> np.ndarray | None:
+        """What losses of that shape and type weigh."""
         own_mask = self.own_mask(y_true)
         if own_mask is not None:
             what = f"{type(self).__name__}: `mask`"
@@ -210,8 +240,8 @@ class Loss:
         return merge_weights(
             sample_weight,
             mask,
-            losses.shape,
-            losses.dtype,
+            shape,
+            dtype,
             type(self).__name__,
             rescale=self.reduction in ("sum_over_batch_size", "mean"),
         )
@@ -377,8 +407,11 @@ class LogCosh(_MeanLoss):
         return np.tanh(y_pred - y_true)
 
 
-class _CrossentropyArguments(Loss):
-    """The arguments that the cross-entropies share, and Keras's rounding of probabilities."""
+class _Crossentropy(Loss):
+    """What the cross-entropies share."""
+
+    # What makes such predictions of z; with targets t that sum up to 1, dz = y_pred - t.
+    _activation = "softmax"
 
     def __init__(
         self,
@@ -391,6 +424,42 @@ class _CrossentropyArguments(Loss):
         super().__init__(reduction, name, dtype)
         self.from_logits = bool(from_logits)
         self.axis = _last_axis(axis, self)
+
+    @property
+    def fused_activation(self) -> str | None:
+        """A softmax or a sigmoid, unless a class below has replaced the value or its gradient."""
+        names = (*_VALUE, *_DERIVATIVE)
+        owner = next(b for b in type(self).__mro__ if any(name in b.__dict__ for name in names))
+        is_replaced = owner.__module__ != __name__
+        return None if self.from_logits or is_replaced else self._activation
+
+    def value_and_dz(
+        self, y_true: Any, y_pred: Any, sample_weight: Any = None, mask: Any = None
+    ) -> tuple[float, np.ndarray]:
+        self._check_trains()
+        given = np.asarray(y_pred)
+        y_true, y_pred = self._arrays(y_true, y_pred)
+        shape, dtype = y_pred.shape[:-1], y_pred.dtype
+        weights = self._weights(shape, dtype, y_true, sample_weight, mask)
+        each = np.ones(shape, dtype) if weights is None else np.ones(shape, dtype) * weights
+        divisor = self._divisor(each, weights)
+        factors = _sum_to(each, shape) / dtype.type(divisor)
+        losses, dz = core_losses.crossentropy(
+            self._activation,
+            self._rows_of_targets(y_true, dtype),
+            y_pred.reshape(-1, y_pred.shape[-1]),
+            factors.reshape(-1),
+        )
+        value = float((losses.reshape(shape) * each).sum()) / divisor
+        return value, dz.reshape(given.shape).astype(given.dtype, copy=False)
+
+    def _rows_of_targets(self, y_true: np.ndarray, dtype: np.dtype) -> np.ndarray:
+        """As the core takes them."""
+        smoothed = np.ascontiguousarray(self._smoothed(y_true), dtype)
+        return smoothed.reshape(-1, smoothed.shape[-1])
+
+    def _smoothed(self, y_true: np.ndarray) -> np.ndarray:
+        raise NotImplementedError
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "from_logits": self.from_logits}
@@ -418,7 +487,7 @@ def _inside(probabilities: np.ndarray) -> np.ndarray:
     return (probabilities >= epsilon) & (probabilities <= 1 - epsilon)
 
 
-class BinaryCrossentropy(_CrossentropyArguments, _MeanLoss):
+class BinaryCrossentropy(_Crossentropy, _MeanLoss):
     """``mean(-t * log(p) - (1 - t) * log(1 - p))``.
 
     Parameters
@@ -435,6 +504,8 @@ class BinaryCrossentropy(_CrossentropyArguments, _MeanLoss):
     >>> round(BinaryCrossentropy()([[1.0], [0.0]], [[0.8], [0.4]]), 4)
     0.367
     """
+
+    _activation = "sigmoid"
 
     def __init__(
         self,
@@ -488,7 +559,7 @@ def _log_softmax(logits: np.ndarray) -> np.ndarray:
     return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
 
 
-class CategoricalCrossentropy(_CrossentropyArguments):
+class CategoricalCrossentropy(_Crossentropy):
     """``-sum(t * log(p))`` over the classes, the predictions first divided by their sum.
 
     Parameters
@@ -556,7 +627,7 @@ def _through_division(dshare: np.ndarray, share: np.ndarray, y_pred: np.ndarray)
     return (dshare - (dshare * share).sum(-1, keepdims=True)) / y_pred.sum(-1, keepdims=True)
 
 
-class SparseCategoricalCrossentropy(_CrossentropyArguments):
+class SparseCategoricalCrossentropy(_Crossentropy):
     """`CategoricalCrossentropy` of targets that are the numbers of the classes.
 
     Targets have the shape of the predictions without the last axis, or with a last axis of 1.
@@ -625,6 +696,9 @@ class SparseCategoricalCrossentropy(_CrossentropyArguments):
 
     def own_mask(self, y_true: np.ndarray) -> np.ndarray | None:
         return None if self.ignore_class is None else y_true != self.ignore_class
+
+    def _rows_of_targets(self, y_true: np.ndarray, dtype: np.dtype) -> np.ndarray:
+        return np.ascontiguousarray(self._chosen(y_true)[0].reshape(-1))
 
     def _chosen(self, y_true: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """Class numbers fit for indexing, (..., 1), and which of them count."""

@@ -24,6 +24,14 @@ LOSSES: list[tuple[str, dict[str, Any]]] = [
     ("Huber", {"delta": 0.5}),
     ("BinaryCrossentropy", {"from_logits": True}),
 ]
+# What belongs to the activation at the end of a model, whose derivative it need not have.
+LOSSES_OF_ACTIVATION: dict[str, list[tuple[str, dict[str, Any]]]] = {
+    "sigmoid": [("BinaryCrossentropy", {}), ("BinaryCrossentropy", {"label_smoothing": 0.1})],
+    "softmax": [
+        ("CategoricalCrossentropy", {}),
+        ("CategoricalCrossentropy", {"label_smoothing": 0.1, "reduction": "sum"}),
+    ],
+}
 # With an epsilon that a gradient of pure rounding error does not reach.
 OPTIMIZERS: list[tuple[str, dict[str, Any]]] = [
     ("SGD", {"learning_rate": 0.05}),
@@ -260,7 +268,7 @@ class _Drawing:
             self.grow()
         outputs = self._choose_outputs()
         count = len(outputs)
-        losses = [self.pick(LOSSES) for _ in outputs]
+        losses = [self.pick(self._losses_for(output)) for output in outputs]
         if count > 1:
             losses[-1] = self.rarely(None, losses[-1])
         return Recipe(
@@ -302,6 +310,12 @@ class _Drawing:
         if self.is_chain:
             return [last]
         return [last, *self.pick([[], [], *([k] for k in others)])]
+
+    def _losses_for(self, output: int) -> list[tuple[str, dict[str, Any]]]:
+        made = outputs_of(self.calls, self.layers, len(self.inputs))
+        (maker,) = (call for call, found in zip(self.calls, made, strict=True) if output in found)
+        activation = self._with_inner(maker.layer)[-1].arguments.get("activation")
+        return LOSSES_OF_ACTIVATION.get(activation, []) + LOSSES
 
     def _trains(self, tensor: int) -> bool:
         """Whether some trainable weight leads there."""

@@ -310,6 +310,201 @@ def test_errors(use, error, message):
         use()
 
 
+# name, arguments, targets, and what makes probabilities of logits
+FUSED = [
+    ("CategoricalCrossentropy", {}, ONE_HOT, softmax),
+    ("CategoricalCrossentropy", {"label_smoothing": 0.2}, ONE_HOT, softmax),
+    ("CategoricalCrossentropy", {}, Y, softmax),  # which do not add up to 1
+    ("CategoricalCrossentropy", {"label_smoothing": 0.1}, Y, softmax),
+    ("SparseCategoricalCrossentropy", {}, LABELS, softmax),
+    ("SparseCategoricalCrossentropy", {}, LABELS[..., None] * 1.0, softmax),
+    ("SparseCategoricalCrossentropy", {"ignore_class": 2}, LABELS, softmax),
+    ("SparseCategoricalCrossentropy", {"ignore_class": -1}, LABELS - (LABELS == 0), softmax),
+    ("BinaryCrossentropy", {}, BITS, sigmoid),
+    ("BinaryCrossentropy", {}, Y, sigmoid),
+    ("BinaryCrossentropy", {"label_smoothing": 0.1}, BITS, sigmoid),
+]
+FUSED_IDS = [f"{name}-{'-'.join(arguments)}-{k}" for k, (name, arguments, *_) in enumerate(FUSED)]
+
+
+@pytest.mark.parametrize(("name", "arguments", "y", "activation"), FUSED, ids=FUSED_IDS)
+@pytest.mark.parametrize(
+    "weight", [None, RNG.uniform(0.5, 2, size=(4, 3)), np.arange(4.0)], ids=["", "steps", "rows"]
+)
+@pytest.mark.parametrize("mask", [None, MASK], ids=["", "masked"])
+@pytest.mark.parametrize("reduction", ["sum_over_batch_size", "sum", "mean_with_sample_weight"])
+def test_dz_is_the_gradient_before_the_activation(
+    name, arguments, y, activation, weight, mask, reduction
+):
+    loss = getattr(losses, name)(reduction=reduction, **arguments)
+    assert loss.fused_activation == activation.__name__
+    counted = {"sample_weight": weight, "mask": mask}
+    p = activation(LOGITS)
+    value, dz = loss.value_and_dz(y, p, **counted)
+    assert value == pytest.approx(loss(y, p, **counted), rel=1e-12)
+    gradcheck(
+        lambda z: (loss(y, activation(z), **counted), dz), LOGITS, step=1e-4, rtol=5e-6, atol=1e-8
+    )
+    logits = getattr(losses, name)(reduction=reduction, from_logits=True, **arguments)
+    _, want = logits.value_and_gradient(y, LOGITS, **counted)
+    np.testing.assert_allclose(dz, want, rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize(("name", "arguments", "y", "activation"), FUSED, ids=FUSED_IDS)
+def test_dz_in_the_types_that_predictions_and_losses_have(name, arguments, y, activation, isa):
+    p = activation(LOGITS)
+    want_value, want = getattr(losses, name)(**arguments).value_and_dz(y, p)
+    loss = getattr(losses, name)(**arguments)
+    value, dz = loss.value_and_dz(y, p.astype(np.float32))
+    assert value == pytest.approx(want_value, rel=1e-6)
+    assert dz.dtype == np.float32
+    np.testing.assert_allclose(dz, want, rtol=1e-5, atol=1e-8)
+    fine = getattr(losses, name)(dtype="float64", **arguments)
+    _, rounded = fine.value_and_dz(y, p.astype(np.float32))
+    assert rounded.dtype == np.float32
+    np.testing.assert_allclose(rounded, want, rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.parametrize("classes", [1, 2, 3, 7, 8, 16, 17, 33, 100])
+def test_dz_of_any_number_of_classes(classes, isa):
+    rng = np.random.default_rng(classes)
+    p = softmax(rng.normal(size=(5, classes)))
+    labels = rng.integers(0, classes, size=5)
+    hot = np.eye(classes)[labels]
+    value, dz = losses.CategoricalCrossentropy().value_and_dz(hot, p)
+    np.testing.assert_allclose(dz, (p - hot) / 5, rtol=1e-13, atol=1e-17)
+    again, same = losses.SparseCategoricalCrossentropy().value_and_dz(labels, p)
+    assert again == value
+    np.testing.assert_array_equal(same, dz)
+    bits = (rng.random((5, classes)) < 0.5) * 1.0
+    _, dz = losses.BinaryCrossentropy().value_and_dz(bits, p)
+    np.testing.assert_allclose(dz, (p - bits) / (5 * classes), rtol=1e-13)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("name", "y"),
+    [
+        ("BinaryCrossentropy", [[1.0, 0.0, 1.0]]),
+        ("CategoricalCrossentropy", [[1.0, 0.0, 0.0]]),
+        ("SparseCategoricalCrossentropy", [0]),
+    ],
+)
+def test_dz_of_who_is_sure_and_wrong_is_not_lost(name, y, dtype):
+    sure = np.array([[1e-9, 1.0, 0.0]], dtype)
+    loss = getattr(losses, name)(reduction="sum")
+    value, gradient = loss.value_and_gradient(np.array(y), sure)
+    assert gradient[0, 0] == 0
+    same, dz = loss.value_and_dz(np.array(y), sure)
+    assert same == pytest.approx(value, rel=1e-6)
+    target = np.array(y) if np.ndim(y) == 2 else np.eye(3)[y]
+    share = 3 if name == "BinaryCrossentropy" else 1
+    np.testing.assert_allclose(dz, (sure - target) / share, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("name", "arguments", "y", "activation"), FUSED, ids=FUSED_IDS)
+def test_what_is_masked_may_be_anything(name, arguments, y, activation):
+    p = activation(LOGITS)
+    loss = getattr(losses, name)(**arguments)
+    want, want_dz = loss.value_and_dz(y, p, mask=MASK)
+    value, dz = loss.value_and_dz(y, np.where(MASK[..., None], p, np.nan), mask=MASK)
+    assert value == want
+    np.testing.assert_array_equal(dz, want_dz)
+    assert not dz[~MASK].any()
+    value, dz = loss.value_and_dz(y, p, mask=np.zeros_like(MASK))
+    assert value == 0
+    assert not dz.any()
+
+
+def test_dz_of_arrays_in_any_layout():
+    p, flipped = softmax(LOGITS), LOGITS[::-1, :, ::-1]
+    dense, sparse = losses.CategoricalCrossentropy(), losses.SparseCategoricalCrossentropy()
+    for loss, y, q in [
+        (dense, ONE_HOT[::-1], softmax(flipped)),
+        (sparse, LABELS.T.copy().T, np.asfortranarray(p)),
+        (sparse, LABELS[::-1].astype(np.int8), p[:, ::-1]),
+    ]:
+        value, dz = loss.value_and_dz(y, q)
+        want_value, want = loss.value_and_dz(np.array(y, order="C"), np.array(q, float, order="C"))
+        assert value == want_value
+        np.testing.assert_array_equal(dz, want)
+
+
+class Renamed(losses.BinaryCrossentropy):
+    """Replaces nothing."""
+
+
+class Doubled(losses.CategoricalCrossentropy):
+    """Replaces value and gradient."""
+
+    def call(self, y_true, y_pred):
+        return 2 * super().call(y_true, y_pred)
+
+    def gradient(self, y_true, y_pred):
+        return 2 * super().gradient(y_true, y_pred)
+
+
+class Steeper(losses.BinaryCrossentropy):
+    """Replaces the gradient alone."""
+
+    def element_gradient(self, y_true, y_pred):
+        return 2 * super().element_gradient(y_true, y_pred)
+
+
+@pytest.mark.parametrize(
+    ("loss", "activation"),
+    [
+        (Renamed(), "sigmoid"),
+        (Flat(), "softmax"),
+        (Doubled(), None),
+        (Steeper(), None),
+        (type("Below", (Steeper,), {})(), None),
+        (losses.BinaryCrossentropy(from_logits=True), None),
+        (losses.SparseCategoricalCrossentropy(from_logits=True), None),
+        (losses.MeanSquaredError(), None),
+        (losses.FunctionLoss(losses.binary_crossentropy), None),
+        (Quartic(), None),
+    ],
+    ids=lambda value: getattr(value, "name", value),
+)
+def test_which_losses_know_dz(loss, activation):
+    assert loss.fused_activation == activation
+
+
+def test_dz_heeds_how_a_subclass_smooths():
+    value, dz = Flat().value_and_dz(ONE_HOT, softmax(LOGITS))
+    plain = losses.CategoricalCrossentropy()
+    want_value, want = plain.value_and_dz(0.5 * ONE_HOT + 0.1, softmax(LOGITS))
+    assert value == want_value
+    np.testing.assert_array_equal(dz, want)
+
+
+def test_dz_needs_a_reduction():
+    with pytest.raises(ValueError, match="`reduction`"):
+        losses.BinaryCrossentropy(reduction="none").value_and_dz(BITS, P)
+    with pytest.raises(NotImplementedError, match="MeanSquaredError"):
+        losses.MeanSquaredError().value_and_dz(Y, P)
+
+
+@pytest.mark.parametrize(
+    ("activation", "y", "p", "factors"),
+    [
+        ("softmax", np.array([3, 0]), np.ones((2, 3)), np.ones(2)),
+        ("softmax", np.array([0, -1]), np.ones((2, 3)), np.ones(2)),
+        ("softmax", np.array([0, 1, 2]), np.ones((2, 3)), np.ones(2)),
+        ("softmax", np.ones((2, 4)), np.ones((2, 3)), np.ones(2)),
+        ("sigmoid", np.ones((1, 3)), np.ones((2, 3)), np.ones(2)),
+        ("sigmoid", np.ones((2, 3)), np.ones((2, 3)), np.ones(1)),
+        ("sigmoid", np.ones((2, 3), np.float32), np.ones((2, 3)), np.ones(2)),
+        ("sigmoid", np.ones((2, 0)), np.ones((2, 0)), np.ones(2)),
+        ("sigmoid", np.ones((2, 3)), np.ones((3, 2)).T, np.ones(2)),
+    ],
+)
+def test_the_core_refuses_crossentropies_of_what_does_not_fit(activation, y, p, factors):
+    with pytest.raises(ValueError, match=r"fit|mismatch|contiguous"):
+        core_losses.crossentropy(activation, y, p, factors)
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("shape", [(1,), (31,), (32,), (3, 11), (2, 5, 7), (97, 13)])
 def test_the_mean_squared_error_of_the_core(shape, dtype):

@@ -50,23 +50,25 @@ def model_of(recipe):
     return model, data_for(recipe, [tensor.shape for tensor in model.outputs])
 
 
-def differentiate_plainly(objective, batch, outputs, masks):
+def differentiate_plainly(objective, batch, outputs, masks, fused):
     """`Objective.differentiate` by its definition."""
     values, gradients = [], []
-    for loss, share, y, p, weight, mask in zip(
+    for loss, share, y, p, weight, mask, is_fused in zip(
         objective.losses,
         objective.loss_weights,
         batch.y,
         outputs,
         batch.sample_weight,
         masks,
+        fused,
         strict=True,
     ):
         if loss is None:
             values.append(None)
             gradients.append(None)
             continue
-        value, gradient = loss.value_and_gradient(y, p, weight, mask)
+        derivative = loss.value_and_dz if is_fused else loss.value_and_gradient
+        value, gradient = derivative(y, p, weight, mask)
         values.append(value)
         gradients.append(gradient * gradient.dtype.type(share))
     return objective._add_up(values, batch.size), gradients

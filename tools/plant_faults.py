@@ -526,6 +526,27 @@ FAULTS = [
         "models_training",
     ),
     Fault(
+        "dz of targets taken to add up to 1",
+        "csrc/kernels/losses_template.h",
+        "(total * p[i] - t[i])",
+        "(p[i] - t[i])",
+        "losses",
+    ),
+    Fault(
+        "dz for an output that another layer reads",
+        "fastlstm/models/graph.py",
+        "if uses[slot] == 1 else None",
+        "if uses[slot] else None",
+        "models_fused",
+    ),
+    Fault(
+        "dz taken for the gradient of probabilities",
+        "fastlstm/models/graph.py",
+        "context.takes_dz = step.outputs in of_dz",
+        "context.takes_dz = False",
+        "models_fused",
+    ),
+    Fault(
         "masked losses averaged over all steps",
         "fastlstm/_reduction.py",
         "mask_weights *= valid.size / count",

@@ -50,6 +50,7 @@ _Static_assert(1 <= MR && MR <= 6, "ROWS_n for every height of a tile");
 #include "kernels/activations_template.h"
 #include "kernels/gemm_template.h"
 #include "kernels/gates_template.h"
+#include "kernels/losses_template.h"
 #include "kernels/softmax_template.h"
 #include "kernels/updates_template.h"
 
@@ -93,6 +94,9 @@ const TYPED(kernels) NAMED(kernels) = {
                 .nadam = update_nadam,
                 .adagrad = update_adagrad},
     .squared_error = squared_error,
+    .softmax_crossentropy = softmax_crossentropy,
+    .label_crossentropy = label_crossentropy,
+    .sigmoid_crossentropy = sigmoid_crossentropy,
     .softmax_forward = softmax_forward,
     .softmax_backward = softmax_backward,
 };

@@ -1,34 +1,11 @@
 /* SPDX-License-Identifier: MIT
- * A loss, and one step of an optimizer over n parameters, part of kernels_template.h: plain loops,
- * which the compiler turns into vectors.
+ * One step of an optimizer over n parameters, part of kernels_template.h: plain loops, which the
+ * compiler turns into vectors.
  *
  * p parameters IN/OUT, g their gradients IN, the slots of fastlstm/_core/optimizers.pyx IN/OUT,
  * NULL where a variant has none; no two overlap. The formulas are Keras 3's, which differ from the
  * papers in where epsilon stands. A NaN or infinite gradient goes through to the parameters.
  */
-
-/* The sum of d^2, in one order on every instruction set, and factor d, for d = y_pred - y_true. */
-static double squared_error(ptrdiff_t n, const real *restrict y_true, const real *restrict y_pred,
-                            real factor, real *restrict gradient)
-{
-    enum { LANES = 32 };
-    double sums[LANES] = {0}, total = 0;
-    ptrdiff_t i = 0;
-    for (; i + LANES <= n; i += LANES)
-        for (int lane = 0; lane < LANES; lane++) {
-            const real d = y_pred[i + lane] - y_true[i + lane];
-            gradient[i + lane] = d * factor;
-            sums[lane] += (double)d * d;
-        }
-    for (; i < n; i++) {
-        const real d = y_pred[i] - y_true[i];
-        gradient[i] = d * factor;
-        total += (double)d * d;
-    }
-    for (int lane = 0; lane < LANES; lane++)
-        total += sums[lane];
-    return total;
-}
 
 /* p -= lr g;  with momentum: v = mu v - lr g, p += v;  nesterov: p += mu v - lr g */
 static void update_sgd(ptrdiff_t n, real *restrict p, const real *restrict g, real *restrict v,

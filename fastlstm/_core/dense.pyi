@@ -22,5 +22,5 @@ def forward(
     plan: DensePlan, x: Any, training: bool = False
 ) -> tuple[np.ndarray, DenseCache | None]: ...
 def backward(
-    cache: DenseCache, dy: Any, wants_dx: bool = True
+    cache: DenseCache, dy: Any, wants_dx: bool = True, is_dz: bool = False
 ) -> tuple[Any, np.ndarray, np.ndarray | None]: ...

@@ -12,8 +12,8 @@ import numpy as np
 from fastlstm._core cimport dense_blas
 from fastlstm._core.arrays cimport Located, data_of, locate, located
 from fastlstm._core.kernels cimport (
-    activation_index, dense_functions_of, has_gradient_from_output, packing_kernels, packing_of,
-    table_f32, table_f64,
+    ACTIVATION_LINEAR, activation_index, dense_functions_of, has_gradient_from_output,
+    packing_kernels, packing_of, table_f32, table_f64,
 )
 from fastlstm._core.memory cimport Memory
 from fastlstm._core.passes cimport (
@@ -282,8 +282,11 @@ cdef object _use_cache(DenseCache cache, dense_backward *g, object dy):
     return dy
 
 
-def backward(DenseCache cache not None, dy, bint wants_dx=True):
-    """See `fastlstm.functional.dense_backward`; dx is None unless `wants_dx`."""
+def backward(DenseCache cache not None, dy, bint wants_dx=True, bint is_dz=False):
+    """See `fastlstm.functional.dense_backward`; dx is None unless `wants_dx`.
+
+    With `is_dz`, `dy` is the gradient of the pre-activations already.
+    """
     cdef DensePlan plan = cache.plan
     cdef dense_backward g
     if plan is None or cache.x is None:
@@ -291,6 +294,8 @@ def backward(DenseCache cache not None, dy, bint wants_dx=True):
             "dense_backward: `cache` must come from dense_forward(..., training=True)."
         )
     dy = _use_cache(cache, &g, dy)
+    if is_dz:
+        g.base.activation = ACTIVATION_LINEAR
     dx = empty(cache.x.shape, plan.dtype) if wants_dx else None
     dkernel, dbias = empty((plan.features, plan.units), plan.dtype), empty(plan.units, plan.dtype)
     g.dx, g.dkernel, g.dbias = data_of(dx), data_of(dkernel), data_of(dbias)

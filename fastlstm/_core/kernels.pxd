@@ -83,6 +83,12 @@ cdef extern from "kernels/kernels.h" nogil:
         updates_f32 updates
         double (*squared_error)(Py_ssize_t n, const float *y_true, const float *y_pred,
                                 float factor, float *gradient) noexcept nogil
+        float (*softmax_crossentropy)(Py_ssize_t n, const float *t, const float *p, float factor,
+                                      float *dz) noexcept nogil
+        float (*label_crossentropy)(Py_ssize_t n, Py_ssize_t label, const float *p, float factor,
+                                    float *dz) noexcept nogil
+        float (*sigmoid_crossentropy)(Py_ssize_t n, const float *t, const float *p, float factor,
+                                      float *dz) noexcept nogil
         void (*softmax_forward)(Py_ssize_t rows, Py_ssize_t n, const float *x,
                                 float *y) noexcept nogil
         void (*softmax_backward)(Py_ssize_t rows, Py_ssize_t n, const float *y, const float *dy,
@@ -93,6 +99,12 @@ cdef extern from "kernels/kernels.h" nogil:
         updates_f64 updates
         double (*squared_error)(Py_ssize_t n, const double *y_true, const double *y_pred,
                                 double factor, double *gradient) noexcept nogil
+        double (*softmax_crossentropy)(Py_ssize_t n, const double *t, const double *p,
+                                       double factor, double *dz) noexcept nogil
+        double (*label_crossentropy)(Py_ssize_t n, Py_ssize_t label, const double *p,
+                                     double factor, double *dz) noexcept nogil
+        double (*sigmoid_crossentropy)(Py_ssize_t n, const double *t, const double *p,
+                                       double factor, double *dz) noexcept nogil
         void (*softmax_forward)(Py_ssize_t rows, Py_ssize_t n, const double *x,
                                 double *y) noexcept nogil
         void (*softmax_backward)(Py_ssize_t rows, Py_ssize_t n, const double *y, const double *dy,

@@ -47,7 +47,13 @@ class Activation(Layer):
 
     def backward(self, context: Context, dy: np.ndarray) -> np.ndarray:
         """The gradient of the inputs."""
+        if context.takes_dz:
+            return dy
         return functional.activation_backward(context.inputs, dy, self.activation)
+
+    def last_activation(self) -> str | None:
+        """The layer's own."""
+        return self.activation
 
     def compute_output_shape(self, input_shape: Any) -> Shape:
         """The inputs' own."""

@@ -131,6 +131,20 @@ def _once(build: Callable[..., None]) -> Callable[..., None]:
     return build_once
 
 
+def told_by_class(layer: Layer, name: str) -> Any:
+    """What the method `name` of the package's class tells of how a layer computes.
+
+    None where a class below the one that tells it computes in another way. The method is the
+    class's: the program's own layers may have an attribute of that name.
+    """
+    kind = type(layer)
+    owner = next(base for base in kind.__mro__ if name in base.__dict__)
+    computing = ("__call__", "call", "call_with_mask", "backward", "differentiate")
+    if any(getattr(kind, each) is not getattr(owner, each) for each in computing):
+        return None
+    return owner.__dict__[name](layer)
+
+
 class Layer:
     """The base of all layers.
 
@@ -281,6 +295,14 @@ class Layer:
 
     def stage(self) -> Stage | None:
         """What a training loop may run instead of calling the layer; None if that is not all."""
+        return None
+
+    def last_activation(self) -> str | None:
+        """What makes the outputs, where `backward` heeds `Context.takes_dz`; None where it cannot.
+
+        A loss may know the gradient of what a softmax or sigmoid was applied to, which spares the
+        layer the derivative of its activation.
+        """
         return None
 
     def compute_output_shape(self, input_shape: Any) -> Any:

@@ -20,6 +20,8 @@ class Context:
     mask, training : what the call was given
     cache : free for the layer
     wants_input_gradient : False where nobody will look at what `backward` returns
+    takes_dz : True where `backward` is given not the gradient of the outputs but that of what the
+        layer's `last_activation` made them of
     gradients : dict of `Weight` to the gradient summed so far
     penalties : what the layers' activity regularizers add to the loss
     """
@@ -31,6 +33,7 @@ class Context:
         "mask",
         "outputs",
         "penalties",
+        "takes_dz",
         "training",
         "wants_input_gradient",
     )
@@ -44,6 +47,7 @@ class Context:
         self.training = False
         self.cache: Any = None
         self.wants_input_gradient = True
+        self.takes_dz = False
 
     def child(self) -> Context:
         """A context for a layer called inside this one; weight gradients meet in one place."""

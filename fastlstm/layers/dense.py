@@ -123,7 +123,9 @@ class Dense(Layer):
 
     def backward(self, context: Context, dy: np.ndarray) -> np.ndarray:
         """The gradient of the inputs (B, ..., F)."""
-        dx, dkernel, dbias = dense.backward(context.cache, dy, context.wants_input_gradient)
+        dx, dkernel, dbias = dense.backward(
+            context.cache, dy, context.wants_input_gradient, context.takes_dz
+        )
         context.add_gradient(self.kernel, dkernel)
         if self.bias is not None:
             context.add_gradient(self.bias, dbias)
@@ -134,6 +136,10 @@ class Dense(Layer):
         if self.activity_regularizer is not None:
             return None
         return DenseStage(self)
+
+    def last_activation(self) -> str | None:
+        """The layer's own."""
+        return self.activation
 
     def current_plan(self) -> dense.DensePlan:
         """The weights as they are now, packed once for all calls until they change."""

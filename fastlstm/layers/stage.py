@@ -25,7 +25,12 @@ Gradients = dict[Weight, np.ndarray]
 
 
 class Stage:
-    """One place of a layer in a chain: a layer that stands there twice gives two stages."""
+    """One place of a layer in a chain: a layer that stands there twice gives two stages.
+
+    `takes_dz` is what it is in the `Context` of a layer.
+    """
+
+    takes_dz = False
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         """The outputs; keeps what `backward` needs."""
@@ -87,7 +92,7 @@ class DenseStage(Stage):
         return y
 
     def backward(self, dy: np.ndarray, wants_dx: bool, gradients: Gradients) -> Any:
-        dx, dkernel, dbias = dense.backward(self._cache, dy, wants_dx)
+        dx, dkernel, dbias = dense.backward(self._cache, dy, wants_dx, self.takes_dz)
         _add(gradients, ((self._kernel, dkernel), (self._bias, dbias)))
         return dx
 

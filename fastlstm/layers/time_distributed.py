@@ -97,6 +97,7 @@ class TimeDistributed(Layer):
     def backward(self, context: Context, dy: Any) -> Any:
         """The gradient of the inputs (B, T, ...)."""
         if type(self.layer) is Dense:
+            context.cache.takes_dz = context.takes_dz
             return self.layer.differentiate(context.cache, dy)
         dx = self.layer.differentiate(context.cache, map_structure(_fold, dy))
         return None if dx is None else dx.reshape(context.inputs.shape)
@@ -106,6 +107,10 @@ class TimeDistributed(Layer):
         if self.activity_regularizer is not None or type(self.layer) is not Dense:
             return None
         return self.layer.stage()
+
+    def last_activation(self) -> str | None:
+        """That of a dense layer."""
+        return self.layer.last_activation() if type(self.layer) is Dense else None
 
     def _checked_mask(self, mask: Any, input_shape: tuple[int, ...]) -> np.ndarray | None:
         if mask is None:

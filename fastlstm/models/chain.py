@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastlstm.layers.base import Layer
+from fastlstm.layers.base import told_by_class
 from fastlstm.layers.stage import Stage
 from fastlstm.layers.weight import Weight
 
@@ -40,9 +40,11 @@ class Chain:
             x = stage.forward(x)
         return x
 
-    def backward(self, dy: Any) -> dict[Weight, np.ndarray]:
-        """The gradients of the weights after the last `forward`."""
+    def backward(self, dy: Any, fused: bool = False) -> dict[Weight, np.ndarray]:
+        """The gradients of the weights after the last `forward`; `fused` as in `Graph.backward`."""
         gradients: dict[Weight, np.ndarray] = {}
+        if fused:
+            self.stages[-1].takes_dz = True
         for stage, wants_dx in self._down:
             dy = stage.backward(dy, wants_dx, gradients)
         return gradients
@@ -55,8 +57,7 @@ def chain_of(graph: Graph) -> Chain | None:
     place = graph.input_slots[0]
     stages = []
     for step in graph.steps:
-        # Of the class: the program's own classes may have an attribute of that name.
-        stage = type(step.layer).stage(step.layer) if _is_its_own_stage(step.layer) else None
+        stage = told_by_class(step.layer, "stage")
         if stage is None or step.inputs != place or step.node.keywords:
             return None
         stages.append(stage)
@@ -64,11 +65,3 @@ def chain_of(graph: Graph) -> Chain | None:
     if place != graph.output_slots[0]:
         return None
     return Chain(stages, [step.layer.has_trainable_weights() for step in graph.steps])
-
-
-def _is_its_own_stage(layer: Layer) -> bool:
-    """Whether what the stage stands for has not been overridden in a class below."""
-    kind = type(layer)
-    owner = next(base for base in kind.__mro__ if "stage" in base.__dict__)
-    replaced = ("__call__", "call", "call_with_mask", "backward", "differentiate")
-    return all(getattr(kind, name) is getattr(owner, name) for name in replaced)

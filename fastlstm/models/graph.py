@@ -6,12 +6,14 @@ layer and fills slots. Running leaves nothing behind in the graph, so one graph 
 
 from __future__ import annotations
 
+import itertools
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastlstm.layers.base import Layer
+from fastlstm.layers.base import Layer, told_by_class
 from fastlstm.layers.context import Context
 from fastlstm.layers.structure import as_list, map_structure
 from fastlstm.layers.symbolic import Node, SymbolicTensor
@@ -74,6 +76,7 @@ class Graph:
         self.steps = [self._step(node) for node in nodes]
         self._layers = in_keras_order(nodes, inputs, outputs)
         self.output_slots = [self._slots[id(tensor)] for tensor in outputs]
+        self._last_layers = self._layers_of_outputs()
 
     # ---- planning ----------------------------------------------------------------------------
 
@@ -128,6 +131,13 @@ class Graph:
                     own = depth[id(parent.node)]
                     depth[id(parent.node)] = max(own, depth[id(node)] + 1)
         return sorted(nodes, key=lambda node: -depth[id(node)])
+
+    def _layers_of_outputs(self) -> list[Layer | None]:
+        """What makes each output, if that is one array and nothing else reads it."""
+        uses = Counter(slot for step in self.steps for slot in step.reads())
+        uses.update(self.output_slots)
+        makers = {step.outputs: step.layer for step in self.steps if isinstance(step.outputs, int)}
+        return [makers.get(slot) if uses[slot] == 1 else None for slot in self.output_slots]
 
     def layers(self) -> list[Layer]:
         """The layers, each once, in Keras's order."""
@@ -192,8 +202,26 @@ class Graph:
                     wanted[slot] = True
         return wanted
 
-    def backward(self, tape: Tape, doutputs: Sequence[np.ndarray | None]) -> list[Any]:
-        """The gradients of the inputs; those of the weights go to the tape's contexts."""
+    def last_activation(self, output: int) -> str | None:
+        """The activation that makes the output of that number, if `backward` may begin before it.
+
+        None where gradients meet: for an output that something else reads, or a penalty is on.
+        """
+        layer = self._last_layers[output]
+        if layer is None or layer.has_activity_penalty():
+            return None
+        return told_by_class(layer, "last_activation")
+
+    def backward(
+        self,
+        tape: Tape,
+        doutputs: Sequence[np.ndarray | None],
+        fused: Sequence[bool] = (),
+    ) -> list[Any]:
+        """The gradients of the inputs; those of the weights go to the tape's contexts.
+
+        `fused` tells of each output whether its gradient is that before its `last_activation`.
+        """
         gradients: list[Any] = [None] * len(self._tensors)
 
         def add(slot: int, gradient: np.ndarray | None) -> None:
@@ -203,7 +231,9 @@ class Graph:
 
         for slot, gradient in zip(self.output_slots, doutputs, strict=True):
             add(slot, gradient)
+        of_dz = list(itertools.compress(self.output_slots, fused))
         for step, context in zip(reversed(self.steps), reversed(tape.contexts), strict=True):
+            context.takes_dz = step.outputs in of_dz
             arriving = map_structure(gradients.__getitem__, step.outputs)
             if all(gradient is None for gradient in as_list(arriving)):
                 wanted = any(tape.wanted[slot] for slot in as_list(step.outputs))

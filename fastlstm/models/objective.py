@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from fastlstm import losses, metrics
 from fastlstm._numbers import real_number
 from fastlstm.layers.weight import Weight
 from fastlstm.models.data import Batch
+
+if TYPE_CHECKING:
+    from fastlstm.models.graph import Graph
 
 __all__ = ["Objective"]
 
@@ -87,14 +90,18 @@ class Objective:
         return self._add_up(values, batch.size)
 
     def differentiate(
-        self, batch: Batch, outputs: Sequence[np.ndarray], masks: Sequence[Any]
+        self,
+        batch: Batch,
+        outputs: Sequence[np.ndarray],
+        masks: Sequence[Any],
+        fused: Sequence[bool],
     ) -> tuple[float, list[np.ndarray | None]]:
-        """As `evaluate`, and the gradients of the outputs."""
+        """As `evaluate`, and the gradients of the outputs or, where `fused`, dz."""
         alone = self.losses[0]
         if len(outputs) == 1 and alone is not None and batch.y[0] is not None:
             # What almost every model has, without the lists that several outputs need.
             share = self.loss_weights[0]
-            value, gradient = alone.value_and_gradient(
+            value, gradient = _derivative(alone, fused[0])(
                 batch.y[0], outputs[0], batch.sample_weight[0], masks[0]
             )
             if share != 1:
@@ -103,15 +110,24 @@ class Objective:
         values: list[float | None] = []
         gradients: list[np.ndarray | None] = []
         rows = self._rows(batch, outputs, masks)
-        for (loss, y, p, w, m), share in zip(rows, self.loss_weights, strict=True):
+        shares = zip(self.loss_weights, fused, strict=True)
+        for (loss, y, p, w, m), (share, is_fused) in zip(rows, shares, strict=True):
             if loss is None:
                 values.append(None)
                 gradients.append(None)
                 continue
-            value, gradient = loss.value_and_gradient(y, p, sample_weight=w, mask=m)
+            value, gradient = _derivative(loss, is_fused)(y, p, w, m)
             values.append(value)
             gradients.append(gradient if share == 1 else gradient * gradient.dtype.type(share))
         return self._add_up(values, batch.size), gradients
+
+    def fused(self, graph: Graph) -> list[bool]:
+        """For each output whether its loss knows dz for the activation that made it."""
+        found = []
+        for k, loss in enumerate(self.losses):
+            activation = None if loss is None else loss.fused_activation
+            found.append(activation is not None and activation == graph.last_activation(k))
+        return found
 
     def _rows(self, batch: Batch, outputs: Sequence[Any], masks: Sequence[Any]) -> Any:
         for name, loss, target in zip(self.names, self.losses, batch.y, strict=True):
@@ -185,6 +201,10 @@ class Objective:
             for name, metric, _ in row:
                 found[name] = metric.result()
         return found
+
+
+def _derivative(loss: losses.Loss, fused: bool) -> Any:
+    return loss.value_and_dz if fused else loss.value_and_gradient
 
 
 def penalty(weights: Sequence[Weight]) -> float:

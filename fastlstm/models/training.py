@@ -51,6 +51,7 @@ class Trainer:
     _objective: Objective | None = None
     _compile_arguments: Mapping[str, Any] | None = None
     _training_chain: Chain | None = None
+    _fused: Sequence[bool] = ()
     if TYPE_CHECKING:
 
         @property
@@ -232,15 +233,15 @@ class Trainer:
         assert self.optimizer is not None
         if self._training_chain is not None:
             outputs, masks = [self._training_chain.forward(batch.x[0])], [None]
-            loss, doutputs = objective.differentiate(batch, outputs, masks)
-            gradients = self._training_chain.backward(doutputs[0])
+            loss, doutputs = objective.differentiate(batch, outputs, masks, self._fused)
+            gradients = self._training_chain.backward(doutputs[0], self._fused[0])
         else:
             context = Context()
             context.wants_input_gradient = False
             outputs, masks, tape = self.graph.run(batch.x, training=True, context=context)
             assert tape is not None
-            loss, doutputs = objective.differentiate(batch, outputs, masks)
-            self.graph.backward(tape, doutputs)
+            loss, doutputs = objective.differentiate(batch, outputs, masks, self._fused)
+            self.graph.backward(tape, doutputs, self._fused)
             gradients, loss = context.gradients, loss + sum(context.penalties)
         if self._regularized:
             add_penalty_gradients(self._regularized, gradients)
@@ -280,8 +281,10 @@ class Trainer:
         self._has_activity_penalty = self.has_activity_penalty()  # type: ignore[attr-defined]
         if training:
             assert self.optimizer is not None
+            assert self._objective is not None
             self.optimizer.build(trainable)
             self._training_chain = chain_of(self.graph)
+            self._fused = self._objective.fused(self.graph)
 
     # ---- loops -------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fastlstm._core import blas, kernels, memory
+from fastlstm._core import blas, kernels, memory, pool
 from fastlstm._version import __version__
 from fastlstm.errors import check_positive_int
 
@@ -75,12 +75,12 @@ def set_num_threads(count: int) -> None:
     Raises ``TypeError`` for what is no integer, ``ValueError`` below 1.
     """
     count = min(check_positive_int("set_num_threads: `count`", count), MOST_THREADS)
-    kernels.set_pool_size(count)
+    pool.set_size(count)
 
 
 def get_num_threads() -> int:
     """The number of threads that passes may use."""
-    return kernels.get_pool_size()
+    return pool.get_size()
 
 
 def release_memory() -> int:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 import fastlstm
-from fastlstm._core import kernels
+from fastlstm._core import kernels, pool
 from fastlstm.utils import set_random_seed
 
 
@@ -22,9 +22,9 @@ def set_threads() -> Iterator[Callable[[int], None]]:
     It is afterwards what it was before.
     """
     before = fastlstm.get_num_threads()
-    kernels.oversubscribe(True)
+    pool.oversubscribe(True)
     yield fastlstm.set_num_threads
-    kernels.oversubscribe(False)
+    pool.oversubscribe(False)
     fastlstm.set_num_threads(before)
 
 

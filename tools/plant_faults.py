@@ -199,8 +199,8 @@ FAULTS = [
     ),
     Fault(
         "column panels without the kernel used for dx",
-        "fastlstm/_core/lstm.pyx",
-        " or wants_dx and not columns.has_kernel",
+        "fastlstm/_core/plan.pyx",
+        " or with_kernel and not packed.has_kernel",
         "",
         LSTM_TESTS,
     ),
@@ -392,10 +392,10 @@ FAULTS = [
     ),
     # ---- checks, updates -------------------------------------------------------------------------
     Fault(
-        "dense bias of any length accepted",
-        "fastlstm/_core/dense.pyx",
-        "            if found.shape[0] != self.units:",
-        "            if False:",
+        "bias of any length accepted",
+        "fastlstm/_core/plan.pyx",
+        "    if found.shape[0] != width:",
+        "    if False:",
         "functional_errors",
     ),
     Fault(

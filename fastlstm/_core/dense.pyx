@@ -4,140 +4,83 @@ A pass is C and nogil: csrc/layers/dense.h on packed weights where the instructi
 of its own, dense_blas on the others.
 """
 
-cimport cython
 from libc.string cimport memset
 
 import numpy as np
 
 from fastlstm._core cimport dense_blas
-from fastlstm._core.arrays cimport Located, data_of, locate, located
+from fastlstm._core.activations cimport activation_index, has_gradient_from_output
+from fastlstm._core.arrays cimport Located, data_of, locate, locate_matrix, located
 from fastlstm._core.kernels cimport (
-    activation_index, dense_functions_of, has_gradient_from_output, packing_kernels, packing_of,
-    table_f32, table_f64,
+    dense_functions_of, packing_kernels, packing_of, table_f32, table_f64,
 )
 from fastlstm._core.memory cimport Memory
 from fastlstm._core.passes cimport (
     dense_backward, dense_forward, dense_functions, dense_pass, packing_functions,
 )
+from fastlstm._core.plan cimport (
+    PackedWeights, Plan, locate_bias, packed_for, transposed_for, use_bias, use_kernel,
+    wants_packing,
+)
 from fastlstm._core.watch cimport WORK_OF_A_UNIT, begin_watch, end_watch, pass_watch
 from fastlstm._core import arguments
 
 cdef object empty = np.empty
-cdef object FLOAT32 = arguments.FLOAT32, FLOAT64 = arguments.FLOAT64
 
 # ---- what stays from call to call ----------------------------------------------------------------
 
-cdef class PackedKernel:
-    """A kernel laid out for the kernels of one instruction set."""
-
-    cdef Memory memory
-    cdef const void *kernels
-
-    def __cinit__(self, Py_ssize_t size, bint is_double):
-        self.memory = Memory(size * (sizeof(double) if is_double else sizeof(float)))
-
-
-cdef class DensePlan:
+cdef class DensePlan(Plan):
     """The weights of a dense layer with its activation, checked once; the kernel is packed when a
     pass first needs it, so its contents must not change.
 
     Parameters are those of `fastlstm.functional.dense_forward`.
     """
 
-    cdef readonly object kernel, bias, dtype
-    cdef readonly Py_ssize_t features, units
-    cdef bint is_double
-    cdef int activation
-    cdef PackedKernel packed, transposed
-    cdef double rows_run
-
     def __cinit__(self, kernel, bias, str activation not None):
-        cdef Located found
         self.activation = activation_index(activation, "dense_forward: `activation`", False)
-        self.kernel = kernel
-        if not locate(kernel, False, 2, &found):
-            self.is_double = arguments.real_dtype_of(kernel, "dense_forward: `kernel`") == FLOAT64
-            self.kernel = located(kernel, self.is_double, 2, &found, "dense_forward: `kernel`",
-                                  "(F, U)")
-        self.dtype = FLOAT64 if self.is_double else FLOAT32
-        self.features, self.units = found.shape[0], found.shape[1]
+        use_kernel(self, kernel, "dense_forward: `kernel`", "(F, U)")
         if self.features == 0 or self.units == 0:
             raise ValueError(
                 f"dense_forward: `kernel` must have shape (F, U) with F and U at least 1, "
                 f"got {self.kernel.shape}."
             )
-        if bias is not None:
-            self.bias = located(bias, self.is_double, 1, &found, "dense_forward: `bias`", "(U,)")
-            if found.shape[0] != self.units:
-                raise ValueError(
-                    f"dense_forward: `bias` must have shape (U,) = {(self.units,)}, "
-                    f"got {self.bias.shape}."
-                )
+        use_bias(self, bias, self.units, "dense_forward: `bias`", "(U,)")
+
+    cdef bint is_worth_packing(self) noexcept:
+        return dense_functions_of(self.is_double).wants_packed(self.units, self.rows_run)
+
+    cdef PackedWeights pack(self, const void *kernels):
+        cdef const dense_functions *functions = dense_functions_of(self.is_double)
+        cdef Py_ssize_t features = self.features, units = self.units
+        cdef const void *plain[2]
+        cdef PackedWeights packed
+        plain_weights(self, plain)
+        packed = PackedWeights(
+            functions.packed_size(kernels, features, units), 0, 0, self.is_double)
+        with nogil:
+            functions.pack(kernels, features, units, plain[0], packed.kernel)
+        return packed
+
+    cdef PackedWeights pack_transposed(self, const void *kernels, bint with_kernel):
+        cdef const packing_functions *packing = packing_of(self.is_double)
+        cdef Py_ssize_t features = self.features, units = self.units
+        cdef const void *plain[2]
+        cdef PackedWeights packed
+        plain_weights(self, plain)
+        packed = PackedWeights(packing.size(kernels, units, features), 0, 0, self.is_double)
+        with nogil:
+            packing.transposed(kernels, units, features, plain[0], packed.kernel)
+        return packed
 
 
 cdef int plain_weights(DensePlan plan, const void **plain) except -1:
     """Where the kernel and the bias or NULL are; refuses what was resized in place since."""
-    cdef Located kernel, bias
-    cdef bint fits = (
-        locate(plan.kernel, plan.is_double, 2, &kernel)
-        and kernel.shape[0] == plan.features and kernel.shape[1] == plan.units
-    )
-    bias.data = NULL
-    if fits and plan.bias is not None:
-        fits = locate(plan.bias, plan.is_double, 1, &bias) and bias.shape[0] == plan.units
-    if not fits:
-        raise _resized("dense")
-    plain[0], plain[1] = kernel.data, bias.data
+    if not (
+        locate_matrix(plan.kernel, plan.is_double, plan.features, plan.units, &plain[0])
+        and locate_bias(plan, plan.units, &plain[1])
+    ):
+        raise arguments.resized("dense")
     return 0
-
-
-def _resized(who):
-    return ValueError(f"{who}: the arrays of an earlier call have been resized since; start anew.")
-
-
-# A plan may run in several threads at once, which pack for each other: where there is no GIL, its
-# own lock guards what changes in it.
-
-cdef PackedKernel packed_for(DensePlan plan, const void *kernels, const void *kernel):
-    """The kernel packed for a forward pass."""
-    cdef const dense_functions *functions = dense_functions_of(plan.is_double)
-    cdef PackedKernel packed
-    with cython.critical_section(plan):
-        packed = plan.packed
-        if packed is None or packed.kernels != kernels:
-            packed = PackedKernel(
-                functions.packed_size(kernels, plan.features, plan.units), plan.is_double)
-            packed.kernels = kernels
-            with nogil:
-                functions.pack(kernels, plan.features, plan.units, kernel, packed.memory.data)
-            plan.packed = packed
-    return packed
-
-
-cdef PackedKernel transposed_for(DensePlan plan, const void *kernels, const void *kernel):
-    """The transposed kernel packed for a backward pass."""
-    cdef const packing_functions *packing = packing_of(plan.is_double)
-    cdef PackedKernel packed
-    with cython.critical_section(plan):
-        packed = plan.transposed
-        if packed is None or packed.kernels != kernels:
-            packed = PackedKernel(packing.size(kernels, plan.units, plan.features), plan.is_double)
-            packed.kernels = kernels
-            with nogil:
-                packing.transposed(kernels, plan.units, plan.features, kernel, packed.memory.data)
-            plan.transposed = packed
-    return packed
-
-
-cdef bint _wants_packing(DensePlan plan, Py_ssize_t rows):
-    """Whether the rows of a pass and of those before it are worth a packed kernel."""
-    cdef const dense_functions *functions = dense_functions_of(plan.is_double)
-    cdef bint wanted
-    with cython.critical_section(plan):
-        plan.rows_run += rows
-        wanted = plan.packed is not None or functions.wants_packed(
-            plan.units, plan.rows_run)
-    return wanted
 
 
 cdef class DenseCache:
@@ -221,17 +164,17 @@ cdef str _run_forward(DensePlan plan, dense_forward *f):
     cdef const dense_functions *functions = dense_functions_of(plan.is_double)
     cdef bint is_double = plan.is_double
     cdef bint blas = f.base.kernels == NULL, pack
-    cdef PackedKernel packed
+    cdef PackedWeights packed
     cdef pass_watch memory
     cdef const void *plain[2]
     plain_weights(plan, plain)
     f.kernel, f.bias = plain[0], plain[1]
-    pack = not blas and _wants_packing(plan, f.base.rows)
+    pack = not blas and wants_packing(plan, f.base.rows)
     if blas:
         f.base.kernels = <const void *>table_f64() if is_double else <const void *>table_f32()
     elif pack:
-        packed = packed_for(plan, f.base.kernels, plain[0])
-        f.kernel = packed.memory.data
+        packed = packed_for(plan, f.base.kernels)
+        f.kernel = packed.kernel
         f.base.workers = functions.workers(&f.base, 1)
     f.base.watch = begin_watch(&memory, work_of(&f.base))
     with nogil:
@@ -266,7 +209,7 @@ cdef object _use_cache(DenseCache cache, dense_backward *g, object dy):
         fits = (locate(cache.z, plan.is_double, 2, &z) and z.shape[0] == cache.rows
                 and z.shape[1] == plan.units)
     if not fits:
-        raise _resized("dense_backward")
+        raise arguments.resized("dense_backward")
     dy = located(dy, plan.is_double, x.rank, &found, "dense_backward: `dy`", "(..., U)")
     fits = found.shape[x.rank - 1] == plan.units
     for axis in range(x.rank - 1):
@@ -305,7 +248,7 @@ def backward(DenseCache cache not None, dy, bint wants_dx=True):
 cdef _run_backward(DensePlan plan, dense_backward *g):
     cdef const dense_functions *functions = dense_functions_of(plan.is_double)
     cdef bint is_double = plan.is_double, packed = g.base.kernels != NULL
-    cdef PackedKernel transposed
+    cdef PackedWeights transposed
     cdef Memory workspace
     cdef pass_watch memory
     cdef const void *plain[2]
@@ -313,8 +256,8 @@ cdef _run_backward(DensePlan plan, dense_backward *g):
     g.kernel = plain[0]
     if packed:
         if g.dx != NULL and functions.wants_transposed(&g.base):
-            transposed = transposed_for(plan, g.base.kernels, plain[0])
-            g.kernel = transposed.memory.data
+            transposed = transposed_for(plan, g.base.kernels, True)
+            g.kernel = transposed.kernel
         g.base.workers = functions.workers(&g.base, 3)
         workspace = Memory(functions.backward_workspace_bytes(g))
     else:

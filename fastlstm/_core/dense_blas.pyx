@@ -6,10 +6,10 @@
 
 from libc.string cimport memcpy
 
+from fastlstm._core.activations cimport activate, activate_backward
 from fastlstm._core.blas cimport gemm, rows_of_a_piece, sum_rows
 from fastlstm._core.kernels cimport (
-    ACTIVATION_LINEAR, activate, activate_backward, flush_denormals, fp_mode, real,
-    restore_denormals,
+    ACTIVATION_LINEAR, flush_denormals, fp_mode, real, restore_denormals,
 )
 from fastlstm._core.passes cimport dense_backward, dense_forward, dense_pass
 from fastlstm._core.watch cimport WORK_OF_A_UNIT, is_stopped, stops

@@ -100,6 +100,7 @@ cdef extern from "kernels/kernels.h" nogil:
     gates_f64 select_gates_f64(const kernels_f64 *table, int activation, int recurrent_activation)
 
 from fastlstm._core.passes cimport dense_functions, lstm_functions, packing_functions
+from fastlstm._core.pool cimport pool_functions
 
 ctypedef fused real:
     float
@@ -114,10 +115,4 @@ cdef const packing_functions *packing_of(bint is_double) noexcept nogil
 # NULL where products go to BLAS: the instruction set has none of its own.
 cdef const void *packing_kernels(bint is_double) noexcept nogil
 
-# Whether an activation's gradient is a function of its output.
-cdef bint has_gradient_from_output(int index) noexcept nogil
-cdef int activation_index(str name, str what, bint elementwise) except -1
-cdef void activate(int index, Py_ssize_t rows, Py_ssize_t width, const real *x,
-                   real *y) noexcept nogil
-cdef void activate_backward(int index, Py_ssize_t rows, Py_ssize_t width, const real *z,
-                            const real *y, const real *dy, real *dz) noexcept nogil
+cdef const pool_functions *the_pool() noexcept nogil

@@ -1,0 +1,15 @@
+"""csrc/base/pool.h for Cython: its state is in the module that links it, `kernels`."""
+
+cdef extern from "base/pool.h" nogil:
+    ctypedef struct pool_runtime:
+        void *parallel
+        void *thread_number
+        void *thread_count
+        void *most_threads
+
+
+cdef struct pool_functions:
+    void (*set_size)(int size) noexcept nogil
+    int (*get_size)() noexcept nogil
+    void (*oversubscribe)(int whether) noexcept nogil
+    void (*use_runtime)(const pool_runtime *runtime) noexcept nogil

@@ -135,8 +135,16 @@ def _library_path() -> str:
     return str(libraries[0]) if libraries else "not found"
 
 
+def _engine() -> str:
+    """What computes the layers, in words."""
+    asked = kernels.engine_name()
+    if asked is not None:
+        return asked
+    return "blas" if kernels.isa_name() == "baseline" else "packed, or unpacked for a few rows"
+
+
 def show_config() -> None:
-    """Print the version, the instruction sets, the BLAS and the threads in use."""
+    """Print the version, the instruction sets, the engine, the BLAS and the threads in use."""
     rows = {
         "fastlstm": __version__,
         "numpy": np.__version__,
@@ -144,6 +152,7 @@ def show_config() -> None:
         "machine": f"{platform.system()} {platform.machine()}",
         "instruction set": kernels.isa_name(),
         "available": ", ".join(kernels.available_isas()),
+        "engine": _engine(),
         "caches": ", ".join(f"{size >> 10} KiB" for size in kernels.caches()),
         "BLAS": blas.openblas_config().split(" DYNAMIC_ARCH")[0],
         "BLAS core": blas.openblas_core(),

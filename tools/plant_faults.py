@@ -384,10 +384,31 @@ FAULTS = [
         "layers_others",
     ),
     Fault(
+        "over BLAS: pieces by the number of threads",
+        "fastlstm/_core/blas_pieces.pyx",
+        "return _limited(max(halves, rows // ROWS_OF_A_PIECE), work)",
+        "return _limited(min(<Py_ssize_t>the_pool().threads(), halves), work)",
+        "determinism",
+    ),
+    Fault(
+        "over BLAS: the initial states of the first rows for all",
+        "fastlstm/_core/lstm_blas.pyx",
+        "part.h0, part.c0 = moved(g.h0, states), moved(g.c0, states)",
+        "part.h0, part.c0 = moved(g.h0, 0), moved(g.c0, 0)",
+        "lstm_core",
+    ),
+    Fault(
+        "an engine that was asked for does not run",
+        "fastlstm/_core/engine.pyx",
+        "if asked != ENGINE_OF_CHOICE:",
+        "if False:",
+        "lstm_core config",
+    ),
+    Fault(
         "over BLAS: dense bias gradient without the last row",
         "fastlstm/_core/dense_blas.pyx",
-        "sum_rows(p.rows, p.units, dz,",
-        "sum_rows(p.rows - 1, p.units, dz,",
+        "bias_gradient_piece(piece, pieces, p.units, p.rows, dz,",
+        "bias_gradient_piece(piece, pieces, p.units, p.rows - 1, dz,",
         "dense_core",
     ),
     # ---- checks, updates -------------------------------------------------------------------------

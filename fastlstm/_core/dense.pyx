@@ -1,7 +1,6 @@
 """The dense layer over the last axis: checks and buffers, and which pass runs.
 
-A pass is C and nogil: csrc/layers/dense.h on packed weights where the instruction set has products
-of its own, dense_blas on the others.
+A pass is nogil: C on a packed or on the plain kernel (csrc/layers/dense.h), or dense_blas.
 """
 
 from libc.string cimport memset
@@ -11,8 +10,9 @@ import numpy as np
 from fastlstm._core cimport dense_blas
 from fastlstm._core.activations cimport activation_index, has_gradient_from_output
 from fastlstm._core.arrays cimport Located, data_of, locate, locate_matrix, located
+from fastlstm._core.engine cimport backward_engine, engine_word, forward_engine
 from fastlstm._core.kernels cimport (
-    dense_functions_of, packing_kernels, packing_of, table_f32, table_f64,
+    ENGINE_BLAS, ENGINE_OF_CHOICE, ENGINE_PACKED, Engine, dense_functions_of, packing_of, table_of,
 )
 from fastlstm._core.memory cimport Memory
 from fastlstm._core.passes cimport (
@@ -20,7 +20,6 @@ from fastlstm._core.passes cimport (
 )
 from fastlstm._core.plan cimport (
     PackedWeights, Plan, locate_bias, packed_for, transposed_for, use_bias, use_kernel,
-    wants_packing,
 )
 from fastlstm._core.watch cimport WORK_OF_A_UNIT, begin_watch, end_watch, pass_watch
 from fastlstm._core import arguments
@@ -86,8 +85,8 @@ cdef int plain_weights(DensePlan plan, const void **plain) except -1:
 cdef class DenseCache:
     """What `backward` needs of one `forward`. Holds references to the caller's `x` and to `y`.
 
-    `path` names what the products read: a kernel that is ``packed``, the ``plain`` one, or that
-    one through ``BLAS``. It is empty where there was nothing to run.
+    `path` names the engine that ran: ``packed``, ``unpacked`` or ``blas``. It is empty where there
+    was nothing to run.
     """
 
     cdef readonly DensePlan plan
@@ -95,6 +94,7 @@ cdef class DenseCache:
     cdef readonly str path
     cdef Py_ssize_t rows
     cdef const void *kernels
+    cdef Engine engine
 
 
 # ---- forward -------------------------------------------------------------------------------------
@@ -103,7 +103,7 @@ cdef dense_pass prepared(DensePlan plan, Py_ssize_t rows):
     """A pass with the fields that a plan knows."""
     cdef dense_pass base
     memset(&base, 0, sizeof(base))
-    base.kernels = packing_kernels(plan.is_double)
+    base.kernels = table_of(plan.is_double)
     base.activation, base.workers = plan.activation, 1
     base.rows, base.features, base.units = rows, plan.features, plan.units
     return base
@@ -132,6 +132,7 @@ def forward(DensePlan plan not None, x, bint training=False):
     cdef dense_forward f
     cdef Located at
     cdef Py_ssize_t rows
+    cdef Engine engine
     if not locate(x, plan.is_double, -1, &at):
         x = np.array(arguments.as_real_array(x, plan.dtype, "dense_forward: `x`"), order="C")
         locate(x, plan.is_double, -1, &at)
@@ -150,42 +151,42 @@ def forward(DensePlan plan not None, x, bint training=False):
     if training and not has_gradient_from_output(plan.activation):
         z = empty((rows, plan.units), plan.dtype)
         f.z = data_of(z)
-    path = _run_forward(plan, &f) if rows > 0 else ""
+    engine = _run_forward(plan, &f) if rows > 0 else ENGINE_OF_CHOICE
     if not training:
         return y, None
     cache = DenseCache.__new__(DenseCache)
     cache.plan, cache.x, cache.z, cache.y, cache.rows = plan, x, z, y, rows
-    cache.path, cache.kernels = path, packing_kernels(plan.is_double)
+    cache.path = engine_word(engine) if rows > 0 else ""
+    cache.engine, cache.kernels = engine, f.base.kernels
     return y, cache
 
 
-cdef str _run_forward(DensePlan plan, dense_forward *f):
-    """Run `f`; returns what the products read, as `DenseCache.path` names it."""
+cdef Engine _run_forward(DensePlan plan, dense_forward *f) except? ENGINE_OF_CHOICE:
+    """Run `f` on the engine that suits it, and return which that was."""
     cdef const dense_functions *functions = dense_functions_of(plan.is_double)
+    cdef Engine engine = forward_engine(plan, f.base.rows)
     cdef bint is_double = plan.is_double
-    cdef bint blas = f.base.kernels == NULL, pack
     cdef PackedWeights packed
     cdef pass_watch memory
     cdef const void *plain[2]
     plain_weights(plan, plain)
     f.kernel, f.bias = plain[0], plain[1]
-    pack = not blas and wants_packing(plan, f.base.rows)
-    if blas:
-        f.base.kernels = <const void *>table_f64() if is_double else <const void *>table_f32()
-    elif pack:
+    if engine == ENGINE_PACKED:
         packed = packed_for(plan, f.base.kernels)
         f.kernel = packed.kernel
         f.base.workers = functions.workers(&f.base, 1)
+    elif engine == ENGINE_BLAS:
+        f.base.workers = dense_blas.suitable_workers(&f.base)
     f.base.watch = begin_watch(&memory, work_of(&f.base))
     with nogil:
-        if blas:
-            dense_blas.run_forward(f, is_double)
-        elif pack:
+        if engine == ENGINE_PACKED:
             functions.run_forward(f)
+        elif engine == ENGINE_BLAS:
+            dense_blas.run_forward(f, is_double)
         else:
             functions.run_forward_plain(f)
     end_watch(f.base.watch)
-    return "BLAS" if blas else "packed" if pack else "plain"
+    return engine
 
 
 # ---- backward ------------------------------------------------------------------------------------
@@ -238,35 +239,36 @@ def backward(DenseCache cache not None, dy, bint wants_dx=True):
     dkernel, dbias = empty((plan.features, plan.units), plan.dtype), empty(plan.units, plan.dtype)
     g.dx, g.dkernel, g.dbias = data_of(dx), data_of(dkernel), data_of(dbias)
     if cache.rows > 0:
-        _run_backward(plan, &g)
+        _run_backward(plan, &g, cache.engine)
     else:
         dkernel.fill(0)
         dbias.fill(0)
     return dx, dkernel, dbias if plan.bias is not None else None
 
 
-cdef _run_backward(DensePlan plan, dense_backward *g):
+cdef _run_backward(DensePlan plan, dense_backward *g, Engine forward):
     cdef const dense_functions *functions = dense_functions_of(plan.is_double)
-    cdef bint is_double = plan.is_double, packed = g.base.kernels != NULL
+    cdef bint is_double = plan.is_double, over_blas = backward_engine(forward) == ENGINE_BLAS
     cdef PackedWeights transposed
     cdef Memory workspace
     cdef pass_watch memory
     cdef const void *plain[2]
     plain_weights(plan, plain)
     g.kernel = plain[0]
-    if packed:
+    if over_blas:
+        g.base.workers = dense_blas.suitable_workers(&g.base)
+        workspace = Memory(dense_blas.backward_workspace_bytes(g, is_double))
+    else:
         if g.dx != NULL and functions.wants_transposed(&g.base):
             transposed = transposed_for(plan, g.base.kernels, True)
             g.kernel = transposed.kernel
         g.base.workers = functions.workers(&g.base, 3)
         workspace = Memory(functions.backward_workspace_bytes(g))
-    else:
-        workspace = Memory(dense_blas.backward_workspace_bytes(g, is_double))
     g.base.workspace = workspace.data
     g.base.watch = begin_watch(&memory, 2 * work_of(&g.base))
     with nogil:
-        if packed:
-            functions.run_backward(g)
-        else:
+        if over_blas:
             dense_blas.run_backward(g, is_double)
+        else:
+            functions.run_backward(g)
     end_watch(g.base.watch)

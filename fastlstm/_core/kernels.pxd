@@ -108,11 +108,20 @@ ctypedef fused real:
 
 cdef const kernels_f32 *table_f32() noexcept nogil
 cdef const kernels_f64 *table_f64() noexcept nogil
-
+cdef const void *table_of(bint is_double) noexcept nogil
 cdef const lstm_functions *lstm_functions_of(bint is_double) noexcept nogil
 cdef const dense_functions *dense_functions_of(bint is_double) noexcept nogil
 cdef const packing_functions *packing_of(bint is_double) noexcept nogil
-# NULL where products go to BLAS: the instruction set has none of its own.
-cdef const void *packing_kernels(bint is_double) noexcept nogil
+# Which code computes a layer: the kernels of the instruction set on weights laid out for them, the
+# same on weights as they are, for so few rows that packing would take longer; the loops over BLAS.
+cdef enum Engine:
+    ENGINE_PACKED
+    ENGINE_UNPACKED
+    ENGINE_BLAS
+    ENGINE_OF_CHOICE
+
+cdef Engine engine_asked_for() noexcept nogil
+# Whether the instruction set has products of its own that are worth more than those of BLAS.
+cdef bint has_products() noexcept nogil
 
 cdef const pool_functions *the_pool() noexcept nogil

@@ -1,4 +1,4 @@
-"""What computes: the kernels of one instruction set, and the cache sizes that decide how.
+"""What computes: the kernels of one instruction set, the engine, the cache sizes that decide how.
 
 The objects of csrc/ are linked to this module alone, so that what they hold, the pool and the cache
 sizes, is there once in a process. Other modules get their functions from here.
@@ -6,11 +6,13 @@ sizes, is there once in a process. Other modules get their functions from here.
 
 import os
 
+from fastlstm.errors import one_of
+
 from fastlstm._core.passes cimport (
     dense_f32, dense_f64, dense_functions, lstm_functions, lstm_functions_f32, lstm_functions_f64,
     packing_f32, packing_f64, packing_functions,
 )
-from fastlstm._core.pool cimport pool_functions, pool_runtime
+from fastlstm._core.pool cimport pool_functions, pool_parts, pool_runtime, pool_task
 
 cdef extern from "kernels/dispatch.h" nogil:
     cdef enum isa:
@@ -25,6 +27,8 @@ cdef extern from "kernels/dispatch.h" nogil:
 cdef extern from "base/pool.h" nogil:
     void pool_set_size(int size)
     int pool_get_size()
+    int pool_threads()
+    void pool_run(int workers, pool_parts parts, int wakes, pool_task task, void *argument)
     void pool_oversubscribe(int whether)
     void pool_use_runtime(const pool_runtime *runtime)
 
@@ -84,6 +88,40 @@ def use_isa(name: str) -> None:
 use_isa(os.environ.get("FASTLSTM_ISA") or list(reversed(available_isas()))[0])
 
 
+_ENGINES = {"packed": ENGINE_PACKED, "unpacked": ENGINE_UNPACKED, "blas": ENGINE_BLAS}
+
+cdef int asked_engine = ENGINE_OF_CHOICE
+
+
+def engine_name() -> str | None:
+    """The engine that all passes run on, None where each has the one that suits it."""
+    return next((name for name, engine in _ENGINES.items() if engine == asked_engine), None)
+
+
+def use_engine(name: str | None) -> None:
+    """Run the forward passes of all layers on one engine from the next on, in the whole process;
+    on the one that suits each for None. A backward pass runs on the engine of its forward pass.
+
+    Raises ``ValueError`` where it is unknown. For tests and comparisons; users set
+    ``FASTLSTM_ENGINE`` before the import.
+    """
+    global asked_engine
+    if name is not None and name not in _ENGINES:
+        raise one_of("FASTLSTM_ENGINE", name, _ENGINES)
+    asked_engine = ENGINE_OF_CHOICE if name is None else _ENGINES[name]
+
+
+use_engine(os.environ.get("FASTLSTM_ENGINE") or None)
+
+
+cdef Engine engine_asked_for() noexcept nogil:
+    return <Engine>asked_engine
+
+
+cdef bint has_products() noexcept nogil:
+    return chosen_f32 != find_kernels_f32(ISA_BASELINE)
+
+
 def caches() -> tuple[int, int, int]:
     """The sizes in bytes that decisions are made by: a core's first and second level, the third."""
     cdef cache_sizes sizes = get_caches()
@@ -131,16 +169,14 @@ cdef const packing_functions *packing_of(bint is_double) noexcept nogil:
     return &packing_f64 if is_double else &packing_f32
 
 
-cdef const void *packing_kernels(bint is_double) noexcept nogil:
-    if chosen_f32 == find_kernels_f32(ISA_BASELINE):
-        return NULL
+cdef const void *table_of(bint is_double) noexcept nogil:
     return <const void *>chosen_f64 if is_double else <const void *>chosen_f32
 
 
 cdef pool_functions pool_of_process
 
 pool_of_process = pool_functions(
-    pool_set_size, pool_get_size, pool_oversubscribe, pool_use_runtime)
+    pool_set_size, pool_get_size, pool_oversubscribe, pool_use_runtime, pool_threads, pool_run)
 
 
 cdef const pool_functions *the_pool() noexcept nogil:

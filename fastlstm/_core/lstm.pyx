@@ -5,7 +5,10 @@ from libc.string cimport memcpy, memset
 import numpy as np
 
 from fastlstm._core.arrays cimport Located, data_of, located
-from fastlstm._core.kernels cimport select_gates_f32, select_gates_f64, table_f32, table_f64
+from fastlstm._core.engine cimport engine_word
+from fastlstm._core.kernels cimport (
+    Engine, select_gates_f32, select_gates_f64, table_f32, table_f64,
+)
 from fastlstm._core.lstm_cache cimport LSTMCache, cache_for, use_cache
 from fastlstm._core.lstm_passes cimport (
     prepared, run_backward, run_forward, run_forward_or_restore, run_forward_pair,
@@ -75,6 +78,7 @@ def forward(LSTMPlan plan not None, x, h0=None, c0=None, mask=None, bint trainin
     cdef LSTMCache cache = None
     cdef lstm_forward f
     cdef Py_ssize_t batch, steps
+    cdef Engine engine
     x, y, h, c = _begin_forward(plan, &f, x, h0, c0, sequences or training)
     batch, steps = f.base.batch, f.base.steps
     valid = shown = None
@@ -88,9 +92,10 @@ def forward(LSTMPlan plan not None, x, h0=None, c0=None, mask=None, bint trainin
     if training:
         cache = cache_for(plan, &f, x, y, valid, shown)
     if batch > 0 and steps > 0:
-        products = run_forward(plan, &f)
+        engine = run_forward(plan, &f)
         if training:
-            cache.path = f"{isa_name()} {products} {gates_name(plan)}"
+            cache.engine = engine
+            cache.path = f"{isa_name()} {engine_word(engine)} {gates_name(plan)}"
     return y, h, c, cache
 
 
@@ -161,7 +166,7 @@ def backward(LSTMCache cache not None, dy=None, dh=None, dc=None, bint wants_dx=
     g.dkernel, g.drecurrent_kernel = data_of(dkernel), data_of(drecurrent_kernel)
     g.dbias = data_of(dbias)
     if batch > 0 and steps > 0:
-        run_backward(plan, &g)
+        run_backward(plan, &g, cache.engine)
     else:
         for gradient in (dkernel, drecurrent_kernel, dbias):
             gradient.fill(0)

@@ -1,5 +1,6 @@
 """What the backward pass of an LSTM needs of a forward pass."""
 
+from fastlstm._core.kernels cimport Engine
 from fastlstm._core.lstm_weights cimport LSTMWeights
 from fastlstm._core.memory cimport Memory
 from fastlstm._core.passes cimport lstm_backward, lstm_forward
@@ -21,6 +22,7 @@ cdef class LSTMCache:
     cdef readonly str path
     # What the gates hold depends on the kernels that computed them.
     cdef const void *kernels
+    cdef Engine engine
 
 
 cdef LSTMCache cache_for(LSTMWeights plan, lstm_forward *f, object x, object y, object valid,

@@ -17,9 +17,9 @@ cdef extern from "base/blocks.h" nogil:
 cdef class LSTMCache:
     """What `backward` needs of one `forward`. Holds references to the caller's arrays.
 
-    `path` names the kernels that ran: the instruction set; whether the products read weights that
-    are ``packed``, ``plain`` ones, or are those of ``BLAS``; the gates, for ``tanh``, ``relu`` or
-    any (``general``). It is empty where there was nothing to run.
+    `path` names what ran: the instruction set; the engine (``packed``, ``unpacked`` or ``blas``);
+    the gates, for ``tanh``, ``relu`` or any (``general``). It is empty where there was nothing to
+    run.
     """
 
 

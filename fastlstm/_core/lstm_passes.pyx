@@ -1,19 +1,19 @@
 """See lstm_passes.pxd.
 
-A pass is C and nogil: csrc/layers/lstm.h on packed weights where the instruction set has products
-of its own, lstm_blas on the others.
+A pass is nogil: C on packed or on unpacked weights (csrc/layers/lstm.h), or lstm_blas.
 """
 
 from libc.string cimport memcpy, memset
 
 from fastlstm._core cimport lstm_blas
+from fastlstm._core.engine cimport backward_engine, forward_engine
 from fastlstm._core.kernels cimport (
-    GATES, lstm_functions_of, packing_kernels, table_f32, table_f64,
+    ENGINE_BLAS, ENGINE_OF_CHOICE, ENGINE_PACKED, GATES, Engine, lstm_functions_of, table_of,
 )
 from fastlstm._core.lstm_weights cimport LSTMWeights, plain_weights
 from fastlstm._core.memory cimport Memory
 from fastlstm._core.passes cimport lstm_backward, lstm_forward, lstm_functions, lstm_pass
-from fastlstm._core.plan cimport PackedWeights, packed_for, transposed_for, wants_packing
+from fastlstm._core.plan cimport PackedWeights, packed_for, transposed_for
 from fastlstm._core.watch cimport (
     WORK_OF_A_STEP, WORK_OF_A_UNIT, begin_watch, can_be_stopped, end_watch, pass_watch,
 )
@@ -24,7 +24,7 @@ cdef lstm_pass prepared(LSTMWeights plan, Py_ssize_t batch, Py_ssize_t steps):
     """A pass with the fields that a plan knows."""
     cdef lstm_pass base
     memset(&base, 0, sizeof(base))
-    base.kernels = packing_kernels(plan.is_double)
+    base.kernels = table_of(plan.is_double)
     base.activation, base.recurrent_activation = plan.activation, plan.recurrent_activation
     base.go_backwards, base.workers = plan.go_backwards, 1
     base.batch, base.steps = batch, steps
@@ -53,40 +53,48 @@ cdef tuple _use_packed(LSTMWeights plan, lstm_forward *f, int workers):
     return packed, workspace
 
 
-cdef str run_forward(LSTMWeights plan, lstm_forward *f):
-    """Run `f`; returns what the products read, as `LSTMCache.path` names it.
-
-    Raises what a signal's handler raises in the meantime.
-    """
-    cdef const lstm_functions *functions = lstm_functions_of(plan.is_double)
-    cdef bint is_double = plan.is_double, blas = f.base.kernels == NULL
-    cdef Memory workspace
+cdef Memory _use_plain(LSTMWeights plan, lstm_forward *f, bint over_blas):
+    """Have `f` run on the weights as they are; returns memory to be kept while it runs."""
     cdef const void *plain[3]
-    cdef pass_watch memory
-    f.base.watch = begin_watch(&memory, work_of(&f.base))
-    if not blas and wants_packing(plan, <double>f.base.batch * f.base.steps):
-        _kept = _use_packed(plan, f, 0)
-        with nogil:
-            functions.run_forward(f)
-        end_watch(f.base.watch)
-        return "packed"
+    cdef Memory workspace
     plain_weights(plan, plain)
     f.kernel, f.recurrent_kernel, f.bias = plain[0], plain[1], plain[2]
-    if blas:
+    if over_blas:
         arguments.check_strides(f.base.batch, f.base.steps,
                                 max(plan.features, GATES * plan.units), "lstm_forward")
-        f.base.kernels = <const void *>table_f64() if is_double else <const void *>table_f32()
-        workspace = Memory(lstm_blas.forward_workspace_bytes(f, is_double))
+        f.base.workers = lstm_blas.suitable_workers(&f.base)
+        workspace = Memory(lstm_blas.forward_workspace_bytes(f, plan.is_double))
     else:
         workspace = Memory(GATES * plan.units * sizeof(double))
     f.base.workspace = workspace.data
+    return workspace
+
+
+cdef Engine run_forward(LSTMWeights plan, lstm_forward *f) except? ENGINE_OF_CHOICE:
+    """Run `f` on the engine that suits it, and return which that was.
+
+    Raises what a signal's handler raises in the meantime.
+    """
+    cdef Engine engine = forward_engine(plan, <double>f.base.batch * f.base.steps)
+    run_forward_on(engine, plan, f)
+    return engine
+
+
+cdef int run_forward_on(Engine engine, LSTMWeights plan, lstm_forward *f) except -1:
+    cdef const lstm_functions *functions = lstm_functions_of(plan.is_double)
+    cdef bint is_double = plan.is_double
+    cdef pass_watch memory
+    f.base.watch = begin_watch(&memory, work_of(&f.base))
+    _kept = (_use_packed(plan, f, 0) if engine == ENGINE_PACKED
+             else _use_plain(plan, f, engine == ENGINE_BLAS))
     with nogil:
-        if blas:
+        if engine == ENGINE_PACKED:
+            functions.run_forward(f)
+        elif engine == ENGINE_BLAS:
             lstm_blas.run_forward(f, is_double)
         else:
             functions.run_forward_plain(f)
-    end_watch(f.base.watch)
-    return "BLAS" if blas else "plain"
+    return end_watch(f.base.watch)
 
 
 cdef int run_forward_or_restore(LSTMWeights plan, lstm_forward *f) except -1:
@@ -115,14 +123,17 @@ cdef int run_forward_pair(LSTMWeights first, lstm_forward *f, LSTMWeights second
     cdef const lstm_functions *functions = lstm_functions_of(first.is_double)
     cdef lstm_forward *both[2]
     cdef pass_watch memory
+    cdef Engine engine = forward_engine(first, <double>f.base.batch * f.base.steps)
+    cdef Engine other = forward_engine(second, <double>g.base.batch * g.base.steps)
     if not (
-        f.base.kernels != NULL
+        engine == ENGINE_PACKED
+        and other == ENGINE_PACKED
         and first.is_double == second.is_double
         and functions.prefers_company(&f.base)
         and functions.prefers_company(&g.base)
     ):
-        run_forward(first, f)
-        run_forward(second, g)
+        run_forward_on(engine, first, f)
+        run_forward_on(other, second, g)
         return 0
     _kept = _use_packed(first, f, 1), _use_packed(second, g, 1)
     both[0], both[1] = f, g
@@ -133,28 +144,29 @@ cdef int run_forward_pair(LSTMWeights first, lstm_forward *f, LSTMWeights second
     return end_watch(f.base.watch)
 
 
-cdef int run_backward(LSTMWeights plan, lstm_backward *g) except -1:
+cdef int run_backward(LSTMWeights plan, lstm_backward *g, Engine forward) except -1:
+    """Run `g` after a pass on the engine `forward`."""
     cdef const lstm_functions *functions = lstm_functions_of(plan.is_double)
-    cdef bint is_double = plan.is_double, is_packed = g.base.kernels != NULL
+    cdef bint is_double = plan.is_double, over_blas = backward_engine(forward) == ENGINE_BLAS
     cdef PackedWeights packed
     cdef Memory workspace
     cdef const void *plain[3]
     cdef pass_watch memory
     g.base.watch = begin_watch(&memory, 3 * work_of(&g.base))
     plain_weights(plan, plain)
-    if is_packed:
+    if over_blas:
+        g.kernel, g.recurrent_kernel = plain[0], plain[1]
+        g.base.workers = lstm_blas.suitable_workers(&g.base)
+        workspace = Memory(lstm_blas.backward_workspace_bytes(g, is_double))
+    else:
         packed = transposed_for(plan, g.base.kernels, g.dx != NULL)
         g.kernel, g.recurrent_kernel = packed.kernel, packed.recurrent_kernel
         g.base.workers = functions.backward_workers(&g.base)
         workspace = Memory(functions.backward_workspace_bytes(g))
-    else:
-        g.base.kernels = <const void *>table_f64() if is_double else <const void *>table_f32()
-        g.kernel, g.recurrent_kernel = plain[0], plain[1]
-        workspace = Memory(lstm_blas.backward_workspace_bytes(g, is_double))
     g.base.workspace = workspace.data
     with nogil:
-        if is_packed:
-            functions.run_backward(g)
-        else:
+        if over_blas:
             lstm_blas.run_backward(g, is_double)
+        else:
+            functions.run_backward(g)
     return end_watch(g.base.watch)

@@ -6,6 +6,10 @@ cdef extern from "base/pool.h" nogil:
         void *thread_number
         void *thread_count
         void *most_threads
+    ctypedef enum pool_parts:
+        PARTS_ALONE
+    ctypedef void (*pool_task)(void *argument, int worker, int workers) noexcept nogil
+    Py_ssize_t share_start(Py_ssize_t count, int worker, int workers)
 
 
 cdef struct pool_functions:
@@ -13,3 +17,6 @@ cdef struct pool_functions:
     int (*get_size)() noexcept nogil
     void (*oversubscribe)(int whether) noexcept nogil
     void (*use_runtime)(const pool_runtime *runtime) noexcept nogil
+    int (*threads)() noexcept nogil
+    void (*run)(int workers, pool_parts parts, int wakes, pool_task task,
+                void *argument) noexcept nogil

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from cores import CORES
 from lstm_cases import random_case
 
-from conftest import CORES
 from fastlstm import functional
 
 SHAPE = (2, 3, 4, 5)

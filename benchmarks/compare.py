@@ -112,7 +112,7 @@ def measure_row(
     kind: Kind, shape: Any, threads: int, turns: int, against: str | None
 ) -> dict[str, float]:
     """Median seconds of every contender for one unit of work."""
-    names = [name for name in kind.makers if against in (None, name) or name == report.OWN]
+    names = [name for name in kind.makers if against in (None, name) or name.startswith(report.OWN)]
     arrays = kind.make_arrays(shape)
     runs = {name: kind.makers[name](arrays, threads) for name in names}
     timing.check_same({name: run() for name, run in runs.items()})
@@ -155,6 +155,10 @@ def _kinds(text: str) -> list[str]:
     return found
 
 
+def _others() -> list[str]:
+    return sorted(name for name in contenders.INFERENCE if not name.startswith(report.OWN))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
@@ -165,7 +169,7 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--threads", default="1,2", help="numbers of threads, by commas")
     parser.add_argument("--only", type=_kinds, default=list(KINDS), help=", ".join(KINDS))
-    parser.add_argument("--against", choices=sorted({*contenders.INFERENCE} - {report.OWN}))
+    parser.add_argument("--against", choices=_others())
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results")
     parser.add_argument("--busy", action="store_true", help="beside busy processes, nothing else")
     options = parser.parse_args()

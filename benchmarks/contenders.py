@@ -15,6 +15,7 @@ import instruction_sets  # noqa: F401  (before any library)
 import numpy as np
 
 import fastlstm
+from fastlstm._core import kernels
 from fastlstm.layers import LSTM, Context
 from fastlstm.layers.weight import changing
 
@@ -208,6 +209,24 @@ def torch_training(arrays: Arrays, threads: int) -> Run:
     return run
 
 
+def over_blas(maker: Callable[..., Run]) -> Callable[..., Run]:
+    """The contender of ours that `maker` makes, on the engine over BLAS."""
+
+    def make(arrays: Arrays, threads: int) -> Run:
+        run = maker(arrays, threads)
+
+        def run_over_blas() -> list[np.ndarray]:
+            kernels.use_engine("blas")
+            try:
+                return run()
+            finally:
+                kernels.use_engine(None)
+
+        return run_over_blas
+
+    return make
+
+
 def installed(makers: dict[str, tuple[str, Callable[..., Run]]]) -> dict[str, Callable[..., Run]]:
     """Those whose modules can be imported, by name."""
     return {
@@ -220,11 +239,16 @@ def installed(makers: dict[str, tuple[str, Callable[..., Run]]]) -> dict[str, Ca
 INFERENCE = installed(
     {
         "fastlstm": ("fastlstm", fastlstm_inference),
+        "fastlstm, BLAS engine": ("fastlstm", over_blas(fastlstm_inference)),
         "PyTorch": ("torch", torch_inference),
         "ONNX Runtime": ("onnx onnxruntime", onnxruntime_inference),
         "OpenVINO": ("onnx openvino", openvino_inference),
     }
 )
 TRAINING = installed(
-    {"fastlstm": ("fastlstm", fastlstm_training), "PyTorch": ("torch", torch_training)}
+    {
+        "fastlstm": ("fastlstm", fastlstm_training),
+        "fastlstm, BLAS engine": ("fastlstm", over_blas(fastlstm_training)),
+        "PyTorch": ("torch", torch_training),
+    }
 )

@@ -158,11 +158,16 @@ def torch_training(arrays: Arrays, threads: int) -> Run:
 INFERENCE = contenders.installed(
     {
         "fastlstm": ("fastlstm", fastlstm_inference),
+        "fastlstm, BLAS engine": ("fastlstm", contenders.over_blas(fastlstm_inference)),
         "PyTorch": ("torch", torch_inference),
         "ONNX Runtime": ("onnx onnxruntime", onnxruntime_inference),
         "OpenVINO": ("onnx openvino", openvino_inference),
     }
 )
 TRAINING = contenders.installed(
-    {"fastlstm": ("fastlstm", fastlstm_training), "PyTorch": ("torch", torch_training)}
+    {
+        "fastlstm": ("fastlstm", fastlstm_training),
+        "fastlstm, BLAS engine": ("fastlstm", contenders.over_blas(fastlstm_training)),
+        "PyTorch": ("torch", torch_training),
+    }
 )

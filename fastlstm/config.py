@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fastlstm._core import blas, kernels, memory
+from fastlstm._core import blas, kernels, memory, pool
 from fastlstm._version import __version__
 from fastlstm.errors import check_positive_int
 
@@ -75,12 +75,12 @@ def set_num_threads(count: int) -> None:
     Raises ``TypeError`` for what is no integer, ``ValueError`` below 1.
     """
     count = min(check_positive_int("set_num_threads: `count`", count), MOST_THREADS)
-    kernels.set_pool_size(count)
+    pool.set_size(count)
 
 
 def get_num_threads() -> int:
     """The number of threads that passes may use."""
-    return kernels.get_pool_size()
+    return pool.get_size()
 
 
 def release_memory() -> int:
@@ -135,8 +135,16 @@ def _library_path() -> str:
     return str(libraries[0]) if libraries else "not found"
 
 
+def _engine() -> str:
+    """What computes the layers, in words."""
+    asked = kernels.engine_name()
+    if asked is not None:
+        return asked
+    return "blas" if kernels.isa_name() == "baseline" else "packed, or unpacked for a few rows"
+
+
 def show_config() -> None:
-    """Print the version, the instruction sets, the BLAS and the threads in use."""
+    """Print the version, the instruction sets, the engine, the BLAS and the threads in use."""
     rows = {
         "fastlstm": __version__,
         "numpy": np.__version__,
@@ -144,6 +152,7 @@ def show_config() -> None:
         "machine": f"{platform.system()} {platform.machine()}",
         "instruction set": kernels.isa_name(),
         "available": ", ".join(kernels.available_isas()),
+        "engine": _engine(),
         "caches": ", ".join(f"{size >> 10} KiB" for size in kernels.caches()),
         "BLAS": blas.openblas_config().split(" DYNAMIC_ARCH")[0],
         "BLAS core": blas.openblas_core(),

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from fastlstm._core import dense, kernels, lstm
+from fastlstm._core import activations, dense, lstm
 from fastlstm.config import REAL_TYPES
 from fastlstm.errors import as_real_array
 
@@ -221,7 +221,7 @@ def activation_forward(x: Any, activation: str) -> np.ndarray:
     >>> activation_forward([-1.0, 0.0, 2.0], "relu").tolist()
     [0.0, 0.0, 2.0]
     """
-    return kernels.activation_forward(_real(x, "`x`"), activation)
+    return activations.activation_forward(_real(x, "`x`"), activation)
 
 
 def activation_backward(x: Any, dy: Any, activation: str) -> np.ndarray:
@@ -236,7 +236,7 @@ def activation_backward(x: Any, dy: Any, activation: str) -> np.ndarray:
     dy = as_real_array(dy, x.dtype, "`dy`")
     if dy.shape != x.shape:
         raise ValueError(f"`dy` must have the shape of `x`, {x.shape}, got {dy.shape}.")
-    return kernels.activation_backward(x, dy, activation)
+    return activations.activation_backward(x, dy, activation)
 
 
 def _real(x: Any, what: str) -> np.ndarray:

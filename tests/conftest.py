@@ -3,9 +3,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import pytest
+from cores import CORES, Core
 
 import fastlstm
-from fastlstm._core import kernels
+from fastlstm._core import kernels, pool
 from fastlstm.utils import set_random_seed
 
 
@@ -22,9 +23,9 @@ def set_threads() -> Iterator[Callable[[int], None]]:
     It is afterwards what it was before.
     """
     before = fastlstm.get_num_threads()
-    kernels.oversubscribe(True)
+    pool.oversubscribe(True)
     yield fastlstm.set_num_threads
-    kernels.oversubscribe(False)
+    pool.oversubscribe(False)
     fastlstm.set_num_threads(before)
 
 
@@ -41,3 +42,14 @@ def isa(request: pytest.FixtureRequest) -> Iterator[str]:
     kernels.use_isa(request.param)
     yield request.param
     kernels.use_isa(before)
+
+
+@pytest.fixture(params=CORES, ids=str)
+def core(request: pytest.FixtureRequest) -> Iterator[Core]:
+    """Every instruction set that this machine can run, and every engine, in turn."""
+    before = kernels.isa_name(), kernels.engine_name()
+    kernels.use_isa(request.param.isa)
+    kernels.use_engine(request.param.engine)
+    yield request.param
+    kernels.use_isa(before[0])
+    kernels.use_engine(before[1])

@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+from lstm_cases import random_case
 
 import fastlstm
 from fastlstm import config, functional, release_memory
@@ -34,6 +35,21 @@ def printed(code, **environment):
 
 
 ISA = "from fastlstm._core import kernels; print(kernels.isa_name())"
+ENGINES = """
+import numpy as np
+from fastlstm import functional
+from fastlstm._core import kernels
+
+def engine_of(rows):
+    x, kernel = np.ones((rows, 3), np.float32), np.ones((3, 20), np.float32)
+    recurrent_kernel = np.ones((5, 20), np.float32)
+    lstm = functional.lstm_forward(x[None], kernel, recurrent_kernel, training=True)[3]
+    dense = functional.dense_forward(x, kernel, training=True)[1]
+    assert lstm.path.split()[1] == dense.path
+    return dense.path
+
+print(kernels.engine_name(), engine_of(7), engine_of(8))
+"""
 THREADS = "import fastlstm; print(fastlstm.get_num_threads())"
 CORE = "from fastlstm._core import blas; print(blas.openblas_core())"
 
@@ -65,6 +81,56 @@ def test_use_isa_refuses_and_keeps_the_old_one():
     with pytest.raises(ValueError, match="FASTLSTM_ISA must be one of"):
         kernels.use_isa("sse9")
     assert kernels.isa_name() == before
+
+
+@pytest.mark.parametrize("name", ["packed", "unpacked", "blas"])
+def test_an_engine_can_be_forced(name):
+    assert printed(ENGINES, FASTLSTM_ENGINE=name) == f"{name} {name} {name}"
+
+
+@pytest.mark.parametrize("isa", kernels.available_isas())
+def test_the_default_engine_suits_each_pass(isa):
+    want = "blas blas" if isa == "baseline" else "unpacked packed"
+    assert printed(ENGINES, FASTLSTM_ISA=isa, FASTLSTM_ENGINE="") == f"None {want}"
+
+
+def test_unknown_engines_are_refused():
+    result = run(ENGINES, FASTLSTM_ENGINE="BLAS")
+    assert result.returncode != 0
+    assert "FASTLSTM_ENGINE must be one of blas, packed, unpacked; got 'BLAS'" in result.stderr
+
+
+def test_use_engine_refuses_and_keeps_the_old_one():
+    kernels.use_engine("unpacked")
+    try:
+        with pytest.raises(ValueError, match="Did you mean 'packed'"):
+            kernels.use_engine("pack")
+        assert kernels.engine_name() == "unpacked"
+    finally:
+        kernels.use_engine(None)
+
+
+def test_a_backward_pass_runs_on_what_its_forward_pass_ran_on():
+    case = random_case((3, 5, 4, 33), np.float32, mask=0.7)
+    isas = kernels.available_isas()
+    before = kernels.isa_name()
+    try:
+        for isa in isas:
+            for engine in (None, "packed", "unpacked", "blas"):
+                kernels.use_isa(isa)
+                kernels.use_engine(engine)
+                cache = case.forward(functional)[3]
+                wanted = functional.lstm_backward(cache, *case.gradients)
+                for other in isas:
+                    kernels.use_isa(other)
+                    kernels.use_engine("blas" if engine != "blas" else "packed")
+                    for got, want in zip(
+                        functional.lstm_backward(cache, *case.gradients), wanted, strict=True
+                    ):
+                        np.testing.assert_array_equal(got, want)
+    finally:
+        kernels.use_engine(None)
+        kernels.use_isa(before)
 
 
 @pytest.mark.parametrize(
@@ -118,6 +184,12 @@ def test_blas_uses_kernels_as_wide_as_the_units_of_the_cpu():
     wide = ("SkylakeX", "Cooperlake", "SapphireRapids")
     zen_4 = kernels.amd_family() == 0x19
     assert printed(CORE) in (("Haswell", "Zen") if zen_4 else wide)
+
+
+def test_show_config_names_the_engine(core, capsys):
+    fastlstm.show_config()
+    default = "blas" if core.isa == "baseline" else "packed, or unpacked for a few rows"
+    assert f"engine:          {core.engine or default}\n" in capsys.readouterr().out
 
 
 def test_show_config(capsys):

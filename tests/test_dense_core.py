@@ -20,7 +20,7 @@ def arrays_for(leading, inputs, units, dtype=np.float64):
 @pytest.mark.parametrize("sizes", [(1, 1), (3, 5), (9, 17), (16, 2)])
 @pytest.mark.parametrize("activation", [None, "tanh", "relu", "softmax", "gelu"])
 @pytest.mark.parametrize("with_bias", [True, False])
-def test_equals_reference(isa, leading, sizes, activation, with_bias):
+def test_equals_reference(core, leading, sizes, activation, with_bias):
     x, kernel, bias = arrays_for(leading, *sizes)
     bias = bias if with_bias else None
     options = {"activation": activation, "training": True}
@@ -49,7 +49,7 @@ def test_equals_reference(isa, leading, sizes, activation, with_bias):
     [(300, 9, 33), (523, 3, 1), (97, 600, 4), (40, 1100, 20), (300, 130, 5), (60, 700, 70)],
 )
 @pytest.mark.parametrize("activation", ["tanh", "silu", "softmax"])
-def test_blocks_of_rows_and_long_sums_equal_reference(isa, rows, inputs, units, activation):
+def test_blocks_of_rows_and_long_sums_equal_reference(core, rows, inputs, units, activation):
     arrays = arrays_for((rows,), inputs, units)
     options = {"activation": activation, "training": True}
     y, cache = functional.dense_forward(*arrays, **options)
@@ -64,7 +64,7 @@ def test_blocks_of_rows_and_long_sums_equal_reference(isa, rows, inputs, units, 
 
 @pytest.mark.parametrize("units", [1, 2, 7, 8, 9, 16, 17, 37])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_softmax_of_numbers_that_overflow_alone(isa, units, dtype):
+def test_softmax_of_numbers_that_overflow_alone(core, units, dtype):
     # In turn each is the largest: e^x itself, and of the difference to any other, is infinite.
     z = np.full((units, units), -2000.0, dtype)
     np.fill_diagonal(z, 2000.0)
@@ -81,7 +81,7 @@ def test_keeps_the_real_type(dtype):
 
 
 @pytest.mark.parametrize("activation", NAMES)
-def test_gradients(isa, activation):
+def test_gradients(core, activation):
     x, kernel, bias = arrays_for((2, 3), 4, 5)
     dy = np.random.default_rng(2).normal(size=(2, 3, 5))
 

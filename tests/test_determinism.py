@@ -1,12 +1,14 @@
 """The same bits, whatever the number of threads, the tile, the block or the place in the batch.
 
-Holds for packed weights, and for plain ones in their place, where each output of an LSTM or a dense
-layer is one sum in one order. BLAS chooses its own.
+Holds for packed weights, and for unpacked ones in their place, where each output of an LSTM or a
+dense layer is one sum in one order. BLAS chooses its own, by the height and width of its matrices:
+over BLAS only the number of threads changes nothing.
 """
 
 import numpy as np
 import pytest
 from lstm_cases import GRADIENT_NAMES, random_case
+from test_config import printed
 
 from fastlstm import functional
 from fastlstm._core import dense, kernels
@@ -20,8 +22,8 @@ SHAPES = [
     (9, 50, 33, 100),
     (37, 20, 17, 70),
 ]
-
-pytestmark = pytest.mark.skipif(not PACKED, reason="this machine has BLAS only")
+# For BLAS: two pieces of odd heights, several, and several of the weight gradients.
+SHAPES_OVER_BLAS = [*SHAPES, (131, 9, 33, 70), (331, 5, 19, 45), (33, 7, 290, 67)]
 
 
 @pytest.fixture(params=PACKED)
@@ -32,9 +34,19 @@ def packed_isa(request):
     kernels.use_isa(before)
 
 
-def run(case):
+@pytest.fixture(params=kernels.available_isas())
+def over_blas(request):
+    before = kernels.isa_name()
+    kernels.use_isa(request.param)
+    kernels.use_engine("blas")
+    yield request.param
+    kernels.use_engine(None)
+    kernels.use_isa(before)
+
+
+def run(case, engine="packed"):
     y, h, c, cache = case.forward(functional)
-    assert cache.path.split()[1] == "packed"
+    assert cache.path.split()[1] == engine
     gradients = functional.lstm_backward(cache, *case.gradients)
     return dict(zip(("y", "h", "c", *GRADIENT_NAMES), (y, h, c, *gradients), strict=True))
 
@@ -50,6 +62,55 @@ def test_any_number_of_threads(packed_isa, set_threads, shape, dtype, mask):
         set_threads(count)
         for name, found in run(case).items():
             np.testing.assert_array_equal(found, want[name], err_msg=f"{name}, {count} threads")
+
+
+@pytest.mark.parametrize("shape", SHAPES_OVER_BLAS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("mask", [None, 0.7])
+def test_any_number_of_threads_over_blas(over_blas, set_threads, shape, dtype, mask):
+    case = random_case(shape, dtype, mask=mask)
+    set_threads(1)
+    want = {**run(case, "blas"), "without a cache": case.forward(functional, training=False)[0]}
+    for count in (2, 3, 5):
+        set_threads(count)
+        found = run(case, "blas")
+        found["without a cache"] = case.forward(functional, training=False)[0]
+        for name in want:
+            np.testing.assert_array_equal(
+                found[name], want[name], err_msg=f"{name}, {count} threads"
+            )
+
+
+# Kernels of OpenBLAS that round a row by the height of its matrix; those for AVX-512 hardly do.
+BY_HEIGHT = """
+import numpy as np
+import fastlstm
+from fastlstm import functional
+from fastlstm._core import pool
+
+pool.oversubscribe(True)
+rng = np.random.default_rng(0)
+x, kernel, recurrent_kernel = (
+    rng.normal(size=s).astype(np.float32) for s in ((131, 9, 33), (33, 280), (70, 280))
+)
+
+def passes(threads):
+    fastlstm.set_num_threads(threads)
+    y, h, c, cache = functional.lstm_forward(x, kernel, recurrent_kernel, training=True)
+    found = [y, *functional.lstm_backward(cache, y)]
+    y, cache = functional.dense_forward(x, kernel, training=True)
+    return [each for each in [*found, y, *functional.dense_backward(cache, y)] if each is not None]
+
+for threads in (2, 3):
+    for one, two in zip(passes(1), passes(threads), strict=True):
+        np.testing.assert_array_equal(one, two)
+print("same")
+"""
+
+
+@pytest.mark.skipif("avx2" not in kernels.available_isas(), reason="Haswell kernels need AVX2")
+def test_any_number_of_threads_over_blas_that_rounds_by_height():
+    assert printed(BY_HEIGHT, FASTLSTM_ENGINE="blas", OPENBLAS_CORETYPE="Haswell") == "same"
 
 
 def rows_of(case, rows):
@@ -197,6 +258,24 @@ def test_dense_any_number_of_threads(packed_isa, set_threads, shape, dtype, acti
             )
 
 
+@pytest.mark.parametrize("shape", [*DENSE_SHAPES, (33, 900, 70), (1531, 70, 300)])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("activation", ["linear", "gelu", "softmax"])
+def test_dense_any_number_of_threads_over_blas(over_blas, set_threads, shape, dtype, activation):
+    arrays = random_dense(shape, dtype)
+    plan = plan_of(arrays, activation)
+    set_threads(1)
+    want, path = run_dense(plan, arrays["x"], arrays["dy"])
+    assert path == "blas"
+    for count in (2, 3, 5):
+        set_threads(count)
+        found, _ = run_dense(plan, arrays["x"], arrays["dy"])
+        for name in DENSE_NAMES:
+            np.testing.assert_array_equal(
+                found[name], want[name], err_msg=f"{name}, {count} threads"
+            )
+
+
 @pytest.mark.parametrize("shape", [(303, 40, 130), (300, 9, 37), (301, 600, 3), (40, 1100, 20)])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("activation", ["tanh", "softmax"])
@@ -219,11 +298,11 @@ def test_dense_any_place_in_the_batch(packed_isa, shape, dtype, activation):
 @pytest.mark.parametrize("features", [7, 600])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("activation", ["relu", "silu", "softmax"])
-def test_dense_packed_or_plain_weights(packed_isa, units, features, dtype, activation):
+def test_dense_packed_or_unpacked_weights(packed_isa, units, features, dtype, activation):
     arrays = random_dense((5, features, units), dtype)
     plan = plan_of(arrays, activation)
     plain, path = run_dense(plan, arrays["x"], arrays["dy"])
-    assert path == ("packed" if units <= 4 else "plain")
+    assert path == ("packed" if units <= 4 else "unpacked")
     packed, path = run_dense(plan, arrays["x"], arrays["dy"])
     assert path == "packed"
     for name in DENSE_NAMES:

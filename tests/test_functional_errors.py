@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from cores import CORES
 from lstm_cases import random_case
 
 from fastlstm import functional
@@ -88,7 +89,7 @@ def test_arrays_resized_under_the_cache(name, shape):
 
 @pytest.mark.parametrize("shape", [(2, 3000), (2000, 3), (3, 2), (1, 1)])
 @pytest.mark.parametrize("mask", [None, 0.7])
-def test_inputs_and_outputs_resized_together_under_the_cache(isa, shape, mask):
+def test_inputs_and_outputs_resized_together_under_the_cache(core, shape, mask):
     case = random_case(SHAPE, mask=mask)
     y, _, _, cache = case.forward(functional)
     case.arrays["x"].resize((*shape, 4), refcheck=False)
@@ -132,8 +133,8 @@ def test_dense_forward(changes, error, message):
         functional.dense_forward(**arguments)
 
 
-@pytest.mark.parametrize("isa", ["baseline"], indirect=True)
-def test_rows_too_far_apart_for_blas(isa):
+@pytest.mark.parametrize("core", [core for core in CORES if "blas" in core.path(8)], indirect=True)
+def test_rows_too_far_apart_for_blas(core):
     # 2**31 pre-activations between two rows; no memory is touched for so long a mask-free input.
     x = np.lib.stride_tricks.as_strided(np.zeros(1, np.float32), (2, 2**26, 1), (0, 0, 0))
     kernel, recurrent = np.ones((1, 32), np.float32), np.ones((8, 32), np.float32)

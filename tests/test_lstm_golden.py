@@ -13,7 +13,7 @@ def test_there_are_golden_files():
 
 @pytest.mark.parametrize("path", GOLDEN_LSTM, ids=lambda p: p.stem)
 @pytest.mark.parametrize("module", [reference, functional], ids=["reference", "core"])
-def test_outputs_and_gradients(module, path, isa):
+def test_outputs_and_gradients(module, path, core):
     golden = GoldenLSTM(path)
     outputs, gradients = golden.run(module)
     assert len(gradients) >= 3 or golden.calls > 1
@@ -24,7 +24,7 @@ def test_outputs_and_gradients(module, path, isa):
 
 
 @pytest.mark.parametrize("path", GOLDEN_LSTM, ids=lambda p: p.stem)
-def test_outputs_in_float32(path, isa):
+def test_outputs_in_float32(path, core):
     golden = GoldenLSTM(path)
     outputs, _ = golden.run(functional, np.float32)
     for k, output in enumerate(outputs):

@@ -24,7 +24,7 @@ def check(case):
 @pytest.mark.parametrize("mask", [None, 0.6])
 @pytest.mark.parametrize("go_backwards", [False, True])
 @pytest.mark.parametrize("zero_output_for_mask", [False, True])
-def test_options(isa, mask, go_backwards, zero_output_for_mask):
+def test_options(core, mask, go_backwards, zero_output_for_mask):
     options = {"go_backwards": go_backwards, "zero_output_for_mask": zero_output_for_mask}
     check(random_case((2, 3, 3, 5), mask=mask, seed=3, **options))
 
@@ -43,7 +43,7 @@ def test_smooth_activations(activation, recurrent_activation):
 
 
 @pytest.mark.parametrize("units", [1, 9, 17])
-def test_widths(isa, units):
+def test_widths(core, units):
     check(random_case((2, 3, 1, units)))
 
 

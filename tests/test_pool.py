@@ -13,7 +13,7 @@ from test_config import printed, run
 
 import fastlstm
 from fastlstm import functional
-from fastlstm._core import kernels
+from fastlstm._core import kernels, pool
 
 pytestmark = pytest.mark.usefixtures("two_threads")
 
@@ -179,7 +179,7 @@ import ctypes, ctypes.util, os, threading
 import numpy as np
 import fastlstm
 from fastlstm import functional
-from fastlstm._core import kernels
+from fastlstm._core import kernels, pool
 
 fastlstm.set_num_threads(3)
 rng = np.random.default_rng(0)
@@ -205,11 +205,11 @@ def threads():
 
 openmp = ctypes.CDLL(ctypes.util.find_library("gomp"))
 with_one = threads()
-kernels.use_openmp(openmp)
+pool.use_openmp(openmp)
 fastlstm.set_num_threads(1)
 want = passes()
 fastlstm.set_num_threads(3)
-kernels.oversubscribe(True)
+pool.oversubscribe(True)
 assert threads() == with_one
 for _ in range(20):
     check()
@@ -254,4 +254,4 @@ def test_threads_of_openmp():
 
 def test_a_library_without_openmp():
     with pytest.raises(AttributeError):
-        kernels.use_openmp(ctypes.CDLL(kernels.__file__))
+        pool.use_openmp(ctypes.CDLL(kernels.__file__))

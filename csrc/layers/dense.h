@@ -57,7 +57,7 @@ typedef struct {
     int (*workers)(const dense_pass *pass, int products);
     void (*run_forward)(dense_forward *pass);
     /* The same on a plain kernel (F, U), for so few rows that packing would take longer. */
-    void (*run_forward_plain)(dense_forward *pass);
+    void (*run_forward_unpacked)(dense_forward *pass);
     size_t (*backward_workspace_bytes)(const dense_backward *pass);
     void (*run_backward)(dense_backward *pass);
 } dense_functions;

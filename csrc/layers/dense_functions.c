@@ -30,7 +30,7 @@ const dense_functions TYPED(dense) = {
     .wants_transposed = dense_wants_transposed,
     .workers = dense_workers,
     .run_forward = TYPED(dense_run_forward),
-    .run_forward_plain = TYPED(dense_run_forward_unpacked),
+    .run_forward_unpacked = TYPED(dense_run_forward_unpacked),
     .backward_workspace_bytes = TYPED(dense_backward_workspace_bytes),
     .run_backward = TYPED(dense_run_backward),
 };

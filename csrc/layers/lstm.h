@@ -64,7 +64,7 @@ typedef struct {
     void (*run_forward)(lstm_forward *pass);
     /* The same on plain weights (F, 4H), (H, 4H), (4H), for so few rows that packing would take
      * longer. workspace: 4H elements. */
-    void (*run_forward_plain)(lstm_forward *pass);
+    void (*run_forward_unpacked)(lstm_forward *pass);
     /* For a loop over time of the caller's own: puts the states h and c (H) of row b after a step
      * into y, zero where it is not shown, saved_h and saved_c, those that are not NULL. h and c may
      * be rows of pass->h and pass->c, but not overlap what is written. A row that the step skips

@@ -42,6 +42,11 @@ def array_of_rank(value: Any, dtype: np.dtype, rank: int, what: str, symbols: st
     return array
 
 
+def resized(who: str) -> ValueError:
+    """The error for an array that is no longer as it was when a plan or a cache took it."""
+    return ValueError(f"{who}: the arrays of an earlier call have been resized since; start anew.")
+
+
 def mask_in_step_order(
     mask: Any, shape: tuple[int, int], go_backwards: bool, what: str
 ) -> np.ndarray:

@@ -12,5 +12,7 @@ cdef struct Located:
 
 
 cdef bint locate(object value, bint is_double, int rank, Located *found) except -1
+cdef bint locate_matrix(object value, bint is_double, Py_ssize_t rows, Py_ssize_t columns,
+                        const void **data) except -1
 cdef object located(object value, bint is_double, int rank, Located *found, str what, str symbols)
 cdef void *data_of(object array) except? NULL

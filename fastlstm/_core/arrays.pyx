@@ -57,6 +57,17 @@ cdef object located(object value, bint is_double, int rank, Located *found, str 
     return value
 
 
+cdef bint locate_matrix(object value, bint is_double, Py_ssize_t rows, Py_ssize_t columns,
+                        const void **data) except -1:
+    """Whether `value` is such an array of that shape, and where it is."""
+    cdef Located found
+    data[0] = NULL
+    if not locate(value, is_double, 2, &found):
+        return False
+    data[0] = found.data
+    return found.shape[0] == rows and found.shape[1] == columns
+
+
 cdef void *data_of(object array) except? NULL:
     """The data of a C-contiguous array made here, or NULL for None."""
     cdef Py_buffer view

@@ -14,6 +14,7 @@ cdef void gemm(bint transpose_a, bint transpose_b, Py_ssize_t m, Py_ssize_t n, P
                const real *a, Py_ssize_t lda, const real *b, Py_ssize_t ldb,
                real beta, real *c, Py_ssize_t ldc, pass_watch *watch) noexcept nogil
 
-# total (n) = the sum of the rows of a (m, n), in stretches, so that each sum is short.
-cdef void sum_rows(Py_ssize_t m, Py_ssize_t n, const real *a, real *total,
+# total (n) = the sum of the rows of a (m, n), which lie `lda` apart, in stretches, so that each sum
+# is short.
+cdef void sum_rows(Py_ssize_t m, Py_ssize_t n, const real *a, Py_ssize_t lda, real *total,
                    pass_watch *watch) noexcept nogil

@@ -113,21 +113,21 @@ cdef void gemm(bint transpose_a, bint transpose_b, Py_ssize_t m, Py_ssize_t n, P
             return
 
 
-cdef void _add_columns(Py_ssize_t m, Py_ssize_t n, Py_ssize_t columns, const real *a,
+cdef void _add_columns(Py_ssize_t m, Py_ssize_t columns, const real *a, Py_ssize_t lda,
                        real *total) noexcept nogil:
-    """total (columns) += the sum of the rows of some columns of a (m, n)."""
+    """total (columns) += the sum of the rows of a (m, columns)."""
     cdef real[COLUMNS] sums
     cdef Py_ssize_t row, j
     for j in range(columns):
         sums[j] = 0
     for row in range(m):
         for j in range(columns):
-            sums[j] += a[row * n + j]
+            sums[j] += a[row * lda + j]
     for j in range(columns):
         total[j] += sums[j]
 
 
-cdef void sum_rows(Py_ssize_t m, Py_ssize_t n, const real *a, real *total,
+cdef void sum_rows(Py_ssize_t m, Py_ssize_t n, const real *a, Py_ssize_t lda, real *total,
                    pass_watch *watch) noexcept nogil:
     cdef Py_ssize_t start = 0, rows, column, columns
     for column in range(n):
@@ -137,7 +137,7 @@ cdef void sum_rows(Py_ssize_t m, Py_ssize_t n, const real *a, real *total,
         column = 0
         while column < n:
             columns = min(<Py_ssize_t>COLUMNS, n - column)
-            _add_columns(rows, n, columns, a + start * n + column, total + column)
+            _add_columns(rows, columns, a + start * lda + column, lda, total + column)
             column += columns
         start += rows
         if stops(watch, rows * n):

@@ -114,6 +114,7 @@ cdef extern from "kernels/kernels.h" nogil:
     gates_f64 select_gates_f64(const kernels_f64 *table, int activation, int recurrent_activation)
 
 from fastlstm._core.passes cimport dense_functions, lstm_functions, packing_functions
+from fastlstm._core.pool cimport pool_functions
 
 ctypedef fused real:
     float
@@ -121,17 +122,20 @@ ctypedef fused real:
 
 cdef const kernels_f32 *table_f32() noexcept nogil
 cdef const kernels_f64 *table_f64() noexcept nogil
-
+cdef const void *table_of(bint is_double) noexcept nogil
 cdef const lstm_functions *lstm_functions_of(bint is_double) noexcept nogil
 cdef const dense_functions *dense_functions_of(bint is_double) noexcept nogil
 cdef const packing_functions *packing_of(bint is_double) noexcept nogil
-# NULL where products go to BLAS: the instruction set has none of its own.
-cdef const void *packing_kernels(bint is_double) noexcept nogil
+# Which code computes a layer: the kernels of the instruction set on weights laid out for them, the
+# same on weights as they are, for so few rows that packing would take longer; the loops over BLAS.
+cdef enum Engine:
+    ENGINE_PACKED
+    ENGINE_UNPACKED
+    ENGINE_BLAS
+    ENGINE_OF_CHOICE
 
-# Whether an activation's gradient is a function of its output.
-cdef bint has_gradient_from_output(int index) noexcept nogil
-cdef int activation_index(str name, str what, bint elementwise) except -1
-cdef void activate(int index, Py_ssize_t rows, Py_ssize_t width, const real *x,
-                   real *y) noexcept nogil
-cdef void activate_backward(int index, Py_ssize_t rows, Py_ssize_t width, const real *z,
-                            const real *y, const real *dy, real *dz) noexcept nogil
+cdef Engine engine_asked_for() noexcept nogil
+# Whether the instruction set has products of its own that are worth more than those of BLAS.
+cdef bint has_products() noexcept nogil
+
+cdef const pool_functions *the_pool() noexcept nogil

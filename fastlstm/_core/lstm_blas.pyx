@@ -21,13 +21,20 @@ Backward, from the last step to the first, with dz the gradient of z:
 
 from libc.string cimport memcpy, memset
 
-from fastlstm._core.blas cimport gemm, rows_of_a_piece, sum_rows
+from fastlstm._core.blas cimport gemm, rows_of_a_piece
+from fastlstm._core.blas_pieces cimport (
+    bias_gradient_piece, gradient_piece, pieces_of_gradient, pieces_of_rows, share_out, workers_for,
+)
 from fastlstm._core.kernels cimport (
     GATE_WORKSPACE_ROWS, flush_denormals, fp_mode, gate_shape, gates_f32, gates_f64, kernels_f32,
-    kernels_f64, real, restore_denormals, select_gates_f32, select_gates_f64,
+    kernels_f64, lstm_functions_of, real, restore_denormals, select_gates_f32, select_gates_f64,
 )
-from fastlstm._core.passes cimport lstm_backward, lstm_forward, lstm_pass
+from fastlstm._core.passes cimport lstm_backward, lstm_forward, lstm_functions, lstm_pass
+from fastlstm._core.pool cimport share_start
 from fastlstm._core.watch cimport WORK_OF_A_STEP, WORK_OF_A_UNIT, is_stopped, stops
+
+cdef extern from "base/blocks.h" nogil:
+    size_t in_lines(size_t size)
 
 # Inference projects the inputs of as many steps at once as give this many pre-activations:
 # 1 MiB in float32, so that a block stays in the second-level cache.
@@ -115,8 +122,9 @@ cdef void gates_backward(const lstm_pass *p, const real *gates, const real *c_pr
 
 cdef void _forward(lstm_forward *f, const real *kernel) noexcept nogil:
     cdef const lstm_pass *p = &f.base
-    cdef Py_ssize_t units = p.units, width = 4 * p.units, row_bytes = p.units * sizeof(real)
-    cdef Py_ssize_t block = block_of(f), number, first, last, count, base, s, t, b, out
+    cdef Py_ssize_t units = p.units, width = 4 * p.units
+    cdef Py_ssize_t block = block_of(f), number, first, last, count, base, s, t, b
+    cdef const lstm_functions *functions = lstm_functions_of(real is double)
     cdef real *workspace = <real *>p.workspace
     cdef real *z = <real *>f.gates if f.gates != NULL else workspace + GATE_WORKSPACE_ROWS * units
     cdef real *h = <real *>f.h
@@ -140,16 +148,7 @@ cdef void _forward(lstm_forward *f, const real *kernel) noexcept nogil:
                 if is_set(p.valid, p, b, s):
                     gates_forward(p, z + (b * count + t) * width, c + b * units, h + b * units,
                                   workspace)
-                out = (b * p.steps + s) * units
-                if f.y != NULL:
-                    if is_set(p.shown, p, b, s):
-                        memcpy(<real *>f.y + out, h + b * units, row_bytes)
-                    else:
-                        memset(<real *>f.y + out, 0, row_bytes)
-                if f.saved_c != NULL:
-                    memcpy(<real *>f.saved_c + out, c + b * units, row_bytes)
-                if f.saved_h != NULL:
-                    memcpy(<real *>f.saved_h + out, h + b * units, row_bytes)
+                functions.store_step(f, b, s, h + b * units, c + b * units)
         if is_stopped(p.watch):
             break
     restore_denormals(mode)
@@ -213,68 +212,209 @@ cdef void gather_previous_states(const lstm_backward *g, real *h_prev) noexcept 
                           h_prev)
 
 
-cdef const real *valid_inputs(const lstm_pass *p, real *copies) noexcept nogil:
-    """x (B, T, F) with zeros in the steps that do not count; `copies` has room where there are any.
-    """
+cdef void gather_valid_inputs(const lstm_pass *p, real *inputs) noexcept nogil:
+    """inputs (B, T, F) OUT x with zeros in the steps that do not count; all do without a mask."""
     cdef const real *x = <const real *>p.x
     cdef Py_ssize_t b, s
     if p.valid == NULL:
-        return x
+        return
     for b in range(p.batch):
         for s in range(p.steps):
             copy_if_valid(p, b, s, p.features, x + (b * p.steps + place_of(p, s)) * p.features,
-                          copies)
-    return copies
+                          inputs)
 
 
-cdef void _backward(lstm_backward *g, const real *kernel) noexcept nogil:
-    cdef const lstm_pass *p = &g.base
-    cdef Py_ssize_t rows = p.batch * p.steps, features = p.features, width = 4 * p.units, s
-    cdef real *workspace = <real *>p.workspace
-    cdef real *dz = workspace + GATE_WORKSPACE_ROWS * p.units
-    cdef real *h_prev = dz + rows * width
-    cdef fp_mode mode = flush_denormals()
-    for s in range(p.steps - 1, -1, -1):
-        step_back(g, s, <const real *>g.recurrent_kernel, dz, workspace)
-        if stops(p.watch, WORK_OF_A_STEP):
-            break
-    if is_stopped(p.watch):
-        restore_denormals(mode)
-        return
-    gather_previous_states(g, h_prev)
-    if g.dx != NULL:
-        gemm(False, True, rows, features, width, dz, width, kernel, width, <real>0,
-             <real *>g.dx, features, p.watch)
-    gemm(True, False, features, width, rows, valid_inputs(p, h_prev + rows * p.units), features,
-         dz, width, <real>0, <real *>g.dkernel, width, p.watch)
-    gemm(True, False, p.units, width, rows, h_prev, p.units, dz, width, <real>0,
-         <real *>g.drecurrent_kernel, width, p.watch)
-    sum_rows(rows, width, dz, <real *>g.dbias, p.watch)
-    restore_denormals(mode)
+# ---- a pass over some rows is a pass -------------------------------------------------------------
+
+cdef inline void *moved(const void *array, Py_ssize_t bytes) noexcept nogil:
+    return <char *>array + bytes if array != NULL else NULL
+
+
+cdef lstm_pass some_rows(const lstm_pass *p, Py_ssize_t first, Py_ssize_t count,
+                         Py_ssize_t element) noexcept nogil:
+    cdef lstm_pass part = p[0]
+    part.batch = count
+    part.x = moved(p.x, first * p.steps * p.features * element)
+    part.valid = <const unsigned char *>moved(p.valid, first * p.steps)
+    part.shown = <const unsigned char *>moved(p.shown, first * p.steps)
+    return part
+
+
+cdef lstm_forward some_rows_forward(const lstm_forward *f, Py_ssize_t first, Py_ssize_t count,
+                                    Py_ssize_t element) noexcept nogil:
+    cdef lstm_forward part = f[0]
+    cdef Py_ssize_t states = first * f.base.units * element, sequences = states * f.base.steps
+    part.base = some_rows(&f.base, first, count, element)
+    part.h, part.c = moved(f.h, states), moved(f.c, states)
+    part.y, part.saved_c = moved(f.y, sequences), moved(f.saved_c, sequences)
+    part.saved_h, part.gates = moved(f.saved_h, sequences), moved(f.gates, 4 * sequences)
+    return part
+
+
+cdef lstm_backward some_rows_backward(const lstm_backward *g, Py_ssize_t first, Py_ssize_t count,
+                                      Py_ssize_t element) noexcept nogil:
+    cdef lstm_backward part = g[0]
+    cdef Py_ssize_t states = first * g.base.units * element, sequences = states * g.base.steps
+    part.base = some_rows(&g.base, first, count, element)
+    part.h0, part.c0 = moved(g.h0, states), moved(g.c0, states)
+    part.dh, part.dc = moved(g.dh, states), moved(g.dc, states)
+    part.dy, part.saved_c = moved(g.dy, sequences), moved(g.saved_c, sequences)
+    part.saved_h, part.gates = moved(g.saved_h, sequences), moved(g.gates, 4 * sequences)
+    part.dx = moved(g.dx, first * g.base.steps * g.base.features * element)
+    return part
+
+
+# ---- pieces, and who does them -------------------------------------------------------------------
+
+cdef double work_of(const lstm_pass *p) noexcept nogil:
+    return 4.0 * p.batch * p.steps * p.units * (p.features + p.units)
+
+
+cdef Py_ssize_t pieces_of(const lstm_pass *p) noexcept nogil:
+    return pieces_of_rows(p.batch, work_of(p))
+
+
+cdef int suitable_workers(const lstm_pass *p) noexcept nogil:
+    return workers_for(max(
+        pieces_of(p), pieces_of_gradient(max(p.features, p.units), 4 * p.units, work_of(p))))
+
+
+cdef size_t element_of(bint is_double) noexcept nogil:
+    return sizeof(double) if is_double else sizeof(float)
+
+
+cdef size_t worker_bytes(const lstm_forward *f, bint is_double) noexcept nogil:
+    """What one worker needs for the forward pass of a piece."""
+    cdef lstm_forward part = f[0]
+    cdef Py_ssize_t pieces = pieces_of(&f.base), z = 0
+    part.base.batch = (f.base.batch + pieces - 1) // pieces
+    if f.gates == NULL:
+        # A piece of one row less may project more steps at once, but no more elements than this.
+        z = max(4 * f.base.units * part.base.batch * block_of(&part), <Py_ssize_t>BLOCK_ELEMENTS)
+        z = min(z, 4 * f.base.units * part.base.batch * f.base.steps)
+    return in_lines((z + GATE_WORKSPACE_ROWS * f.base.units) * element_of(is_double))
 
 
 cdef size_t forward_workspace_bytes(const lstm_forward *f, bint is_double) noexcept nogil:
-    cdef Py_ssize_t z = 0 if f.gates != NULL else f.base.batch * block_of(f) * 4
-    return ((z + GATE_WORKSPACE_ROWS) * f.base.units
-            * (sizeof(double) if is_double else sizeof(float)))
+    return f.base.workers * worker_bytes(f, is_double)
 
 
 cdef size_t backward_workspace_bytes(const lstm_backward *g, bint is_double) noexcept nogil:
     cdef Py_ssize_t rows = g.base.batch * g.base.steps
     cdef Py_ssize_t inputs = 0 if g.base.valid == NULL else rows * g.base.features
-    return (((5 * rows + GATE_WORKSPACE_ROWS) * g.base.units + inputs)
-            * (sizeof(double) if is_double else sizeof(float)))
+    cdef Py_ssize_t gates = g.base.workers * GATE_WORKSPACE_ROWS * g.base.units
+    return (gates + 5 * rows * g.base.units + inputs) * element_of(is_double)
+
+
+cdef struct blas_task:
+    const lstm_forward *forward
+    const lstm_backward *backward
+    bint is_double
+    Py_ssize_t pieces
+
+
+cdef void forward_worker(void *argument, int worker, int workers) noexcept nogil:
+    cdef const blas_task *task = <const blas_task *>argument
+    cdef const lstm_forward *f = task.forward
+    cdef lstm_forward part
+    cdef Py_ssize_t piece, first, end
+    for piece in range(share_start(task.pieces, worker, workers),
+                       share_start(task.pieces, worker + 1, workers)):
+        first = share_start(f.base.batch, <int>piece, <int>task.pieces)
+        end = share_start(f.base.batch, <int>piece + 1, <int>task.pieces)
+        part = some_rows_forward(f, first, end - first, element_of(task.is_double))
+        part.base.workspace = moved(f.base.workspace, worker * worker_bytes(f, task.is_double))
+        if task.is_double:
+            _forward(&part, <const double *>f.kernel)
+        else:
+            _forward(&part, <const float *>f.kernel)
 
 
 cdef void run_forward(lstm_forward *f, bint is_double) noexcept nogil:
-    if is_double:
-        _forward(f, <const double *>f.kernel)
-    else:
-        _forward(f, <const float *>f.kernel)
+    cdef blas_task task = blas_task(f, NULL, is_double, pieces_of(&f.base))
+    share_out(f.base.workers, work_of(&f.base), forward_worker, &task, f.base.watch)
+
+
+# ---- backward ------------------------------------------------------------------------------------
+
+cdef real *all_dz(const lstm_backward *g, const real *kernel) noexcept nogil:
+    """dz (B, T, 4H), behind what each worker needs for gates; then the previous states (B, T, H)
+    and, if there is a mask, the valid inputs (B, T, F)."""
+    return <real *>g.base.workspace + g.base.workers * GATE_WORKSPACE_ROWS * g.base.units
+
+
+cdef void backward_rows(const lstm_backward *g, Py_ssize_t first, Py_ssize_t count, int worker,
+                        const real *kernel) noexcept nogil:
+    """All that some rows can do for themselves: dz, dh, dc, dx, and the factors of dz in the
+    gradients of the weights."""
+    cdef lstm_backward part = some_rows_backward(g, first, count, sizeof(real))
+    cdef const lstm_pass *p = &part.base
+    cdef Py_ssize_t features = p.features, units = p.units, width = 4 * p.units, s
+    cdef Py_ssize_t start = first * p.steps, rows = g.base.batch * p.steps
+    cdef real *whole = all_dz(g, kernel)
+    cdef real *dz = whole + start * width
+    cdef real *workspace = <real *>g.base.workspace + worker * GATE_WORKSPACE_ROWS * units
+    for s in range(p.steps - 1, -1, -1):
+        step_back(&part, s, <const real *>g.recurrent_kernel, dz, workspace)
+        if stops(p.watch, WORK_OF_A_STEP):
+            return
+    gather_previous_states(&part, whole + rows * width + start * units)
+    gather_valid_inputs(p, whole + rows * (width + units) + start * features)
+    if part.dx != NULL:
+        gemm(False, True, count * p.steps, features, width, dz, width, kernel, width, <real>0,
+             <real *>part.dx, features, p.watch)
+
+
+cdef void gradient_pieces(const lstm_backward *g, Py_ssize_t piece, Py_ssize_t pieces,
+                          const real *kernel) noexcept nogil:
+    """A piece of each weight gradient."""
+    cdef const lstm_pass *p = &g.base
+    cdef Py_ssize_t rows = p.batch * p.steps, width = 4 * p.units
+    cdef const real *dz = all_dz(g, kernel)
+    cdef const real *h_prev = dz + rows * width
+    cdef const real *x = <const real *>p.x if p.valid == NULL else h_prev + rows * p.units
+    gradient_piece(piece, pieces, p.features, width, rows, x, dz, <real *>g.dkernel, p.watch)
+    gradient_piece(piece, pieces, p.units, width, rows, h_prev, dz, <real *>g.drecurrent_kernel,
+                   p.watch)
+    bias_gradient_piece(piece, pieces, width, rows, dz, <real *>g.dbias, p.watch)
+
+
+cdef void rows_worker(void *argument, int worker, int workers) noexcept nogil:
+    cdef const blas_task *task = <const blas_task *>argument
+    cdef const lstm_backward *g = task.backward
+    cdef Py_ssize_t piece, first, end
+    cdef fp_mode mode = flush_denormals()
+    for piece in range(share_start(task.pieces, worker, workers),
+                       share_start(task.pieces, worker + 1, workers)):
+        first = share_start(g.base.batch, <int>piece, <int>task.pieces)
+        end = share_start(g.base.batch, <int>piece + 1, <int>task.pieces)
+        if task.is_double:
+            backward_rows(g, first, end - first, worker, <const double *>g.kernel)
+        else:
+            backward_rows(g, first, end - first, worker, <const float *>g.kernel)
+    restore_denormals(mode)
+
+
+cdef void gradients_worker(void *argument, int worker, int workers) noexcept nogil:
+    cdef const blas_task *task = <const blas_task *>argument
+    cdef const lstm_backward *g = task.backward
+    cdef Py_ssize_t piece
+    cdef fp_mode mode = flush_denormals()
+    for piece in range(share_start(task.pieces, worker, workers),
+                       share_start(task.pieces, worker + 1, workers)):
+        if task.is_double:
+            gradient_pieces(g, piece, task.pieces, <const double *>g.kernel)
+        else:
+            gradient_pieces(g, piece, task.pieces, <const float *>g.kernel)
+    restore_denormals(mode)
 
 
 cdef void run_backward(lstm_backward *g, bint is_double) noexcept nogil:
-    if is_double:
-        _backward(g, <const double *>g.kernel)
-    else:
-        _backward(g, <const float *>g.kernel)
+    cdef const lstm_pass *p = &g.base
+    cdef double work = work_of(p)
+    cdef blas_task task = blas_task(NULL, g, is_double, pieces_of(p))
+    share_out(p.workers, 2 * work, rows_worker, &task, p.watch)
+    if is_stopped(p.watch):
+        return
+    task.pieces = pieces_of_gradient(max(p.features, p.units), 4 * p.units, work)
+    share_out(p.workers, work, gradients_worker, &task, p.watch)

@@ -53,7 +53,9 @@ cdef extern from "layers/lstm.h" nogil:
         size_t (*forward_workspace_bytes)(const lstm_forward *self) noexcept nogil
         size_t (*backward_workspace_bytes)(const lstm_backward *self) noexcept nogil
         void (*run_forward)(lstm_forward *self) noexcept nogil
-        void (*run_forward_plain)(lstm_forward *self) noexcept nogil
+        void (*run_forward_unpacked)(lstm_forward *self) noexcept nogil
+        void (*store_step)(const lstm_forward *self, Py_ssize_t b, Py_ssize_t step, const void *h,
+                           const void *c) noexcept nogil
         void (*run_backward)(lstm_backward *self) noexcept nogil
         int (*prefers_company)(const lstm_pass *self) noexcept nogil
         void (*run_forward_pair)(lstm_forward **passes) noexcept nogil
@@ -106,7 +108,7 @@ cdef extern from "layers/dense.h" nogil:
         int (*wants_transposed)(const dense_pass *self) noexcept nogil
         int (*workers)(const dense_pass *self, int products) noexcept nogil
         void (*run_forward)(dense_forward *self) noexcept nogil
-        void (*run_forward_plain)(dense_forward *self) noexcept nogil
+        void (*run_forward_unpacked)(dense_forward *self) noexcept nogil
         size_t (*backward_workspace_bytes)(const dense_backward *self) noexcept nogil
         void (*run_backward)(dense_backward *self) noexcept nogil
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from fastlstm._core import kernels, lstm
+from fastlstm._core import lstm, pool
 from fastlstm._extras import require
 from fastlstm.integrations.plans import Plans
 
@@ -33,7 +33,7 @@ Plain = Callable[..., tuple[Tensor, Tensor, Tensor]]
 # PyTorch's OpenMP threads go on looking for work after each of its operations, for milliseconds.
 # Passes run on those: threads of our own would have to share the CPUs with them.
 with contextlib.suppress(AttributeError, OSError):  # where PyTorch was built with other threads
-    kernels.use_openmp(ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so")))
+    pool.use_openmp(ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so")))
 
 
 def _uncompiled(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -205,7 +205,7 @@ static inline dense_forward run_dense_forward(const dense_problem *p, const void
         dense->run_forward(&f);
     } else {
         f.kernel = p->kernel;
-        dense->run_forward_plain(&f);
+        dense->run_forward_unpacked(&f);
     }
     return f;
 }

@@ -40,9 +40,15 @@ enum { CLOSE = 100000, ROW_WORTH_WAKING = 8 };
  * in 50 to 100, unless somebody else has its CPU. */
 enum { PATIENCE_AWAKE = 10000, PATIENCE_ASLEEP = 300000 };
 
-/* A task has lost time if it waited for others longer than this, and for more than a quarter of
- * what it took. So many tasks the pool's callers then stay alone, twice as many each time. */
-enum { LEAST_LOSS = 50000, FEWEST_ALONE = 4, MOST_ALONE = 1024 };
+/* A task has lost time if it waited for others longer than LEAST_LOSS, and for more than a quarter
+ * of what it took. For so long the pool's callers then stay alone, twice as long each time. Good
+ * tasks that together take eight times as long make up for it. */
+enum {
+    LEAST_LOSS = 50000,
+    SHORTEST_ALONE = 1000000,
+    LONGEST_ALONE = 1000000000,
+    GOOD_FOR_BAD = 8,
+};
 
 /* How old what is known of the caller's CPUs may be. */
 enum { AFFINITY_AGE = 1000000 };
@@ -64,11 +70,11 @@ static struct {
     pool_task task;
     void *argument;
 
-    long long ended; /* when the last task that several threads could do was done */
-    int row;         /* how many tasks have followed closely on each other */
-    int alone;       /* how many tasks are yet to be done alone */
-    int penalty;     /* how many were, the last time */
-    long long lost;  /* of the running task: how long its caller waited for others */
+    long long ended;       /* when the last task that several threads could do was done */
+    int row;               /* how many tasks have followed closely on each other */
+    long long alone_until; /* tasks are done alone until then */
+    long long penalty;     /* how long they were, the last time */
+    long long lost;        /* of the running task: how long its caller waited for others */
 
     long long affinity_asked; /* when, and the answer */
     int affinity;
@@ -346,25 +352,17 @@ static void run_on_runtime(int workers, pool_task task, void *argument)
 
 /* ---- a busy machine ------------------------------------------------------------------------- */
 
-/* Whether this task had better be done alone, as somebody else seems to need the CPUs. */
-static int stays_alone(void)
-{
-    const int left = READ(pool.alone);
-    if (left > 0)
-        WRITE(pool.alone, left - 1);
-    return left > 0;
-}
-
+/* Somebody else seems to need the CPUs, or no longer to do so. */
 static void learn(int too_few, long long took)
 {
-    const int before = pool.penalty;
+    const long long before = pool.penalty;
     if (too_few || (pool.lost > LEAST_LOSS && 4 * pool.lost > took)) {
-        pool.penalty = before < FEWEST_ALONE     ? FEWEST_ALONE
-                       : 2 * before < MOST_ALONE ? 2 * before
-                                                 : MOST_ALONE;
-        WRITE(pool.alone, pool.penalty);
-    } else if (before > 0)
-        pool.penalty = before - before / 4 - 1;
+        pool.penalty = before < SHORTEST_ALONE      ? SHORTEST_ALONE
+                       : 2 * before < LONGEST_ALONE ? 2 * before
+                                                    : LONGEST_ALONE;
+        WRITE(pool.alone_until, now() + pool.penalty);
+    } else
+        pool.penalty = before > took / GOOD_FOR_BAD ? before - took / GOOD_FOR_BAD : 0;
 }
 
 /* ---- as pool.h says ------------------------------------------------------------------------- */
@@ -431,11 +429,11 @@ int pool_run(int workers, pool_parts parts, int wakes, pool_task task, void *arg
     const int size = workers > 1 ? pool_threads() : 1;
     if (workers > size)
         workers = size;
-    if (workers <= 1 || (!READ(pool.oversubscribed) && stays_alone())) {
+    const long long start = workers > 1 ? now() : 0;
+    if (workers <= 1 || (!READ(pool.oversubscribed) && start < READ(pool.alone_until))) {
         task(argument, 0, 1);
         return 1;
     }
-    const long long start = now();
     const int asleep =
         READ(pool.runtime.parallel) || READ(pool.sleepers) > 0 || READ(pool.started) < workers - 1;
     const int close = start - READ(pool.ended) < CLOSE, before = READ(pool.row);

@@ -11,7 +11,7 @@ from lstm_cases import GRADIENT_NAMES, random_case
 from test_config import printed
 
 from fastlstm import functional
-from fastlstm._core import dense, kernels
+from fastlstm._core import dense, kernels, pool
 
 PACKED = [name for name in kernels.available_isas() if name != "baseline"]
 # Work enough for threads: few rows that share the units, odd everything, and many rows.
@@ -24,6 +24,20 @@ SHAPES = [
 ]
 # For BLAS: two pieces of odd heights, several, and several of the weight gradients.
 SHAPES_OVER_BLAS = [*SHAPES, (131, 9, 33, 70), (331, 5, 19, 45), (33, 7, 290, 67)]
+
+
+# How many threads; and the meeting from which on the caller goes on alone, or 0.
+THREADS = [(2, 0), (3, 0), (5, 0), (2, 1), (2, 2), (3, 3), (3, 9), (2, 45)]
+
+
+@pytest.fixture
+def use_threads(set_threads):
+    def use(count, meeting):
+        set_threads(count)
+        pool.part_at(meeting)
+
+    yield use
+    pool.part_at(0)
 
 
 @pytest.fixture(params=PACKED)
@@ -54,14 +68,14 @@ def run(case, engine="packed"):
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("mask", [None, 0.7])
-def test_any_number_of_threads(packed_isa, set_threads, shape, dtype, mask):
+def test_any_number_of_threads(packed_isa, use_threads, shape, dtype, mask):
     case = random_case(shape, dtype, mask=mask)
-    set_threads(1)
+    use_threads(1, 0)
     want = run(case)
-    for count in (2, 3, 5):
-        set_threads(count)
+    for threads in THREADS:
+        use_threads(*threads)
         for name, found in run(case).items():
-            np.testing.assert_array_equal(found, want[name], err_msg=f"{name}, {count} threads")
+            np.testing.assert_array_equal(found, want[name], err_msg=f"{name}, {threads}")
 
 
 @pytest.mark.parametrize("shape", SHAPES_OVER_BLAS)
@@ -242,20 +256,18 @@ def run_dense(plan, x, dy):
 @pytest.mark.parametrize("shape", DENSE_SHAPES)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("activation", ["linear", "gelu", "softmax"])
-def test_dense_any_number_of_threads(packed_isa, set_threads, shape, dtype, activation):
+def test_dense_any_number_of_threads(packed_isa, use_threads, shape, dtype, activation):
     arrays = random_dense(shape, dtype)
     plan = plan_of(arrays, activation)
     dense.forward(plan, np.zeros((8, shape[1]), dtype))  # so that the kernel is packed
-    set_threads(1)
+    use_threads(1, 0)
     want, path = run_dense(plan, arrays["x"], arrays["dy"])
     assert path == "packed"
-    for count in (2, 3, 5):
-        set_threads(count)
+    for threads in THREADS:
+        use_threads(*threads)
         found, _ = run_dense(plan, arrays["x"], arrays["dy"])
         for name in DENSE_NAMES:
-            np.testing.assert_array_equal(
-                found[name], want[name], err_msg=f"{name}, {count} threads"
-            )
+            np.testing.assert_array_equal(found[name], want[name], err_msg=f"{name}, {threads}")
 
 
 @pytest.mark.parametrize("shape", [*DENSE_SHAPES, (33, 900, 70), (1531, 70, 300)])

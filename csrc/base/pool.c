@@ -74,7 +74,11 @@ static struct {
     int row;               /* how many tasks have followed closely on each other */
     long long alone_until; /* tasks are done alone until then */
     long long penalty;     /* how long they were, the last time */
-    long long lost;        /* of the running task: how long its caller waited for others */
+
+    /* Of the running task: when it began, how long its caller has waited for others, how often they
+     * have met. */
+    long long began, lost;
+    int meetings, part_at; /* for tests: the meeting where the caller goes on alone */
 
     long long affinity_asked; /* when, and the answer */
     int affinity;
@@ -408,10 +412,11 @@ static int run_shared(int workers, pool_parts parts, pool_task task, void *argum
     const int outer = my_task; /* a handler of signals in the midst of a task may do another */
     int too_few = 0, is_done = 1;
     my_task = TASK;
+    pool.began = start;
+    pool.lost = pool.meetings = 0;
     if (pool.runtime.parallel)
         run_on_runtime(workers, task, argument);
     else {
-        pool.lost = 0;
         too_few = run_together(workers, parts, task, argument);
         is_done = my_task == TASK;
         if (is_done)
@@ -448,15 +453,29 @@ int pool_run(int workers, pool_parts parts, int wakes, pool_task task, void *arg
     return is_done;
 }
 
-void barrier_wait(barrier *at, int worker, int workers)
+int barrier_wait(barrier *at, int worker, int workers, int word)
 {
     const int epoch = READ(at->epoch);
+    int *const place = &at->words[epoch & 1]; /* of the next meeting: the other one */
+    if (worker == 0)
+        WRITE(*place, word);
     if (ADD(at->arrived, 1) == workers) {
         WRITE(at->arrived, 0);
         WRITE(at->epoch, epoch + 1);
-        return;
+        return READ(*place);
     }
     const long long waited = wait_until(&at->epoch, epoch + 1);
     if (worker == 0)
         pool.lost += waited;
+    return READ(*place);
 }
+
+int pool_better_alone(int workers)
+{
+    if (pool.part_at)
+        return ++pool.meetings == pool.part_at;
+    return pool.lost > LEAST_LOSS && !READ(pool.oversubscribed) &&
+           workers * pool.lost > (workers - 1) * (now() - pool.began);
+}
+
+void pool_part_at(int meeting) { pool.part_at = meeting; }

@@ -64,11 +64,19 @@ int pool_run(int workers, pool_parts parts, int wakes, pool_task task, void *arg
  * and by this room, since not every stack can be aligned to a line. */
 typedef struct {
     char room_before[CACHE_LINE];
-    int arrived, epoch;
+    int arrived, epoch, words[2];
     char room_after[CACHE_LINE];
 } barrier;
 
-void barrier_wait(barrier *at, int worker, int workers);
+/* All wait for all, and get the word that worker 0 brings. */
+int barrier_wait(barrier *at, int worker, int workers, int word);
+
+/* For worker 0 of a task whose workers meet: whether it had better go on alone, since waiting for
+ * those that have lost their CPUs takes more of the time than they save. */
+int pool_better_alone(int workers);
+
+/* For tests: it had, at so many a meeting of every task; 0 for never. */
+void pool_part_at(int meeting);
 
 /* The part of `count` things that falls to a worker: from share_start(w) to share_start(w + 1); the
  * first ones have one more where it does not come out even. */

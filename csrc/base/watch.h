@@ -24,15 +24,13 @@ typedef struct {
     ptrdiff_t work; /* since it was asked */
     /* The calling thread writes above this line all the time, the others read below it. */
     _Alignas(CACHE_LINE) int stopped;
-    ptrdiff_t last; /* the part of the pass after which all threads leave together; -1: none yet */
 } pass_watch;
 
 static inline pass_watch new_watch(int (*wants_stop)(void))
 {
     const fp_mode mode = flush_denormals();
     restore_denormals(mode);
-    return (pass_watch){
-        .wants_stop = wants_stop, .caller = pthread_self(), .mode = mode, .last = -1};
+    return (pass_watch){.wants_stop = wants_stop, .caller = pthread_self(), .mode = mode};
 }
 
 static inline int is_stopped(const pass_watch *watch)
@@ -62,20 +60,6 @@ static inline void give_up(pass_watch *watch)
 {
     if (watch)
         __atomic_store_n(&watch->stopped, 1, __ATOMIC_RELAXED);
-}
-
-/* Threads that meet after every part of a pass must leave it after the same one. Before they meet
- * the calling one says which; one that is late to look then still sees an earlier part's answer,
- * since an answer names its part. */
-static inline void propose_to_leave(pass_watch *watch, ptrdiff_t part)
-{
-    if (is_stopped(watch) && watch->last < 0)
-        __atomic_store_n(&watch->last, part, __ATOMIC_RELAXED);
-}
-
-static inline int leaves_after(const pass_watch *watch, ptrdiff_t part)
-{
-    return watch && __atomic_load_n(&watch->last, __ATOMIC_RELAXED) == part;
 }
 
 #endif

@@ -83,7 +83,8 @@ typedef struct {
     real *panel;
     int worker, workers;
     watcher watcher;
-    range panels, tiles;                                     /* of the weight gradient */
+    range panels, tiles; /* of the weight gradient */
+    range packed_tiles;
     const_row x[MOST_BACKWARD_ROWS], dz[MOST_BACKWARD_ROWS]; /* of a block */
     row dx[MOST_BACKWARD_ROWS];
 } dense_backward_share;
@@ -169,44 +170,69 @@ static void transpose_back(const dense_backward_share *my)
             ((real *)my->g->dkernel)[f * units + u] = my->buffers->transposed[u * features + f];
 }
 
-static void dense_backward_worker(void *argument, int worker, int workers)
+static dense_backward_share dense_backward_share_of(const dense_backward_task *task, int worker,
+                                                    int workers)
 {
-    const dense_backward_task *const task = argument;
-    dense_backward *const g = task->g;
     const dense_backward_buffers *const buffers = task->buffers;
-    dense_backward_share my = {.g = g,
-                               .buffers = buffers,
-                               .kernels = g->pass.kernels,
-                               .panel = buffers->panels[worker],
-                               .worker = worker,
-                               .workers = workers,
-                               .watcher = watcher_of(g->pass.watch)};
-    const ptrdiff_t panels = divide_up(buffers->shape.panelled, my.kernels->nr);
-    const int tiles = tiles_of(my.kernels, buffers->shape.tiled);
-    const range my_tiles = share(tiles, worker, workers);
-    /* Few micro-panels: workers share the tiles instead. */
-    my.panels = panels >= workers ? share(panels, worker, workers) : (range){0, panels};
-    my.tiles = panels >= workers ? (range){0, tiles} : my_tiles;
-    const fp_mode mode = flush_denormals();
-    for (ptrdiff_t first = 0; first < g->pass.rows; first += buffers->block) {
-        const range block = {first, at_most(g->pass.rows, first + buffers->block)};
+    const TYPED(kernels) *const kernels = task->g->pass.kernels;
+    const ptrdiff_t panels = divide_up(buffers->shape.panelled, kernels->nr);
+    const ptrdiff_t tiles = tiles_of(kernels, buffers->shape.tiled);
+    const int few = panels < workers; /* then workers share the tiles instead */
+    return (dense_backward_share){
+        .g = task->g,
+        .buffers = buffers,
+        .kernels = kernels,
+        .panel = buffers->panels[worker],
+        .worker = worker,
+        .workers = workers,
+        .watcher = watcher_of(task->g->pass.watch),
+        .panels = few ? (range){0, panels} : share(panels, worker, workers),
+        .tiles = few ? share(tiles, worker, workers) : (range){0, tiles},
+        .packed_tiles = share(tiles, worker, workers),
+    };
+}
+
+/* Where the workers meet: whether this one goes on, be it alone. */
+static int dense_goes_on_back(const dense_backward_task *task, dense_backward_share *my,
+                              range block)
+{
+    const next_step next = meet(my->g->pass.watch, &task->g->pass.barrier, my->worker, my->workers);
+    if (next == GO_ON_ALONE && my->worker == 0) {
+        *my = dense_backward_share_of(task, 0, 1);
+        list_dense_block(my, block);
+    }
+    return next == GO_ON || (next == GO_ON_ALONE && my->worker == 0);
+}
+
+static void run_dense_backward_share(const dense_backward_task *task, int worker, int workers)
+{
+    const dense_backward_buffers *const buffers = task->buffers;
+    dense_backward_share my = dense_backward_share_of(task, worker, workers);
+    for (ptrdiff_t first = 0; first < task->g->pass.rows; first += buffers->block) {
+        const range block = {first, at_most(task->g->pass.rows, first + buffers->block)};
         const ptrdiff_t rows = block.end - block.begin;
         list_dense_block(&my, block);
-        activation_gradient(&my, first, share(rows, worker, workers));
-        if (g->dx)
+        activation_gradient(&my, first, share(rows, my.worker, my.workers));
+        if (task->g->dx)
             dense_input_gradient(&my, rows);
-        if (workers > 1)
-            barrier_wait(&g->pass.barrier, worker, workers);
-        pack_tiles(my.kernels, buffers->shape.tiled, my_tiles, rows,
+        if (!dense_goes_on_back(task, &my, block))
+            return;
+        pack_tiles(my.kernels, buffers->shape.tiled, my.packed_tiles, rows,
                    buffers->swapped ? my.dz : my.x, buffers->tiles);
-        if (workers > 1)
-            barrier_wait(&g->pass.barrier, worker, workers);
+        if (!dense_goes_on_back(task, &my, block))
+            return;
         add_dense_weight_gradient(&my, rows, first == 0);
-        if (leaves(my.watcher, &g->pass.barrier, worker, workers, first))
-            break;
+        if (!dense_goes_on_back(task, &my, block))
+            return;
     }
     if (buffers->swapped)
         transpose_back(&my);
+}
+
+static void dense_backward_worker(void *argument, int worker, int workers)
+{
+    const fp_mode mode = flush_denormals();
+    run_dense_backward_share(argument, worker, workers);
     restore_denormals(mode);
 }
 

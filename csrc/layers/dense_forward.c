@@ -80,8 +80,13 @@ static void dense_forward_worker(void *argument, int worker, int workers)
         if (worker_stops(my, (block.end - block.begin) * columns.count * WORK_OF_A_UNIT))
             break;
     }
-    if (needs_row && !leaves(my, &f->pass.barrier, worker, workers, 0))
-        activate(f, share(pass->rows, worker, workers), all);
+    if (needs_row) {
+        const next_step next = meet(pass->watch, &f->pass.barrier, worker, workers);
+        if (next == GO_ON)
+            activate(f, share(pass->rows, worker, workers), all);
+        else if (next == GO_ON_ALONE && worker == 0)
+            activate(f, (range){0, pass->rows}, all);
+    }
     restore_denormals(mode);
 }
 

@@ -85,7 +85,7 @@ typedef struct {
     TYPED(gates) gates;
     backward_lists lists;
     real *panel, *gate_workspace;
-    int worker, workers;
+    int worker, workers, by_rows;
     watcher watcher;
     range rows;    /* of the batch, in the loop over time */
     range units;   /* of dh, in whole micro-panels */
@@ -145,9 +145,8 @@ static ptrdiff_t list_backward_step(const lstm_backward_share *my, ptrdiff_t fir
     return count;
 }
 
-/* One step back: dz from dh and dc, then dh = dz recurrent_kernel'. */
-static void step_back(const lstm_backward_share *my, ptrdiff_t first, ptrdiff_t step,
-                      barrier *barrier)
+/* Half a step back: dz from dh and dc for this worker's units; returns how many rows take part. */
+static ptrdiff_t step_back_gates(const lstm_backward_share *my, ptrdiff_t first, ptrdiff_t step)
 {
     const ptrdiff_t units = my->g->pass.units;
     const backward_lists *const lists = &my->lists;
@@ -158,9 +157,14 @@ static void step_back(const lstm_backward_share *my, ptrdiff_t first, ptrdiff_t 
     if (!is_stopped(my->g->pass.watch))
         my->gates.backward(&my->gates, shape, lists->gates, lists->c_before, lists->c_after,
                            lists->dh, lists->dc, lists->dz_out, my->gate_workspace);
-    if (barrier && my->workers > 1)
-        barrier_wait(barrier, my->worker, my->workers);
-    const ptrdiff_t depth = GATES * units;
+    return count;
+}
+
+/* The other half: dh = dz recurrent_kernel' for this worker's units of the rows. */
+static void step_back_states(const lstm_backward_share *my, ptrdiff_t count)
+{
+    const backward_lists *const lists = &my->lists;
+    const ptrdiff_t depth = GATES * my->g->pass.units;
     const column_run columns = {my->units.begin, my->units.end - my->units.begin};
     gemm_rows(my->kernels, count, depth, lists->dz,
               (const real *)my->g->recurrent_kernel + columns.first * depth, 0, lists->dh_out,
@@ -235,50 +239,76 @@ static void add_lstm_weight_gradients(const lstm_backward_share *my, ptrdiff_t r
     }
 }
 
-static void lstm_backward_worker(void *argument, int worker, int workers)
+static lstm_backward_share lstm_backward_share_of(const lstm_backward_task *task, int worker,
+                                                  int workers)
 {
-    const lstm_backward_task *const task = argument;
-    lstm_backward *const g = task->g;
-    lstm_pass *const pass = &g->pass;
+    const lstm_pass *const pass = &task->g->pass;
     const TYPED(kernels) *const kernels = pass->kernels;
     const ptrdiff_t nr = kernels->nr, units = pass->units;
     const ptrdiff_t panels = divide_up(units, nr);
     const int by_rows = lstm_shares_rows(pass, workers);
-    lstm_backward_share my = {.g = g,
-                              .buffers = task->buffers,
-                              .kernels = kernels,
-                              .worker = worker,
-                              .workers = workers,
-                              .watcher = watcher_of(pass->watch)};
-    my.gates = TYPED(select_gates)(kernels, pass->activation, pass->recurrent_activation);
-    my.lists = task->buffers->lists[worker];
-    my.panel = task->buffers->panels[worker];
-    my.gate_workspace = task->buffers->gate_workspaces[worker];
-    my.rows = by_rows ? share(pass->batch, worker, workers) : (range){0, pass->batch};
     const range mine = by_rows ? (range){0, panels} : share(panels, worker, workers);
-    my.units = (range){at_most(units, mine.begin * nr), at_most(units, mine.end * nr)};
-    my.columns = share(divide_up(GATES * units, nr), worker, workers);
-    const fp_mode mode = flush_denormals();
+    return (lstm_backward_share){
+        .g = task->g,
+        .buffers = task->buffers,
+        .kernels = kernels,
+        .gates = TYPED(select_gates)(kernels, pass->activation, pass->recurrent_activation),
+        .lists = task->buffers->lists[worker],
+        .panel = task->buffers->panels[worker],
+        .gate_workspace = task->buffers->gate_workspaces[worker],
+        .worker = worker,
+        .workers = workers,
+        .by_rows = by_rows,
+        .watcher = watcher_of(pass->watch),
+        .rows = by_rows ? share(pass->batch, worker, workers) : (range){0, pass->batch},
+        .units = {at_most(units, mine.begin * nr), at_most(units, mine.end * nr)},
+        .columns = share(divide_up(GATES * units, nr), worker, workers),
+    };
+}
+
+/* Where the workers meet: whether this one goes on, be it alone. */
+static int lstm_goes_on_back(const lstm_backward_task *task, lstm_backward_share *my)
+{
+    const next_step next = meet(my->g->pass.watch, &task->g->pass.barrier, my->worker, my->workers);
+    if (next == GO_ON_ALONE && my->worker == 0)
+        *my = lstm_backward_share_of(task, 0, 1);
+    return next == GO_ON || (next == GO_ON_ALONE && my->worker == 0);
+}
+
+static void run_backward_share(const lstm_backward_task *task, int worker, int workers)
+{
+    lstm_backward *const g = task->g;
+    lstm_backward_share my = lstm_backward_share_of(task, worker, workers);
     int fresh = 1;
-    const ptrdiff_t blocks = divide_up(pass->steps, task->buffers->block);
+    const ptrdiff_t blocks = divide_up(g->pass.steps, task->buffers->block);
     for (ptrdiff_t block = blocks - 1; block >= 0; block--) {
         const ptrdiff_t first = block * task->buffers->block;
-        const range steps = {first, at_most(pass->steps, first + task->buffers->block)};
-        for (ptrdiff_t step = steps.end - 1; step >= steps.begin; step--)
-            step_back(&my, first, step, by_rows ? 0 : &pass->barrier);
-        const ptrdiff_t rows = is_stopped(pass->watch) ? 0 : list_backward_block(&my, steps);
+        const range steps = {first, at_most(g->pass.steps, first + task->buffers->block)};
+        for (ptrdiff_t step = steps.end - 1; step >= steps.begin; step--) {
+            const ptrdiff_t count = step_back_gates(&my, first, step);
+            if (!my.by_rows && !lstm_goes_on_back(task, &my))
+                return;
+            step_back_states(&my, count);
+        }
+        const ptrdiff_t rows = list_backward_block(&my, steps);
         pack_inputs(&my, rows);
-        if (workers > 1)
-            barrier_wait(&pass->barrier, worker, workers);
+        if (!lstm_goes_on_back(task, &my))
+            return;
         if (g->dx)
-            lstm_input_gradient(&my, share(rows, worker, workers));
+            lstm_input_gradient(&my, share(rows, my.worker, my.workers));
         if (rows > 0 || (fresh && block == 0)) {
             add_lstm_weight_gradients(&my, rows, fresh);
             fresh = 0;
         }
-        if (leaves(my.watcher, &pass->barrier, worker, workers, block))
-            break;
+        if (!lstm_goes_on_back(task, &my))
+            return;
     }
+}
+
+static void lstm_backward_worker(void *argument, int worker, int workers)
+{
+    const fp_mode mode = flush_denormals();
+    run_backward_share(argument, worker, workers);
     restore_denormals(mode);
 }
 

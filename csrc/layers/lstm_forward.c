@@ -80,6 +80,7 @@ typedef struct {
     const TYPED(kernels) * kernels;
     TYPED(gates) gates;
     row_lists lists;
+    int worker, workers_to_meet;
     range rows, strips, units;
     watcher watcher;
 } forward_share;
@@ -279,6 +280,8 @@ static forward_share share_of(const forward_task *task, int worker, int workers)
                         .pass = pass,
                         .buffers = task->buffers,
                         .kernels = kernels,
+                        .worker = worker,
+                        .workers_to_meet = by_rows ? 1 : workers,
                         .watcher = watcher_of(pass->watch)};
     my.gates = TYPED(select_gates)(kernels, pass->activation, pass->recurrent_activation);
     my.lists = task->buffers->lists[worker];
@@ -289,15 +292,23 @@ static forward_share share_of(const forward_task *task, int worker, int workers)
     return my;
 }
 
+/* Where the workers meet: whether this one goes on, be it alone. */
+static int goes_on_forward(const forward_task *task, forward_share *my)
+{
+    const next_step next =
+        meet(my->pass->watch, &task->f->pass.barrier, my->worker, my->workers_to_meet);
+    if (next == GO_ON_ALONE && my->worker == 0)
+        *my = share_of(task, 0, 1);
+    return next == GO_ON || (next == GO_ON_ALONE && my->worker == 0);
+}
+
 static void run_share(const forward_task *task, int worker, int workers)
 {
-    const forward_share my = share_of(task, worker, workers);
-    const int to_meet = lstm_shares_rows(my.pass, workers) ? 1 : workers;
-    const fp_mode mode = flush_denormals();
+    forward_share my = share_of(task, worker, workers);
     real *before = my.buffers->states[0], *after = my.buffers->states[1];
     copy_states(&my, before, 1);
-    if (to_meet > 1)
-        barrier_wait(&task->f->pass.barrier, worker, to_meet);
+    if (!goes_on_forward(task, &my))
+        return;
     for (ptrdiff_t step = 0, first = 0; step < my.pass->steps; step++) {
         if (my.buffers->block && step % my.buffers->block == 0) {
             first = step;
@@ -307,16 +318,17 @@ static void run_share(const forward_task *task, int worker, int workers)
         finish_step(&my, step, before, after);
         real *const swap = before;
         before = after, after = swap;
-        if (leaves(my.watcher, &task->f->pass.barrier, worker, to_meet, step))
-            break;
+        if (!goes_on_forward(task, &my))
+            return;
     }
     copy_states(&my, before, 0);
-    restore_denormals(mode);
 }
 
 static void lstm_forward_worker(void *argument, int worker, int workers)
 {
+    const fp_mode mode = flush_denormals();
     run_share(argument, worker, workers);
+    restore_denormals(mode);
 }
 
 void TYPED(lstm_run_forward)(lstm_forward *f)
@@ -333,8 +345,10 @@ void TYPED(lstm_run_forward)(lstm_forward *f)
 static void pair_worker(void *argument, int worker, int workers)
 {
     forward_task *const tasks = argument;
+    const fp_mode mode = flush_denormals();
     for (int i = worker; i < 2; i += workers)
         run_share(&tasks[i], 0, 1);
+    restore_denormals(mode);
 }
 
 void TYPED(lstm_run_forward_pair)(lstm_forward *const *passes)

@@ -48,16 +48,17 @@ static inline int worker_stops(watcher my, ptrdiff_t work)
     return my.is_caller ? stops(my.watch, work) : is_stopped(my.watch);
 }
 
-/* The end of a part of the pass, where workers meet if there are several to meet: whether this one
- * leaves there. */
-static inline int leaves(watcher my, barrier *barrier, int worker, int workers, ptrdiff_t part)
+/* What the caller says where the workers of a pass meet: all go on; the pass is stopped, and all
+ * leave; the others leave, and the caller takes over what was theirs. */
+typedef enum { GO_ON, STOP, GO_ON_ALONE } next_step;
+
+static inline next_step meet(const pass_watch *watch, barrier *barrier, int worker, int workers)
 {
+    const next_step mine = is_stopped(watch) ? STOP : GO_ON;
     if (workers <= 1)
-        return is_stopped(my.watch);
-    if (my.is_caller)
-        propose_to_leave(my.watch, part);
-    barrier_wait(barrier, worker, workers);
-    return leaves_after(my.watch, part);
+        return mine;
+    const int parts = worker == 0 && mine == GO_ON && pool_better_alone(workers);
+    return (next_step)barrier_wait(barrier, worker, workers, parts ? GO_ON_ALONE : mine);
 }
 
 /* The workers of a pass. */

@@ -30,6 +30,7 @@ cdef extern from "base/pool.h" nogil:
     int pool_threads()
     bint pool_run(int workers, pool_parts parts, int wakes, pool_task task, void *argument)
     void pool_oversubscribe(int whether)
+    void pool_part_at(int meeting)
     void pool_use_runtime(const pool_runtime *runtime)
 
 cdef extern from "base/caches.h" nogil:
@@ -176,7 +177,8 @@ cdef const void *table_of(bint is_double) noexcept nogil:
 cdef pool_functions pool_of_process
 
 pool_of_process = pool_functions(
-    pool_set_size, pool_get_size, pool_oversubscribe, pool_use_runtime, pool_threads, pool_run)
+    pool_set_size, pool_get_size, pool_oversubscribe, pool_part_at, pool_use_runtime,
+    pool_threads, pool_run)
 
 
 cdef const pool_functions *the_pool() noexcept nogil:

@@ -16,6 +16,7 @@ cdef struct pool_functions:
     void (*set_size)(int size) noexcept nogil
     int (*get_size)() noexcept nogil
     void (*oversubscribe)(int whether) noexcept nogil
+    void (*part_at)(int meeting) noexcept nogil
     void (*use_runtime)(const pool_runtime *runtime) noexcept nogil
     int (*threads)() noexcept nogil
     # Whether all of it was done: see pool_run.

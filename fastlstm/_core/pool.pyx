@@ -34,6 +34,12 @@ def oversubscribe(bint whether) -> None:
     the_pool().oversubscribe(whether)
 
 
+def part_at(int meeting) -> None:
+    """Let the caller of every pass go on alone from that meeting of its threads on, as if the
+    others had lost their CPUs; 0 for never: for tests."""
+    the_pool().part_at(meeting)
+
+
 def get_size() -> int:
     """The number of threads that a pass may use."""
     return the_pool().get_size()

@@ -51,11 +51,11 @@ static void meet(tally *t, int worker, int workers)
 {
     for (int time = 1; time <= MEETINGS; time++) {
         t->said[worker] = time;
-        barrier_wait(&t->meeting, worker, workers);
+        barrier_wait(&t->meeting, worker, workers, 0);
         if (worker == 0)
             for (int other = 0; other < workers; other++)
                 t->strangers += t->said[other] != time;
-        barrier_wait(&t->meeting, worker, workers);
+        barrier_wait(&t->meeting, worker, workers, 0);
     }
 }
 

@@ -41,12 +41,10 @@ static size_t lay_out_dense_backward(const dense_backward *g, dense_backward_buf
 {
     const dense_pass *const pass = &g->pass;
     const ptrdiff_t nr = ((const TYPED(kernels) *)pass->kernels)->nr;
-    const ptrdiff_t row_bytes = (pass->features + pass->units) * (ptrdiff_t)sizeof(real);
     workspace memory = {pass->workspace, 0};
-    buffers->block =
-        at_most(pass->rows, at_least(LEAST_BACKWARD_ROWS,
-                                     at_most(MOST_BACKWARD_ROWS, BACKWARD_BYTES / row_bytes)));
-    buffers->swapped = padded_size(shape_of(pass, 1), nr) < padded_size(shape_of(pass, 0), nr);
+    buffers->block = dense_backward_rows(pass);
+    buffers->swapped = dense_turns_gradient(padded_size(shape_of(pass, 1), nr),
+                                            padded_size(shape_of(pass, 0), nr));
     buffers->shape = shape_of(pass, buffers->swapped);
     buffers->dz = pass->activation == ACTIVATION_LINEAR
                       ? 0

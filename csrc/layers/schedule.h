@@ -144,8 +144,33 @@ static inline int dense_wants_transposed(const dense_pass *pass)
 enum { FORWARD_ROWS = 96 };
 
 /* Rows of a backward block: as many as leave dz and the inputs in second-level cache, but not so
- * few that loading and storing the weight gradients once a block weighs. */
-enum { LEAST_BACKWARD_ROWS = 48, MOST_BACKWARD_ROWS = 256, BACKWARD_BYTES = 1 << 19 };
+ * few that loading and storing the weight gradients once a block weighs, and with many weights,
+ * which come from further away, all of them: 16,50,256,10000 takes 1.5 times as long in blocks of
+ * 48 rows. Sums begin with blocks, so this is the same on every machine. */
+enum {
+    LEAST_BACKWARD_ROWS = 48,
+    MOST_BACKWARD_ROWS = 256,
+    BACKWARD_BYTES = 1 << 19,
+    MANY_DENSE_WEIGHTS = 1 << 18,
+};
+
+static inline ptrdiff_t dense_backward_rows(const dense_pass *pass)
+{
+    const ptrdiff_t row_bytes = (pass->features + pass->units) * (ptrdiff_t)sizeof(real);
+    const ptrdiff_t fit = BACKWARD_BYTES / row_bytes;
+    const int many = (double)pass->features * (double)pass->units > MANY_DENSE_WEIGHTS;
+    const ptrdiff_t rows = many || fit > MOST_BACKWARD_ROWS ? MOST_BACKWARD_ROWS
+                           : fit < LEAST_BACKWARD_ROWS      ? LEAST_BACKWARD_ROWS
+                                                            : fit;
+    return rows < pass->rows ? rows : pass->rows;
+}
+
+/* Whether a weight gradient that fills micro-panels with so many elements less, turned, is worth
+ * turning it back. */
+static inline int dense_turns_gradient(ptrdiff_t turned, ptrdiff_t straight)
+{
+    return turned < straight - straight / 4;
+}
 
 static inline double dense_products(const dense_pass *pass, int products)
 {

@@ -40,14 +40,16 @@ enum { CLOSE = 100000, ROW_WORTH_WAKING = 8 };
  * in 50 to 100, unless somebody else has its CPU. */
 enum { PATIENCE_AWAKE = 10000, PATIENCE_ASLEEP = 300000 };
 
-/* A task has lost time if it waited for others longer than LEAST_LOSS, and for more than a quarter
- * of what it took. For so long the pool's callers then stay alone, twice as long each time. Good
- * tasks that together take eight times as long make up for it. */
+/* A task has lost time if workers did not come, or if it waited for them longer than LEAST_LOSS and
+ * for more than a quarter of what it took. The pool's callers then stay alone for some times what
+ * was lost, and for twice as long as the last time: where others need the CPUs all the time, soon
+ * for seconds. Good tasks that together take twice as long make up for it, as where a CPU is away
+ * for some milliseconds now and then. */
 enum {
     LEAST_LOSS = 50000,
-    SHORTEST_ALONE = 1000000,
+    ALONE_FOR_LOST = 2,
     LONGEST_ALONE = 1000000000,
-    GOOD_FOR_BAD = 8,
+    GOOD_FOR_BAD = 2,
 };
 
 /* How old what is known of the caller's CPUs may be. */
@@ -180,6 +182,7 @@ static int gather(int epoch, int parts, int some_come_late)
         if (for_ever)
             sched_yield();
     }
+    pool.lost += patience;
     return close_offer(epoch);
 }
 
@@ -361,9 +364,9 @@ static void learn(int too_few, long long took)
 {
     const long long before = pool.penalty;
     if (too_few || (pool.lost > LEAST_LOSS && 4 * pool.lost > took)) {
-        pool.penalty = before < SHORTEST_ALONE      ? SHORTEST_ALONE
-                       : 2 * before < LONGEST_ALONE ? 2 * before
-                                                    : LONGEST_ALONE;
+        const long long again = pool.lost > LEAST_LOSS ? 2 * before : before;
+        const long long wanted = again + ALONE_FOR_LOST * pool.lost;
+        pool.penalty = wanted < LONGEST_ALONE ? wanted : LONGEST_ALONE;
         WRITE(pool.alone_until, now() + pool.penalty);
     } else
         pool.penalty = before > took / GOOD_FOR_BAD ? before - took / GOOD_FOR_BAD : 0;

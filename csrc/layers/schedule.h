@@ -92,21 +92,26 @@ static inline int lstm_prefers_company(const lstm_pass *pass)
 
 /* Whether a step does both products, or x kernel is made for blocks of steps at a time. With a tile
  * of rows a step has work enough for each weight that it reads from a worker's own cache. Weights
- * from further away are too slow for a few tiles: 4,25,512,512 takes 1.3 (AVX2) to 1.5 times
- * (AVX-512) as long when it reads the kernel in every step, 20 rows as long either way. */
+ * from further away are better read once a block: in every step, 4,25,512,512 takes 1.3 (AVX2) to
+ * 1.5 times (AVX-512) as long. With AVX2 24 rows hide the reading; what AVX-512 does in the same
+ * time hides it never: 32,100,512,512 takes 1.15 times as long, 64,50,512,512 1.07 times. */
 static inline int lstm_does_both_products(const lstm_pass *pass)
 {
-    enum { ROWS_OF_A_TILE = 4, ROWS_THAT_HIDE_READING = 24 };
+    enum { ROWS_OF_A_TILE = 4, ROWS_THAT_HIDE_READING = 24, WIDE_VECTOR = 64 };
     const int workers = pass->workers, by_rows = lstm_shares_rows(pass, workers);
     const ptrdiff_t rows = by_rows ? pass->batch / workers : pass->batch;
     const double bytes = lstm_weight_bytes(pass) / (by_rows ? 1 : workers);
-    return rows >= (bytes <= (double)get_caches().second ? ROWS_OF_A_TILE : ROWS_THAT_HIDE_READING);
+    const size_t vector = (size_t)((const TYPED(kernels) *)pass->kernels)->width * sizeof(real);
+    if (bytes <= (double)get_caches().second)
+        return rows >= ROWS_OF_A_TILE;
+    return rows >= ROWS_THAT_HIDE_READING && vector < WIDE_VECTOR;
 }
 
-/* Elements of x kernel of a block: half of what a worker's second-level cache holds. */
+/* Elements of x kernel of a block. Written and read once each, they need not stay in second-level
+ * cache; longer blocks read x kernel's weights less often. */
 static inline ptrdiff_t lstm_block_elements(void)
 {
-    return get_caches().second / (2 * (ptrdiff_t)sizeof(real));
+    return 2 * get_caches().second / (ptrdiff_t)sizeof(real);
 }
 
 /* Rows of a block of the backward pass: few enough that dz stays in second-level cache; weight

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from fastlstm._core import blas, kernels, memory, pool
+from fastlstm._cpus import usable_cpus
 from fastlstm._version import __version__
 from fastlstm.errors import check_positive_int
 
@@ -114,18 +115,7 @@ def _default_num_threads() -> int:
             return int(text)
         if variable.startswith("FASTLSTM"):
             raise ValueError(f"{variable} must be a positive integer, got {text!r}.")
-    return _usable_cpus()
-
-
-def _usable_cpus() -> int:
-    """The CPUs that the scheduler, and a container's quota (cgroup v2), leave to this process."""
-    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        limit = int(quota) // int(period)
-    except (OSError, ValueError):
-        return count or 1
-    return max(1, min(count or 1, limit))
+    return usable_cpus()
 
 
 def _library_path() -> str:

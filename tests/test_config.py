@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from lstm_cases import random_case
 import fastlstm
 from fastlstm import config, functional, release_memory
 from fastlstm._core import blas, kernels
+from fastlstm._cpus import usable_cpus
 
 
 def run(code, **environment):
@@ -139,7 +141,7 @@ def test_a_backward_pass_runs_on_what_its_forward_pass_ran_on():
         ({"FASTLSTM_NUM_THREADS": "3"}, "3"),
         ({"OMP_NUM_THREADS": "2,4"}, "2"),
         ({"FASTLSTM_NUM_THREADS": "1", "OMP_NUM_THREADS": "2"}, "1"),
-        ({}, str(config._usable_cpus())),
+        ({}, str(usable_cpus())),
     ],
 )
 def test_threads_from_the_environment(environment, count):
@@ -150,6 +152,44 @@ def test_threads_from_the_environment(environment, count):
 def test_bad_thread_counts_in_the_environment(text):
     result = run(THREADS, FASTLSTM_NUM_THREADS=text)
     assert f"FASTLSTM_NUM_THREADS must be a positive integer, got {text!r}" in result.stderr
+
+
+CPUS = usable_cpus(Path("/nowhere"))
+
+
+@pytest.mark.parametrize(
+    ("group", "limits", "found"),
+    [
+        ("0::/", {}, CPUS),
+        ("0::/", {"cpu.max": "max 100000"}, CPUS),
+        ("0::/", {"cpu.max": "100000 100000"}, 1),
+        ("0::/", {"cpu.max": "50000 100000"}, 1),
+        ("0::/", {"cpu.max": "6400000 100000"}, CPUS),
+        # The strictest of the groups that it is in.
+        ("0::/a/b", {"a/cpu.max": "150000 100000", "a/b/cpu.max": "max 100000"}, 1),
+        # The path that the host sees, in a container with its own group alone.
+        ("0::/docker/0a1b", {"cpu.max": "100000 100000"}, 1),
+        ("0::/", {"cpu.max": "what is this"}, CPUS),
+        (
+            "4:cpu,cpuacct:/a",
+            {"cpu/a/cpu.cfs_quota_us": "120000", "cpu/a/cpu.cfs_period_us": "100000"},
+            1,
+        ),
+        (
+            "4:cpu,cpuacct:/a",
+            {"cpu/a/cpu.cfs_quota_us": "-1", "cpu/a/cpu.cfs_period_us": "100000"},
+            CPUS,
+        ),
+        ("3:cpuset:/a", {"cpu/a/cpu.cfs_quota_us": "1", "cpu/a/cpu.cfs_period_us": "1"}, CPUS),
+    ],
+)
+def test_threads_heed_the_quota_of_a_container(tmp_path, group, limits, found):
+    texts = {f"sys/fs/cgroup/{name}": text for name, text in limits.items()}
+    for name, text in {"proc/self/cgroup": group, **texts}.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text + "\n")
+    assert usable_cpus(tmp_path) == found
 
 
 def test_set_num_threads():

@@ -15,9 +15,11 @@ import numpy as np
 from fastlstm._core import blas, kernels
 from fastlstm._version import __version__
 
-# A turn lasts so long, or one run; a library's threads may spin for a while after its turn.
+# A turn lasts so long, or one run. A library's threads may look for work for a while after its turn
+# and take the CPU from the next one's: those of ONNX Runtime do for some 50 ms where a CPU's pause
+# is long.
 TURN_SECONDS = 0.03
-PAUSE_SECONDS = 0.02
+PAUSE_SECONDS = 0.1
 LONG_SECONDS = 0.5
 
 

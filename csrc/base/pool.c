@@ -41,16 +41,13 @@ enum { CLOSE = 100000, ROW_WORTH_WAKING = 8 };
 enum { PATIENCE_AWAKE = 10000, PATIENCE_ASLEEP = 300000 };
 
 /* A task has lost time if workers did not come, or if it waited for them longer than LEAST_LOSS and
- * for more than a quarter of what it took. The pool's callers then stay alone for some times what
- * was lost, and for twice as long as the last time: where others need the CPUs all the time, soon
- * for seconds. Good tasks that together take twice as long make up for it, as where a CPU is away
- * for some milliseconds now and then. */
-enum {
-    LEAST_LOSS = 50000,
-    ALONE_FOR_LOST = 2,
-    LONGEST_ALONE = 1000000000,
-    GOOD_FOR_BAD = 2,
-};
+ * for more than a quarter of what it took. That may happen once, as where the threads of another
+ * library still look for work, or a CPU is away for a moment. If it happens again soon, the pool's
+ * callers stay alone, each time for twice as long, up to some times what was lost. */
+enum { LEAST_LOSS = 50000, SOON = 100000000, MOST_FOR_LOST = 256 };
+
+/* A moment without a CPU at the beginning of a task is no reason to do the rest of it alone. */
+enum { GRACE = 1000000 };
 
 /* How old what is known of the caller's CPUs may be. */
 enum { AFFINITY_AGE = 1000000 };
@@ -75,12 +72,14 @@ static struct {
     long long ended;       /* when the last task that several threads could do was done */
     int row;               /* how many tasks have followed closely on each other */
     long long alone_until; /* tasks are done alone until then */
-    long long penalty;     /* how long they were, the last time */
+    long long penalty;     /* how long they were, the last time, or what was lost the first time */
 
-    /* Of the running task: when it began, how long its caller has waited for others, how often they
-     * have met. */
-    long long began, lost;
-    int meetings, part_at; /* for tests: the meeting where the caller goes on alone */
+    /* Of the running task. */
+    long long lost;        /* how long its caller has waited for others, and for them to come */
+    long long met, waited; /* when they were there, and how long it has waited for them since */
+    int parted;            /* whether it went on alone from a meeting on */
+    int meetings;          /* how many there were; counted for tests: */
+    int part_at;           /* the one from which on it goes on alone */
 
     long long affinity_asked; /* when, and the answer */
     int affinity;
@@ -182,8 +181,10 @@ static int gather(int epoch, int parts, int some_come_late)
         if (for_ever)
             sched_yield();
     }
-    pool.lost += patience;
-    return close_offer(epoch);
+    const int came = close_offer(epoch);
+    if (came < parts)
+        pool.lost += patience;
+    return came;
 }
 
 /* ---- workers -------------------------------------------------------------------------------- */
@@ -319,6 +320,7 @@ static int run_together(int count, pool_parts parts, pool_task task, void *argum
         const int came = gather(epoch, wanted, sleepers > 0 || pool.started > before);
         pool.count = came;
         WRITE(pool.agreed, epoch);
+        pool.met = now();
         task(argument, 0, came);
         by_workers = came - 1;
         pool.lost += wait_until(&pool.done, by_workers);
@@ -359,17 +361,16 @@ static void run_on_runtime(int workers, pool_task task, void *argument)
 
 /* ---- a busy machine ------------------------------------------------------------------------- */
 
-/* Somebody else seems to need the CPUs, or no longer to do so. */
-static void learn(int too_few, long long took)
+/* Somebody else may need the CPUs. */
+static void learn(int was_left, long long took)
 {
-    const long long before = pool.penalty;
-    if (too_few || (pool.lost > LEAST_LOSS && 4 * pool.lost > took)) {
-        const long long again = pool.lost > LEAST_LOSS ? 2 * before : before;
-        const long long wanted = again + ALONE_FOR_LOST * pool.lost;
-        pool.penalty = wanted < LONGEST_ALONE ? wanted : LONGEST_ALONE;
-        WRITE(pool.alone_until, now() + pool.penalty);
-    } else
-        pool.penalty = before > took / GOOD_FOR_BAD ? before - took / GOOD_FOR_BAD : 0;
+    if (!was_left && (pool.lost <= LEAST_LOSS || 4 * pool.lost <= took))
+        return;
+    const long long time = now(), most = MOST_FOR_LOST * pool.lost;
+    const long long longer = 2 * pool.penalty < most ? 2 * pool.penalty : most;
+    const long long alone = time - READ(pool.alone_until) < SOON ? longer : 0;
+    pool.penalty = alone > pool.lost ? alone : pool.lost;
+    WRITE(pool.alone_until, time + alone);
 }
 
 /* ---- as pool.h says ------------------------------------------------------------------------- */
@@ -413,21 +414,20 @@ static int run_shared(int workers, pool_parts parts, pool_task task, void *argum
                       long long start)
 {
     const int outer = my_task; /* a handler of signals in the midst of a task may do another */
-    int too_few = 0, is_done = 1;
+    int too_few = 0;
     my_task = TASK;
-    pool.began = start;
-    pool.lost = pool.meetings = 0;
+    pool.met = start;
+    pool.lost = pool.waited = pool.parted = pool.meetings = 0;
     if (pool.runtime.parallel)
         run_on_runtime(workers, task, argument);
-    else {
+    else
         too_few = run_together(workers, parts, task, argument);
-        is_done = my_task == TASK;
-        if (is_done)
-            learn(too_few, now() - start);
-    }
+    const int is_done = my_task == TASK;
     my_task = outer;
-    if (is_done)
+    if (is_done) {
+        learn(too_few || pool.parted, now() - start);
         pthread_mutex_unlock(&pool.busy);
+    }
     return is_done;
 }
 
@@ -468,8 +468,10 @@ int barrier_wait(barrier *at, int worker, int workers, int word)
         return READ(*place);
     }
     const long long waited = wait_until(&at->epoch, epoch + 1);
-    if (worker == 0)
+    if (worker == 0) {
         pool.lost += waited;
+        pool.waited += waited;
+    }
     return READ(*place);
 }
 
@@ -477,8 +479,10 @@ int pool_better_alone(int workers)
 {
     if (pool.part_at)
         return ++pool.meetings == pool.part_at;
-    return pool.lost > LEAST_LOSS && !READ(pool.oversubscribed) &&
-           workers * pool.lost > (workers - 1) * (now() - pool.began);
+    if (pool.waited <= LEAST_LOSS || READ(pool.oversubscribed))
+        return 0;
+    pool.parted = workers * pool.waited > (workers - 1) * (now() - pool.met + GRACE);
+    return pool.parted;
 }
 
 void pool_part_at(int meeting) { pool.part_at = meeting; }

@@ -209,6 +209,20 @@ class Own(Dense):
         return super().call(inputs, context=context)
 
 
+class WithAttribute(Dense):
+    last_activation = "softmax"
+
+
+class WithMethods(Dense):
+    """Names of its own, which are not ours."""
+
+    def last_activation(self, number):
+        return number
+
+    def stage(self, number):
+        return number
+
+
 def same(y):
     return y
 
@@ -250,6 +264,8 @@ APART = {
     "a penalty": lambda: penalised(lambda layer: layer, 0.0),
     "a penalty inside": lambda: penalised(TimeDistributed, 0.0),
     "a class of the program": lambda: chain([Own(N, activation="softmax")]),
+    "an attribute of the program": lambda: chain([WithAttribute(N, activation="softmax")]),
+    "methods of the program": lambda: chain([WithMethods(N, activation="softmax")]),
     "another layer behind": lambda: chain([*dense("softmax"), Dropout(0.0)]),
     "a function behind": lambda: chain([*dense("softmax"), Lambda(same, backward=passed_on)]),
     "another activation": lambda: chain(dense("sigmoid")),

@@ -16,13 +16,18 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def test_every_part_is_done_once_by_whoever_comes(tmp_path):
-    program = tmp_path / "check_threads"
-    sources = [
-        ROOT / "tests/csrc/check_threads.c",
-        *sorted((ROOT / "csrc/base").glob("*.c")),
-    ]
+def run(folder, program, *sources):
+    output = folder / program
+    sources = [ROOT / f"tests/csrc/{program}.c", *(ROOT / f"csrc/base/{each}" for each in sources)]
     flags = ["-std=gnu11", "-O2", "-pthread", f"-I{ROOT / 'csrc'}"]
-    subprocess.run([*COMPILER, *flags, *sources, "-o", program], check=True, timeout=60)
-    done = subprocess.run([program], capture_output=True, text=True, timeout=60)
+    subprocess.run([*COMPILER, *flags, *sources, "-o", output], check=True, timeout=60)
+    done = subprocess.run([output], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_part_is_done_once_by_whoever_comes(tmp_path):
+    run(tmp_path, "check_threads", "pool.c", "affinity.c", "blocks.c")
+
+
+def test_when_a_caller_goes_on_alone(tmp_path):
+    run(tmp_path, "check_decisions", "affinity.c")

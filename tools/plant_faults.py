@@ -382,6 +382,20 @@ FAULTS = [
         "determinism",
     ),
     Fault(
+        "nobody goes on alone",
+        POOL,
+        "pool.parted = workers * pool.waited > (workers - 1) *",
+        "pool.parted = 0 * (workers - 1) *",
+        "pool_in_c",
+    ),
+    Fault(
+        "a pass that was left alone counts as a good one",
+        POOL,
+        "if (!was_left && (pool.lost",
+        "if ((pool.lost",
+        "pool_in_c",
+    ),
+    Fault(
         "a caller that goes on alone leaves undone what was its workers'",
         FORWARD,
         "*my = share_of(task, 0, 1);",

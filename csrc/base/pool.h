@@ -56,7 +56,9 @@ typedef enum {
  * that follow closely on each other.
  *
  * Returns whether all of it was done. It was not where the caller's part called fork, and this is
- * the child, which has none of the others that were at work: it waits for nobody any more. */
+ * the child, which has none of the others that were at work: it waits for nobody any more. That
+ * holds for the pool's own threads; an OpenMP runtime waits for its own at the end of a region, and
+ * for ever in such a child. */
 int pool_run(int workers, pool_parts parts, int wakes, pool_task task, void *argument);
 
 /* A place where the workers of one task wait for each other; starts as zero. They write to it all

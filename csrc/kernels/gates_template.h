@@ -23,7 +23,8 @@ typedef struct {
     vec product, gate, act;
 } gated;
 
-/* The gate is 1 / below, and tanh a fraction too: one division does for the product. */
+/* The gate is 1 / below, and tanh a fraction too: one division does for the product. Where that is
+ * below the normal numbers all three are 0. */
 ALWAYS_INLINE gated gated_tanh(vec below, vec x, vec_fraction size)
 {
     const vec both = vec_reciprocal(vec_mul(below, size.below));

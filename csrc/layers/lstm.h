@@ -56,6 +56,9 @@ typedef struct {
 
 /* The functions of one real type. */
 typedef struct {
+    /* Whether a forward pass is worth packing for, if the weights have served `rows` rows, each of
+     * a step, so far. */
+    int (*wants_packed)(double rows);
     /* How many threads suit a pass. */
     int (*forward_workers)(const lstm_pass *pass);
     int (*backward_workers)(const lstm_pass *pass);

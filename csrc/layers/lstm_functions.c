@@ -21,6 +21,7 @@ static void store_whole_step(const lstm_forward *f, ptrdiff_t b, ptrdiff_t step,
 }
 
 const lstm_functions TYPED(lstm_functions) = {
+    .wants_packed = lstm_wants_packed,
     .forward_workers = forward_workers,
     .backward_workers = backward_workers,
     .forward_workspace_bytes = TYPED(lstm_forward_workspace_bytes),

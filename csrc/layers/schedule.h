@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * Every threshold: how many threads do a pass, what they share, and in which blocks. None of them
- * changes a bit of a result.
+ * Every threshold of the packed engine: how many threads do a pass, what they share, and in which
+ * blocks. None of them changes a bit of a result.
  *
  * Work is shared out in one of two ways. Many rows: each worker runs some rows through everything
  * and never waits. Few rows: each worker has some columns of all rows, so that its part of the
@@ -34,6 +34,8 @@ enum {
 enum { ROWS_WORTH_PACKING = 8 };
 
 /* ---- LSTM ----------------------------------------------------------------------------------- */
+
+static inline int lstm_wants_packed(double rows) { return rows >= ROWS_WORTH_PACKING; }
 
 static inline double lstm_weight_bytes(const lstm_pass *pass)
 {

@@ -34,7 +34,7 @@ cdef bint has_gradient_from_output(int index) noexcept nogil:
 
 cdef void activate(int index, Py_ssize_t rows, Py_ssize_t width, const real *x,
                    real *y) noexcept nogil:
-    """y = f(x) for x, y (rows, width), which may be one array unless f is softmax."""
+    """y = f(x) for x, y (rows, width), which may be one array."""
     if index < ACTIVATION_COUNT:
         if real is float:
             table_f32().activations[index].forward(rows * width, x, y)

@@ -1,7 +1,8 @@
 """What computes: the kernels of one instruction set, the engine, the cache sizes that decide how.
 
-The objects of csrc/ are linked to this module alone, so that what they hold, the pool and the cache
-sizes, is there once in a process. Other modules get their functions from here.
+The objects of csrc/, but for the kept blocks of `memory`, are linked to this module alone, so that
+what they hold, the pool and the cache sizes, is there once in a process. Other modules get their
+functions from here.
 """
 
 import os
@@ -101,7 +102,8 @@ def engine_name() -> str | None:
 
 def use_engine(name: str | None) -> None:
     """Run the forward passes of all layers on one engine from the next on, in the whole process;
-    on the one that suits each for None. A backward pass runs on the engine of its forward pass.
+    on the one that suits each for None. A backward pass runs on the engine of its forward pass, but
+    packed after an unpacked one.
 
     Raises ``ValueError`` where it is unknown. For tests and comparisons; users set
     ``FASTLSTM_ENGINE`` before the import.

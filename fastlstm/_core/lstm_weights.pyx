@@ -2,15 +2,10 @@
 
 from fastlstm._core.activations cimport activation_index
 from fastlstm._core.arrays cimport Located, locate_matrix, located
-from fastlstm._core.kernels cimport GATES, packing_of
+from fastlstm._core.kernels cimport GATES, lstm_functions_of, packing_of
 from fastlstm._core.passes cimport packing_functions
 from fastlstm._core.plan cimport PackedWeights, Plan, locate_bias, use_bias, use_kernel
 from fastlstm._core import arguments
-
-# Packing takes about as long as so many rows (B * T) take to compute.
-cdef enum:
-    ROWS_WORTH_PACKING = 8
-
 
 cdef class LSTMWeights(Plan):
     """The weights of an LSTM with its activations and direction, checked once; the weights are
@@ -48,7 +43,7 @@ cdef class LSTMWeights(Plan):
         use_bias(self, bias, width, "lstm_forward: `bias`", "(4*H,)")
 
     cdef bint is_worth_packing(self) noexcept:
-        return self.rows_run >= ROWS_WORTH_PACKING
+        return lstm_functions_of(self.is_double).wants_packed(self.rows_run)
 
     cdef PackedWeights pack(self, const void *kernels):
         cdef const packing_functions *packing = packing_of(self.is_double)

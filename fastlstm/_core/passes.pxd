@@ -48,6 +48,7 @@ cdef extern from "layers/lstm.h" nogil:
         void *dbias
 
     ctypedef struct lstm_functions:
+        int (*wants_packed)(double rows) noexcept nogil
         int (*forward_workers)(const lstm_pass *self) noexcept nogil
         int (*backward_workers)(const lstm_pass *self) noexcept nogil
         size_t (*forward_workspace_bytes)(const lstm_forward *self) noexcept nogil

@@ -31,7 +31,8 @@ Plain = Callable[..., tuple[Tensor, Tensor, Tensor]]
 
 
 # PyTorch's OpenMP threads go on looking for work after each of its operations, for milliseconds.
-# Passes run on those: threads of our own would have to share the CPUs with them.
+# Passes run on those: threads of our own would have to share the CPUs with them. A child that is
+# forked in the midst of a pass, as a signal's handler can, waits for those of its parent for ever.
 with contextlib.suppress(AttributeError, OSError):  # where PyTorch was built with other threads
     pool.use_openmp(ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so")))
 

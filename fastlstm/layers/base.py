@@ -131,14 +131,19 @@ def _once(build: Callable[..., None]) -> Callable[..., None]:
     return build_once
 
 
+_PACKAGE = __name__.partition(".")[0]
+
+
 def told_by_class(layer: Layer, name: str) -> Any:
     """What the method `name` of the package's class tells of how a layer computes.
 
-    None where a class below the one that tells it computes in another way. The method is the
-    class's: the program's own layers may have an attribute of that name.
+    None where a class below the one that tells it computes in another way, or has something of the
+    program's own under that name.
     """
     kind = type(layer)
     owner = next(base for base in kind.__mro__ if name in base.__dict__)
+    if not owner.__module__.startswith(f"{_PACKAGE}."):
+        return None
     computing = ("__call__", "call", "call_with_mask", "backward", "differentiate")
     if any(getattr(kind, each) is not getattr(owner, each) for each in computing):
         return None

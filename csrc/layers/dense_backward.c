@@ -195,11 +195,11 @@ static int dense_goes_on_back(const dense_backward_task *task, dense_backward_sh
                               range block)
 {
     const next_step next = meet(my->g->pass.watch, &task->g->pass.barrier, my->worker, my->workers);
-    if (next == GO_ON_ALONE && my->worker == 0) {
+    if (next == GO_ON_ALONE) {
         *my = dense_backward_share_of(task, 0, 1);
         list_dense_block(my, block);
     }
-    return next == GO_ON || (next == GO_ON_ALONE && my->worker == 0);
+    return next != LEAVE;
 }
 
 static void run_dense_backward_share(const dense_backward_task *task, int worker, int workers)

@@ -84,7 +84,7 @@ static void dense_forward_worker(void *argument, int worker, int workers)
         const next_step next = meet(pass->watch, &f->pass.barrier, worker, workers);
         if (next == GO_ON)
             activate(f, share(pass->rows, worker, workers), all);
-        else if (next == GO_ON_ALONE && worker == 0)
+        else if (next == GO_ON_ALONE)
             activate(f, (range){0, pass->rows}, all);
     }
     restore_denormals(mode);

@@ -270,9 +270,9 @@ static lstm_backward_share lstm_backward_share_of(const lstm_backward_task *task
 static int lstm_goes_on_back(const lstm_backward_task *task, lstm_backward_share *my)
 {
     const next_step next = meet(my->g->pass.watch, &task->g->pass.barrier, my->worker, my->workers);
-    if (next == GO_ON_ALONE && my->worker == 0)
+    if (next == GO_ON_ALONE)
         *my = lstm_backward_share_of(task, 0, 1);
-    return next == GO_ON || (next == GO_ON_ALONE && my->worker == 0);
+    return next != LEAVE;
 }
 
 static void run_backward_share(const lstm_backward_task *task, int worker, int workers)

@@ -297,9 +297,9 @@ static int goes_on_forward(const forward_task *task, forward_share *my)
 {
     const next_step next =
         meet(my->pass->watch, &task->f->pass.barrier, my->worker, my->workers_to_meet);
-    if (next == GO_ON_ALONE && my->worker == 0)
+    if (next == GO_ON_ALONE)
         *my = share_of(task, 0, 1);
-    return next == GO_ON || (next == GO_ON_ALONE && my->worker == 0);
+    return next != LEAVE;
 }
 
 static void run_share(const forward_task *task, int worker, int workers)

@@ -48,17 +48,19 @@ static inline int worker_stops(watcher my, ptrdiff_t work)
     return my.is_caller ? stops(my.watch, work) : is_stopped(my.watch);
 }
 
-/* What the caller says where the workers of a pass meet: all go on; the pass is stopped, and all
- * leave; the others leave, and the caller takes over what was theirs. */
-typedef enum { GO_ON, STOP, GO_ON_ALONE } next_step;
+/* What a worker does after the workers of a pass have met, as the caller says: all go on; all
+ * leave, since the pass is stopped; or the others leave, and the caller takes over what was theirs.
+ */
+typedef enum { LEAVE, GO_ON, GO_ON_ALONE } next_step;
 
 static inline next_step meet(const pass_watch *watch, barrier *barrier, int worker, int workers)
 {
-    const next_step mine = is_stopped(watch) ? STOP : GO_ON;
+    const next_step mine = is_stopped(watch) ? LEAVE : GO_ON;
     if (workers <= 1)
         return mine;
     const int parts = worker == 0 && mine == GO_ON && pool_better_alone(workers);
-    return (next_step)barrier_wait(barrier, worker, workers, parts ? GO_ON_ALONE : mine);
+    const int said = barrier_wait(barrier, worker, workers, parts ? GO_ON_ALONE : mine);
+    return said == GO_ON_ALONE && worker > 0 ? LEAVE : (next_step)said;
 }
 
 /* The workers of a pass. */

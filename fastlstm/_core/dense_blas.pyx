@@ -9,13 +9,11 @@ from libc.string cimport memcpy
 from fastlstm._core.activations cimport activate, activate_backward
 from fastlstm._core.blas cimport gemm, rows_of_a_piece
 from fastlstm._core.blas_pieces cimport (
-    bias_gradient_piece, gradient_piece, pieces_of_gradient, pieces_of_rows, share_out, workers_for,
+    bias_gradient_piece, blas_task, gradient_piece, pieces_of_gradient, pieces_of_rows, share_out,
+    start_of_piece, workers_for,
 )
-from fastlstm._core.kernels cimport (
-    ACTIVATION_LINEAR, flush_denormals, fp_mode, real, restore_denormals,
-)
+from fastlstm._core.kernels cimport ACTIVATION_LINEAR, real
 from fastlstm._core.passes cimport dense_backward, dense_forward, dense_pass
-from fastlstm._core.pool cimport share_start
 from fastlstm._core.watch cimport WORK_OF_A_UNIT, is_stopped, stops
 
 
@@ -29,13 +27,6 @@ cdef Py_ssize_t pieces_of(const dense_pass *p) noexcept nogil:
 
 cdef int suitable_workers(const dense_pass *p) noexcept nogil:
     return workers_for(max(pieces_of(p), pieces_of_gradient(p.features, p.units, work_of(p))))
-
-
-cdef struct blas_task:
-    const dense_forward *forward
-    const dense_backward *backward
-    bint is_double
-    Py_ssize_t pieces
 
 
 # ---- forward -------------------------------------------------------------------------------------
@@ -61,25 +52,19 @@ cdef void forward_rows(const dense_forward *f, Py_ssize_t first, Py_ssize_t end,
         first += rows
 
 
-cdef void forward_worker(void *argument, int worker, int workers) noexcept nogil:
-    cdef const blas_task *task = <const blas_task *>argument
-    cdef const dense_forward *f = task.forward
-    cdef Py_ssize_t piece, first, end
-    cdef fp_mode mode = flush_denormals()
-    for piece in range(share_start(task.pieces, worker, workers),
-                       share_start(task.pieces, worker + 1, workers)):
-        first = share_start(f.base.rows, <int>piece, <int>task.pieces)
-        end = share_start(f.base.rows, <int>piece + 1, <int>task.pieces)
-        if task.is_double:
-            forward_rows(f, first, end, <const double *>f.kernel)
-        else:
-            forward_rows(f, first, end, <const float *>f.kernel)
-    restore_denormals(mode)
+cdef void forward_piece(const blas_task *task, Py_ssize_t piece, int worker) noexcept nogil:
+    cdef const dense_forward *f = <const dense_forward *>task.a_pass
+    cdef Py_ssize_t first = start_of_piece(task, f.base.rows, piece)
+    cdef Py_ssize_t end = start_of_piece(task, f.base.rows, piece + 1)
+    if task.is_double:
+        forward_rows(f, first, end, <const double *>f.kernel)
+    else:
+        forward_rows(f, first, end, <const float *>f.kernel)
 
 
 cdef void run_forward(dense_forward *f, bint is_double) noexcept nogil:
-    cdef blas_task task = blas_task(f, NULL, is_double, pieces_of(&f.base))
-    share_out(f.base.workers, work_of(&f.base), forward_worker, &task, f.base.watch)
+    cdef blas_task task = blas_task(f, is_double, pieces_of(&f.base), forward_piece)
+    share_out(&task, f.base.workers, work_of(&f.base), f.base.watch)
 
 
 # ---- backward ------------------------------------------------------------------------------------
@@ -118,8 +103,8 @@ cdef void backward_rows(const dense_backward *g, Py_ssize_t first, Py_ssize_t en
              p.watch)
 
 
-cdef void gradient_pieces(const dense_backward *g, Py_ssize_t piece, Py_ssize_t pieces,
-                          const real *kernel) noexcept nogil:
+cdef void weight_gradients(const dense_backward *g, Py_ssize_t piece, Py_ssize_t pieces,
+                           const real *kernel) noexcept nogil:
     """A piece of each weight gradient."""
     cdef const dense_pass *p = &g.base
     cdef const real *dz = all_dz(g, kernel)
@@ -129,34 +114,22 @@ cdef void gradient_pieces(const dense_backward *g, Py_ssize_t piece, Py_ssize_t 
     bias_gradient_piece(piece, pieces, p.units, p.rows, dz, <real *>g.dbias, p.watch)
 
 
-cdef void rows_worker(void *argument, int worker, int workers) noexcept nogil:
-    cdef const blas_task *task = <const blas_task *>argument
-    cdef const dense_backward *g = task.backward
-    cdef Py_ssize_t piece, first, end
-    cdef fp_mode mode = flush_denormals()
-    for piece in range(share_start(task.pieces, worker, workers),
-                       share_start(task.pieces, worker + 1, workers)):
-        first = share_start(g.base.rows, <int>piece, <int>task.pieces)
-        end = share_start(g.base.rows, <int>piece + 1, <int>task.pieces)
-        if task.is_double:
-            backward_rows(g, first, end, <const double *>g.kernel)
-        else:
-            backward_rows(g, first, end, <const float *>g.kernel)
-    restore_denormals(mode)
+cdef void rows_piece(const blas_task *task, Py_ssize_t piece, int worker) noexcept nogil:
+    cdef const dense_backward *g = <const dense_backward *>task.a_pass
+    cdef Py_ssize_t first = start_of_piece(task, g.base.rows, piece)
+    cdef Py_ssize_t end = start_of_piece(task, g.base.rows, piece + 1)
+    if task.is_double:
+        backward_rows(g, first, end, <const double *>g.kernel)
+    else:
+        backward_rows(g, first, end, <const float *>g.kernel)
 
 
-cdef void gradients_worker(void *argument, int worker, int workers) noexcept nogil:
-    cdef const blas_task *task = <const blas_task *>argument
-    cdef const dense_backward *g = task.backward
-    cdef Py_ssize_t piece
-    cdef fp_mode mode = flush_denormals()
-    for piece in range(share_start(task.pieces, worker, workers),
-                       share_start(task.pieces, worker + 1, workers)):
-        if task.is_double:
-            gradient_pieces(g, piece, task.pieces, <const double *>g.kernel)
-        else:
-            gradient_pieces(g, piece, task.pieces, <const float *>g.kernel)
-    restore_denormals(mode)
+cdef void gradients_piece(const blas_task *task, Py_ssize_t piece, int worker) noexcept nogil:
+    cdef const dense_backward *g = <const dense_backward *>task.a_pass
+    if task.is_double:
+        weight_gradients(g, piece, task.pieces, <const double *>g.kernel)
+    else:
+        weight_gradients(g, piece, task.pieces, <const float *>g.kernel)
 
 
 cdef size_t backward_workspace_bytes(const dense_backward *g, bint is_double) noexcept nogil:
@@ -166,9 +139,9 @@ cdef size_t backward_workspace_bytes(const dense_backward *g, bint is_double) no
 cdef void run_backward(dense_backward *g, bint is_double) noexcept nogil:
     cdef const dense_pass *p = &g.base
     cdef double work = work_of(p)
-    cdef blas_task task = blas_task(NULL, g, is_double, pieces_of(p))
-    share_out(p.workers, work, rows_worker, &task, p.watch)
+    cdef blas_task task = blas_task(g, is_double, pieces_of(p), rows_piece)
+    share_out(&task, p.workers, work, p.watch)
     if is_stopped(p.watch):
         return
-    task.pieces = pieces_of_gradient(p.features, p.units, work)
-    share_out(p.workers, work, gradients_worker, &task, p.watch)
+    task.pieces, task.do_piece = pieces_of_gradient(p.features, p.units, work), gradients_piece
+    share_out(&task, p.workers, work, p.watch)

@@ -23,14 +23,14 @@ from libc.string cimport memcpy, memset
 
 from fastlstm._core.blas cimport gemm, rows_of_a_piece
 from fastlstm._core.blas_pieces cimport (
-    bias_gradient_piece, gradient_piece, pieces_of_gradient, pieces_of_rows, share_out, workers_for,
+    bias_gradient_piece, blas_task, gradient_piece, pieces_of_gradient, pieces_of_rows, share_out,
+    start_of_piece, workers_for,
 )
 from fastlstm._core.kernels cimport (
-    GATE_WORKSPACE_ROWS, flush_denormals, fp_mode, gate_shape, gates_f32, gates_f64, kernels_f32,
-    kernels_f64, lstm_functions_of, real, restore_denormals, select_gates_f32, select_gates_f64,
+    GATE_WORKSPACE_ROWS, gate_shape, gates_f32, gates_f64, kernels_f32, kernels_f64,
+    lstm_functions_of, real, select_gates_f32, select_gates_f64,
 )
 from fastlstm._core.passes cimport lstm_backward, lstm_forward, lstm_functions, lstm_pass
-from fastlstm._core.pool cimport share_start
 from fastlstm._core.watch cimport WORK_OF_A_STEP, WORK_OF_A_UNIT, is_stopped, stops
 
 cdef extern from "base/blocks.h" nogil:
@@ -129,7 +129,6 @@ cdef void _forward(lstm_forward *f, const real *kernel) noexcept nogil:
     cdef real *z = <real *>f.gates if f.gates != NULL else workspace + GATE_WORKSPACE_ROWS * units
     cdef real *h = <real *>f.h
     cdef real *c = <real *>f.c
-    cdef fp_mode mode = flush_denormals()
     for number in range((p.steps + block - 1) // block):
         first = number * block
         last = min(p.steps, first + block)
@@ -151,7 +150,6 @@ cdef void _forward(lstm_forward *f, const real *kernel) noexcept nogil:
                 functions.store_step(f, b, s, h + b * units, c + b * units)
         if is_stopped(p.watch):
             break
-    restore_denormals(mode)
 
 
 cdef inline const real *state_row(const lstm_pass *p, const real *states, const void *initial,
@@ -306,33 +304,21 @@ cdef size_t backward_workspace_bytes(const lstm_backward *g, bint is_double) noe
     return (gates + 5 * rows * g.base.units + inputs) * element_of(is_double)
 
 
-cdef struct blas_task:
-    const lstm_forward *forward
-    const lstm_backward *backward
-    bint is_double
-    Py_ssize_t pieces
-
-
-cdef void forward_worker(void *argument, int worker, int workers) noexcept nogil:
-    cdef const blas_task *task = <const blas_task *>argument
-    cdef const lstm_forward *f = task.forward
-    cdef lstm_forward part
-    cdef Py_ssize_t piece, first, end
-    for piece in range(share_start(task.pieces, worker, workers),
-                       share_start(task.pieces, worker + 1, workers)):
-        first = share_start(f.base.batch, <int>piece, <int>task.pieces)
-        end = share_start(f.base.batch, <int>piece + 1, <int>task.pieces)
-        part = some_rows_forward(f, first, end - first, element_of(task.is_double))
-        part.base.workspace = moved(f.base.workspace, worker * worker_bytes(f, task.is_double))
-        if task.is_double:
-            _forward(&part, <const double *>f.kernel)
-        else:
-            _forward(&part, <const float *>f.kernel)
+cdef void forward_piece(const blas_task *task, Py_ssize_t piece, int worker) noexcept nogil:
+    cdef const lstm_forward *f = <const lstm_forward *>task.a_pass
+    cdef Py_ssize_t first = start_of_piece(task, f.base.batch, piece)
+    cdef Py_ssize_t end = start_of_piece(task, f.base.batch, piece + 1)
+    cdef lstm_forward part = some_rows_forward(f, first, end - first, element_of(task.is_double))
+    part.base.workspace = moved(f.base.workspace, worker * worker_bytes(f, task.is_double))
+    if task.is_double:
+        _forward(&part, <const double *>f.kernel)
+    else:
+        _forward(&part, <const float *>f.kernel)
 
 
 cdef void run_forward(lstm_forward *f, bint is_double) noexcept nogil:
-    cdef blas_task task = blas_task(f, NULL, is_double, pieces_of(&f.base))
-    share_out(f.base.workers, work_of(&f.base), forward_worker, &task, f.base.watch)
+    cdef blas_task task = blas_task(f, is_double, pieces_of(&f.base), forward_piece)
+    share_out(&task, f.base.workers, work_of(&f.base), f.base.watch)
 
 
 # ---- backward ------------------------------------------------------------------------------------
@@ -365,8 +351,8 @@ cdef void backward_rows(const lstm_backward *g, Py_ssize_t first, Py_ssize_t cou
              <real *>part.dx, features, p.watch)
 
 
-cdef void gradient_pieces(const lstm_backward *g, Py_ssize_t piece, Py_ssize_t pieces,
-                          const real *kernel) noexcept nogil:
+cdef void weight_gradients(const lstm_backward *g, Py_ssize_t piece, Py_ssize_t pieces,
+                           const real *kernel) noexcept nogil:
     """A piece of each weight gradient."""
     cdef const lstm_pass *p = &g.base
     cdef Py_ssize_t rows = p.batch * p.steps, width = 4 * p.units
@@ -379,42 +365,31 @@ cdef void gradient_pieces(const lstm_backward *g, Py_ssize_t piece, Py_ssize_t p
     bias_gradient_piece(piece, pieces, width, rows, dz, <real *>g.dbias, p.watch)
 
 
-cdef void rows_worker(void *argument, int worker, int workers) noexcept nogil:
-    cdef const blas_task *task = <const blas_task *>argument
-    cdef const lstm_backward *g = task.backward
-    cdef Py_ssize_t piece, first, end
-    cdef fp_mode mode = flush_denormals()
-    for piece in range(share_start(task.pieces, worker, workers),
-                       share_start(task.pieces, worker + 1, workers)):
-        first = share_start(g.base.batch, <int>piece, <int>task.pieces)
-        end = share_start(g.base.batch, <int>piece + 1, <int>task.pieces)
-        if task.is_double:
-            backward_rows(g, first, end - first, worker, <const double *>g.kernel)
-        else:
-            backward_rows(g, first, end - first, worker, <const float *>g.kernel)
-    restore_denormals(mode)
+cdef void rows_piece(const blas_task *task, Py_ssize_t piece, int worker) noexcept nogil:
+    cdef const lstm_backward *g = <const lstm_backward *>task.a_pass
+    cdef Py_ssize_t first = start_of_piece(task, g.base.batch, piece)
+    cdef Py_ssize_t count = start_of_piece(task, g.base.batch, piece + 1) - first
+    if task.is_double:
+        backward_rows(g, first, count, worker, <const double *>g.kernel)
+    else:
+        backward_rows(g, first, count, worker, <const float *>g.kernel)
 
 
-cdef void gradients_worker(void *argument, int worker, int workers) noexcept nogil:
-    cdef const blas_task *task = <const blas_task *>argument
-    cdef const lstm_backward *g = task.backward
-    cdef Py_ssize_t piece
-    cdef fp_mode mode = flush_denormals()
-    for piece in range(share_start(task.pieces, worker, workers),
-                       share_start(task.pieces, worker + 1, workers)):
-        if task.is_double:
-            gradient_pieces(g, piece, task.pieces, <const double *>g.kernel)
-        else:
-            gradient_pieces(g, piece, task.pieces, <const float *>g.kernel)
-    restore_denormals(mode)
+cdef void gradients_piece(const blas_task *task, Py_ssize_t piece, int worker) noexcept nogil:
+    cdef const lstm_backward *g = <const lstm_backward *>task.a_pass
+    if task.is_double:
+        weight_gradients(g, piece, task.pieces, <const double *>g.kernel)
+    else:
+        weight_gradients(g, piece, task.pieces, <const float *>g.kernel)
 
 
 cdef void run_backward(lstm_backward *g, bint is_double) noexcept nogil:
     cdef const lstm_pass *p = &g.base
     cdef double work = work_of(p)
-    cdef blas_task task = blas_task(NULL, g, is_double, pieces_of(p))
-    share_out(p.workers, 2 * work, rows_worker, &task, p.watch)
+    cdef blas_task task = blas_task(g, is_double, pieces_of(p), rows_piece)
+    share_out(&task, p.workers, 2 * work, p.watch)
     if is_stopped(p.watch):
         return
     task.pieces = pieces_of_gradient(max(p.features, p.units), 4 * p.units, work)
-    share_out(p.workers, work, gradients_worker, &task, p.watch)
+    task.do_piece = gradients_piece
+    share_out(&task, p.workers, work, p.watch)

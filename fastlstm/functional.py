@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from fastlstm._core import activations, dense, lstm
+from fastlstm._core.dense_plan import DensePlan
 from fastlstm.config import REAL_TYPES
 from fastlstm.errors import as_real_array
 
@@ -189,7 +190,7 @@ def dense_forward(
     >>> y.tolist()
     [[3.0], [3.0]]
     """
-    plan = dense.DensePlan(kernel, bias, activation or "linear")
+    plan = DensePlan(kernel, bias, activation or "linear")
     return dense.forward(plan, x, training)
 
 

@@ -12,6 +12,7 @@ from test_config import printed
 
 from fastlstm import functional
 from fastlstm._core import dense, kernels, pool
+from fastlstm._core.dense_plan import DensePlan
 
 PACKED = [name for name in kernels.available_isas() if name != "baseline"]
 # Work enough for threads: few rows that share the units, odd everything, and many rows.
@@ -245,7 +246,7 @@ def random_dense(shape, dtype):
 
 
 def plan_of(arrays, activation):
-    return dense.DensePlan(arrays["kernel"], arrays["bias"], activation)
+    return DensePlan(arrays["kernel"], arrays["bias"], activation)
 
 
 def run_dense(plan, x, dy):

@@ -66,3 +66,23 @@ def check_strides(batch: int, steps: int, width: int, what: str) -> None:
             f"{what}: T * max(F, 4*H) = {steps * width} exceeds {LARGEST_STRIDE}; "
             f"run the sequence in parts and carry the states over."
         )
+
+
+def array_for_step(value: Any, dtype: np.dtype, what: str) -> np.ndarray:
+    """`value` as an array of `dtype` in C order, converted if that loses nothing of its meaning."""
+    if dtype in (FLOAT32, FLOAT64):
+        return np.require(as_real_array(value, dtype, what), requirements="CA")
+    array = np.asarray(value)
+    kinds = "b" if dtype.kind == "b" else "iu"
+    if array.dtype.kind not in kinds:
+        raise TypeError(f"{what} must hold {dtype}, got an array of dtype {array.dtype}.")
+    return np.require(array.astype(dtype), requirements="CA")
+
+
+def described(value: Any) -> str:
+    """What an argument is, for messages."""
+    if isinstance(value, np.ndarray):
+        order = "" if value.flags.c_contiguous else ", not in C order"
+        writeable = "" if value.flags.writeable else ", read-only"
+        return f"one of shape {value.shape} and type {value.dtype}{order}{writeable}"
+    return type(value).__name__

@@ -2,14 +2,7 @@ from typing import Any
 
 import numpy as np
 
-class DensePlan:
-    kernel: np.ndarray
-    bias: np.ndarray | None
-    dtype: np.dtype
-    features: int
-    units: int
-
-    def __init__(self, kernel: Any, bias: Any, activation: str) -> None: ...
+from fastlstm._core.dense_plan import DensePlan
 
 class DenseCache:
     plan: DensePlan

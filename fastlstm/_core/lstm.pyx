@@ -11,7 +11,7 @@ from fastlstm._core.kernels cimport (
 )
 from fastlstm._core.lstm_cache cimport LSTMCache, cache_for, use_cache
 from fastlstm._core.lstm_passes cimport (
-    prepared, run_backward, run_forward, run_forward_or_restore, run_forward_pair,
+    prepared, run_backward, run_forward, run_forward_or_restore,
 )
 from fastlstm._core.lstm_weights cimport LSTMWeights
 from fastlstm._core.passes cimport lstm_backward, lstm_forward
@@ -97,16 +97,6 @@ def forward(LSTMPlan plan not None, x, h0=None, c0=None, mask=None, bint trainin
             cache.engine = engine
             cache.path = f"{isa_name()} {engine_word(engine)} {gates_name(plan)}"
     return y, h, c, cache
-
-
-def forward_pair(LSTMPlan first not None, LSTMPlan second not None, x, bint sequences=True):
-    """y, h, c of two plans on one x, as by two calls of `forward`: side by side if that wins."""
-    cdef lstm_forward f, g
-    x, y, h, c = _begin_forward(first, &f, x, None, None, sequences)
-    _, y2, h2, c2 = _begin_forward(second, &g, x, None, None, sequences)
-    if f.base.batch > 0 and f.base.steps > 0:
-        run_forward_pair(first, &f, second, &g)
-    return (y, h, c), (y2, h2, c2)
 
 
 cdef tuple _begin_forward(LSTMPlan plan, lstm_forward *f, x, h0, c0, bint wants_y):

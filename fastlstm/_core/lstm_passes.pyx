@@ -53,7 +53,7 @@ cdef tuple _use_packed(LSTMWeights plan, lstm_forward *f, int workers):
     return packed, workspace
 
 
-cdef Memory _use_plain(LSTMWeights plan, lstm_forward *f, bint over_blas):
+cdef tuple _use_plain(LSTMWeights plan, lstm_forward *f, bint over_blas):
     """Have `f` run on the weights as they are; returns memory to be kept while it runs."""
     cdef const void *plain[3]
     cdef Memory workspace
@@ -67,7 +67,7 @@ cdef Memory _use_plain(LSTMWeights plan, lstm_forward *f, bint over_blas):
     else:
         workspace = Memory(GATES * plan.units * sizeof(double))
     f.base.workspace = workspace.data
-    return workspace
+    return (workspace,)
 
 
 cdef Engine run_forward(LSTMWeights plan, lstm_forward *f) except? ENGINE_OF_CHOICE:
@@ -80,20 +80,28 @@ cdef Engine run_forward(LSTMWeights plan, lstm_forward *f) except? ENGINE_OF_CHO
     return engine
 
 
+cdef tuple ready_forward(Engine engine, LSTMWeights plan, lstm_forward *f):
+    return (_use_packed(plan, f, 0) if engine == ENGINE_PACKED
+            else _use_plain(plan, f, engine == ENGINE_BLAS))
+
+
+cdef void compute_forward(Engine engine, lstm_forward *f, bint is_double) noexcept nogil:
+    cdef const lstm_functions *functions = lstm_functions_of(is_double)
+    if engine == ENGINE_PACKED:
+        functions.run_forward(f)
+    elif engine == ENGINE_BLAS:
+        lstm_blas.run_forward(f, is_double)
+    else:
+        functions.run_forward_unpacked(f)
+
+
 cdef int run_forward_on(Engine engine, LSTMWeights plan, lstm_forward *f) except -1:
-    cdef const lstm_functions *functions = lstm_functions_of(plan.is_double)
     cdef bint is_double = plan.is_double
     cdef pass_watch memory
     f.base.watch = begin_watch(&memory, work_of(&f.base))
-    _kept = (_use_packed(plan, f, 0) if engine == ENGINE_PACKED
-             else _use_plain(plan, f, engine == ENGINE_BLAS))
+    _kept = ready_forward(engine, plan, f)
     with nogil:
-        if engine == ENGINE_PACKED:
-            functions.run_forward(f)
-        elif engine == ENGINE_BLAS:
-            lstm_blas.run_forward(f, is_double)
-        else:
-            functions.run_forward_unpacked(f)
+        compute_forward(engine, f, is_double)
     return end_watch(f.base.watch)
 
 
@@ -117,14 +125,10 @@ cdef int run_forward_or_restore(LSTMWeights plan, lstm_forward *f) except -1:
     return 0
 
 
-cdef int run_forward_pair(LSTMWeights first, lstm_forward *f, LSTMWeights second,
-                          lstm_forward *g) except -1:
-    """Run two passes of one length side by side if that wins, else one after the other."""
+cdef tuple ready_pair(LSTMWeights first, lstm_forward *f, Engine engine, LSTMWeights second,
+                      lstm_forward *g, Engine other):
+    """What two passes on these engines refer to side by side, or None if that does not win."""
     cdef const lstm_functions *functions = lstm_functions_of(first.is_double)
-    cdef lstm_forward *both[2]
-    cdef pass_watch memory
-    cdef Engine engine = forward_engine(first, <double>f.base.batch * f.base.steps)
-    cdef Engine other = forward_engine(second, <double>g.base.batch * g.base.steps)
     if not (
         engine == ENGINE_PACKED
         and other == ENGINE_PACKED
@@ -132,41 +136,49 @@ cdef int run_forward_pair(LSTMWeights first, lstm_forward *f, LSTMWeights second
         and functions.prefers_company(&f.base)
         and functions.prefers_company(&g.base)
     ):
-        run_forward_on(engine, first, f)
-        run_forward_on(other, second, g)
-        return 0
-    _kept = _use_packed(first, f, 1), _use_packed(second, g, 1)
+        return None
+    return _use_packed(first, f, 1), _use_packed(second, g, 1)
+
+
+cdef void compute_pair(lstm_forward *f, lstm_forward *g, bint is_double) noexcept nogil:
+    cdef lstm_forward *both[2]
     both[0], both[1] = f, g
-    f.base.watch = begin_watch(&memory, work_of(&f.base) + work_of(&g.base))
-    g.base.watch = f.base.watch
-    with nogil:
-        functions.run_forward_pair(both)
-    return end_watch(f.base.watch)
+    lstm_functions_of(is_double).run_forward_pair(both)
 
 
-cdef int run_backward(LSTMWeights plan, lstm_backward *g, Engine forward) except -1:
-    """Run `g` after a pass on the engine `forward`."""
+cdef tuple ready_backward(Engine engine, LSTMWeights plan, lstm_backward *g):
     cdef const lstm_functions *functions = lstm_functions_of(plan.is_double)
-    cdef bint is_double = plan.is_double, over_blas = backward_engine(forward) == ENGINE_BLAS
-    cdef PackedWeights packed
+    cdef PackedWeights packed = None
     cdef Memory workspace
     cdef const void *plain[3]
-    cdef pass_watch memory
-    g.base.watch = begin_watch(&memory, 3 * work_of(&g.base))
     plain_weights(plan, plain)
-    if over_blas:
+    if engine == ENGINE_BLAS:
         g.kernel, g.recurrent_kernel = plain[0], plain[1]
         g.base.workers = lstm_blas.suitable_workers(&g.base)
-        workspace = Memory(lstm_blas.backward_workspace_bytes(g, is_double))
+        workspace = Memory(lstm_blas.backward_workspace_bytes(g, plan.is_double))
     else:
         packed = transposed_for(plan, g.base.kernels, g.dx != NULL)
         g.kernel, g.recurrent_kernel = packed.kernel, packed.recurrent_kernel
         g.base.workers = functions.backward_workers(&g.base)
         workspace = Memory(functions.backward_workspace_bytes(g))
     g.base.workspace = workspace.data
+    return packed, workspace
+
+
+cdef void compute_backward(Engine engine, lstm_backward *g, bint is_double) noexcept nogil:
+    if engine == ENGINE_BLAS:
+        lstm_blas.run_backward(g, is_double)
+    else:
+        lstm_functions_of(is_double).run_backward(g)
+
+
+cdef int run_backward(LSTMWeights plan, lstm_backward *g, Engine forward) except -1:
+    """Run `g` after a pass on the engine `forward`."""
+    cdef Engine engine = backward_engine(forward)
+    cdef bint is_double = plan.is_double
+    cdef pass_watch memory
+    g.base.watch = begin_watch(&memory, 3 * work_of(&g.base))
+    _kept = ready_backward(engine, plan, g)
     with nogil:
-        if over_blas:
-            lstm_blas.run_backward(g, is_double)
-        else:
-            functions.run_backward(g)
+        compute_backward(engine, g, is_double)
     return end_watch(g.base.watch)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastlstm import functional
+from fastlstm._core.program_dense import ActivationOp
 from fastlstm.layers.base import Layer
 from fastlstm.layers.checks import one_shape
 from fastlstm.layers.context import Context
@@ -50,6 +51,14 @@ class Activation(Layer):
         if context.takes_dz:
             return dy
         return functional.activation_backward(context.inputs, dy, self.activation)
+
+    def op(self, training: bool, streaming: bool = False) -> tuple[Any, ...] | None:
+        """For any inputs."""
+        return ActivationOp, (self.activation,)
+
+    def time_after(self, has_time: bool) -> bool:
+        """Each step by itself."""
+        return has_time
 
     def last_activation(self) -> str | None:
         """The layer's own."""

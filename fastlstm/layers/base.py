@@ -20,10 +20,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastlstm import config, constraints, initializers, regularizers
+from fastlstm._core.versions import note_change_of_settings
 from fastlstm._registry import PACKAGE, described, home_of, is_from_package, not_known, unlike
 from fastlstm.errors import as_array, as_real_array, one_of
 from fastlstm.layers.context import Context
-from fastlstm.layers.stage import Stage
 from fastlstm.layers.structure import (
     Shape,
     as_list,
@@ -134,20 +134,31 @@ def _once(build: Callable[..., None]) -> Callable[..., None]:
 _PACKAGE = __name__.partition(".")[0]
 
 
-def told_by_class(layer: Layer, name: str) -> Any:
+# What a layer computes by.
+_COMPUTING = (
+    "__call__",
+    "call",
+    "call_with_mask",
+    "compute_mask",
+    "backward",
+    "differentiate",
+)
+
+
+def told_by_class(layer: Layer, name: str, *arguments: Any) -> Any:
     """What the method `name` of the package's class tells of how a layer computes.
 
-    None where a class below the one that tells it computes in another way, or has something of the
-    program's own under that name.
+    None where a class below the one that tells it, or the layer itself, computes in another way, or
+    has something of the program's own under that name.
     """
     kind = type(layer)
     owner = next(base for base in kind.__mro__ if name in base.__dict__)
     if not owner.__module__.startswith(f"{_PACKAGE}."):
         return None
-    computing = ("__call__", "call", "call_with_mask", "backward", "differentiate")
-    if any(getattr(kind, each) is not getattr(owner, each) for each in computing):
+    own = vars(layer)
+    if any(getattr(kind, each) is not getattr(owner, each) or each in own for each in _COMPUTING):
         return None
-    return owner.__dict__[name](layer)
+    return owner.__dict__[name](layer, *arguments)
 
 
 class Layer:
@@ -279,6 +290,12 @@ class Layer:
         elif input_shape is not None:
             self.batch_input_shape = (None, *input_shape)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
+        # What calls keep does not change how a layer computes.
+        if name[0] != "_" and name != "states":
+            note_change_of_settings()
+
     # ---- to implement ------------------------------------------------------------------------
 
     def check_inputs(self, input_shape: Any) -> None:
@@ -298,9 +315,25 @@ class Layer:
             f"{self.label} cannot be trained through: it does not implement `backward`."
         )
 
-    def stage(self) -> Stage | None:
-        """What a training loop may run instead of calling the layer; None if that is not all."""
+    def op(self, training: bool, streaming: bool = False) -> tuple[Any, ...] | None:
+        """What a program may run instead of calling the layer; None if that is not all.
+
+        The class of a native op (`fastlstm._core.program`) and its arguments, which are equal as
+        long as the op need not be another. A stream keeps the states itself.
+        """
         return None
+
+    def time_after(self, has_time: bool) -> bool | None:
+        """Whether the outputs of one time step have a time axis, if its inputs have one.
+
+        None where nobody knows. Raises ``ValueError`` for what needs the whole sequence.
+        """
+        return None
+
+    def _needs_sequence(self, why: str) -> ValueError:
+        return ValueError(
+            f"{self.label} cannot be streamed: it {why}, so it needs the whole sequence."
+        )
 
     def last_activation(self) -> str | None:
         """What makes the outputs, where `backward` heeds `Context.takes_dz`; None where it cannot.

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from fastlstm._core.program_lstm import BidirectionalOp, LSTMOp
 from fastlstm.errors import one_of
-from fastlstm.layers.base import Layer
+from fastlstm.layers.base import Layer, told_by_class
 from fastlstm.layers.context import Context
-from fastlstm.layers.lstm import LSTM
 from fastlstm.layers.serialization import deserialize, serialize
 from fastlstm.layers.setting import Setting
 from fastlstm.layers.structure import as_list, is_shape
@@ -173,17 +173,6 @@ class Bidirectional(Layer):
         context: Context | None = None,
     ) -> Any:
         """The merged output; with `return_state` or without merging a list."""
-        forward, backward = self.forward_layer, self.backward_layer
-        if (
-            type(forward) is type(backward) is LSTM
-            and mask is initial_state is context is None
-            and inputs.shape[1]
-            and forward.runs_alone(training)
-            and backward.runs_alone(training)
-        ):
-            y, y_back = forward.call_beside(backward, inputs)
-            (y, *states), (y_back, *states_back) = as_list(y), as_list(y_back)
-            return self._packed(self._merge(y, self._in_order(y_back)), [*states, *states_back])
         contexts = [None, None] if context is None else [context.child(), context.child()]
         halves = self._halves(initial_state)
         before = getattr(self.forward_layer, "states", None)
@@ -216,6 +205,20 @@ class Bidirectional(Layer):
             context=contexts[which],
         )
         return as_list(outputs)
+
+    def op(self, training: bool, streaming: bool = False) -> tuple[Any, ...] | None:
+        """Of two LSTMs that are ops themselves."""
+        first, second = (told_by_class(layer, "op", training) for layer in self._layers)
+        if first is None or second is None:
+            return None
+        (make, arguments), (make_back, arguments_back) = first, second
+        if not make is make_back is LSTMOp:
+            return None
+        return BidirectionalOp, (arguments, arguments_back, self.merge_mode)
+
+    def time_after(self, has_time: bool) -> bool:
+        """Never: one of the two layers begins at the end."""
+        raise self._needs_sequence("reads backwards")
 
     def _halves(self, initial_state: Any) -> tuple[Any, Any]:
         if initial_state is None:

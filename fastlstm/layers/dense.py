@@ -8,13 +8,14 @@ import numpy as np
 
 from fastlstm import constraints, initializers, regularizers
 from fastlstm._core import dense
+from fastlstm._core.dense_plan import DensePlan
+from fastlstm._core.program_dense import DenseOp
 from fastlstm.errors import check_positive_int
 from fastlstm.layers.base import Layer
 from fastlstm.layers.checks import check_features, check_rank
 from fastlstm.layers.context import Context
 from fastlstm.layers.serialization import object_config
 from fastlstm.layers.setting import Setting, activation_name, truth
-from fastlstm.layers.stage import DenseStage
 from fastlstm.layers.structure import Shape
 from fastlstm.layers.weight import UNUSED, Weight
 
@@ -87,7 +88,7 @@ class Dense(Layer):
         self.bias_regularizer = regularizers.get(bias_regularizer)
         self.kernel_constraint = constraints.get(kernel_constraint)
         self.bias_constraint = constraints.get(bias_constraint)
-        self._plan: tuple[Any, dense.DensePlan] | None = None
+        self._plan: tuple[Any, DensePlan] | None = None
         self.kernel: Weight
         self.bias: Weight | None = None
 
@@ -116,7 +117,7 @@ class Dense(Layer):
 
     def call(self, inputs: np.ndarray, context: Context | None = None) -> np.ndarray:
         """The outputs (B, ..., units)."""
-        y, cache = dense.forward(self.current_plan(), inputs, context is not None)
+        y, cache = dense.forward(self.plan_for(self.activation), inputs, context is not None)
         if context is not None:
             context.cache = cache
         return y
@@ -131,30 +132,30 @@ class Dense(Layer):
             context.add_gradient(self.bias, dbias)
         return dx
 
-    def stage(self) -> DenseStage | None:
-        """For training, unless the outputs are regularized."""
-        if self.activity_regularizer is not None:
-            return None
-        return DenseStage(self)
+    def op(self, training: bool, streaming: bool = False) -> tuple[Any, ...] | None:
+        """Over one step or all."""
+        return DenseOp, (self.plan_for, (self.kernel, self.bias), self.activation)
+
+    def time_after(self, has_time: bool) -> bool:
+        """Each step by itself."""
+        return has_time
 
     def last_activation(self) -> str | None:
         """The layer's own."""
         return self.activation
 
-    def current_plan(self) -> dense.DensePlan:
+    def plan_for(self, activation: str) -> DensePlan:
         """The weights as they are now, packed once for all calls until they change."""
         bias = self.bias
         made_of = (
             self.kernel.version,
             UNUSED if bias is None else bias.version,
-            self.activation,
+            activation,
         )
         known = self._plan
         if known is not None and known[0] == made_of:
             return known[1]
-        plan = dense.DensePlan(
-            self.kernel.value, None if bias is None else bias.value, self.activation
-        )
+        plan = DensePlan(self.kernel.value, None if bias is None else bias.value, activation)
         if None not in made_of:
             self._plan = (made_of, plan)
         return plan

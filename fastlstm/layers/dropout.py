@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastlstm import random
+from fastlstm._core.program_dense import ReshapeOp
 from fastlstm.layers.base import Layer
 from fastlstm.layers.checks import check_rate
 from fastlstm.layers.context import Context
@@ -115,6 +116,14 @@ class Dropout(Layer):
         if context is not None:
             context.cache = factors
         return inputs * factors
+
+    def op(self, training: bool, streaming: bool = False) -> tuple[Any, ...] | None:
+        """The inputs as they are where nothing is dropped."""
+        return None if training and self.rate else (ReshapeOp, (None, True))
+
+    def time_after(self, has_time: bool) -> bool:
+        """Each step by itself."""
+        return has_time
 
     def backward(self, context: Context, dy: np.ndarray) -> np.ndarray:
         """The gradient of the inputs: zero where they were dropped."""

@@ -9,6 +9,8 @@ import numpy as np
 
 from fastlstm import activations, constraints, initializers, random, regularizers
 from fastlstm._core import lstm
+from fastlstm._core.program_lstm import LSTMOp
+from fastlstm._core.stream import Stream
 from fastlstm.errors import as_real_array, check_positive_int, shape_text
 from fastlstm.layers import recurrent_dropout as dropped
 from fastlstm.layers.base import Layer
@@ -22,7 +24,6 @@ from fastlstm.layers.context import Context
 from fastlstm.layers.dropout import dropout_factors
 from fastlstm.layers.serialization import object_config
 from fastlstm.layers.setting import Setting, truth
-from fastlstm.layers.stage import LSTMStage
 from fastlstm.layers.structure import Shape
 from fastlstm.layers.symbolic import SymbolicTensor
 from fastlstm.layers.weight import UNUSED, Weight
@@ -325,6 +326,13 @@ class LSTM(Layer):
                     )
         return super()._call_symbolically(inputs, keywords)
 
+    def stream(self, batch_size: int = 1) -> Stream:
+        """A stream of so many sequences through this layer alone: see `Model.stream`."""
+        # A stream is of a graph, and graphs are made of layers.
+        from fastlstm.program.stream import stream_of_layer
+
+        return stream_of_layer(self, batch_size)
+
     # ---- computing ---------------------------------------------------------------------------
 
     def call(
@@ -337,11 +345,6 @@ class LSTM(Layer):
     ) -> Any:
         """The output, or with `return_state` the list [output, h, c]."""
         batch, steps, _ = inputs.shape
-        if mask is initial_state is context is None and steps and self.runs_alone(training):
-            y, h, c, _ = lstm.forward(
-                self._current_plan(), inputs, None, None, None, False, self.return_sequences
-            )
-            return self._outputs(y, h, c)
         mask = check_mask(self.label, mask, (batch, steps))
         h0: np.ndarray | None
         c0: np.ndarray | None
@@ -358,25 +361,6 @@ class LSTM(Layer):
             self.states = [h.copy(), c.copy()]
         output = y if self.return_sequences else _zero_unless(last_shown, h)
         return [output, h, c] if self.return_state else output
-
-    def runs_alone(self, training: bool) -> bool:
-        """Whether a call without mask and states is a run of the plan and nothing besides."""
-        return not (self.stateful or (training and (self.dropout or self.recurrent_dropout)))
-
-    def _outputs(self, y: Any, h: np.ndarray, c: np.ndarray) -> Any:
-        output = y if self.return_sequences else h
-        return [output, h, c] if self.return_state else output
-
-    def call_beside(self, other: LSTM, inputs: np.ndarray) -> tuple[Any, Any]:
-        """What both layers return for inference on `inputs` (B, T, F), T > 0.
-
-        Without masks and states; side by side where that is faster.
-        """
-        sequences = self.return_sequences or other.return_sequences
-        ours, theirs = lstm.forward_pair(
-            self._current_plan(), other._current_plan(), inputs, sequences
-        )
-        return self._outputs(*ours), other._outputs(*theirs)
 
     def _run(
         self,
@@ -408,17 +392,16 @@ class LSTM(Layer):
             return y, h, c, _Call(dropped.lstm_backward, cache)
         input_factors = None
         if training and self.dropout > 0:
-            batch, _, features = inputs.shape
-            input_factors = self._draw((batch, 1, features), self.dropout)
+            input_factors = self._draw_inputs(inputs.shape[::2])[:, None]
             inputs = inputs * input_factors
         y, h, c, cache = lstm.forward(
-            self._current_plan(), inputs, h0, c0, mask, keep, self.return_sequences
+            self.plan_for(self._settings), inputs, h0, c0, mask, keep, self.return_sequences
         )
         return y, h, c, _Call(lstm.backward, cache, input_factors)
 
-    def _current_plan(self) -> lstm.LSTMPlan:
+    def plan_for(self, settings: _Settings) -> lstm.LSTMPlan:
         """The weights as they are now, packed once for all calls until they change."""
-        bias, settings = self.bias, self._settings
+        bias = self.bias
         made_of = (
             self.kernel.version,
             self.recurrent_kernel.version,
@@ -438,13 +421,20 @@ class LSTM(Layer):
             self._plan = (made_of, plan)
         return plan
 
-    def stage(self) -> LSTMStage | None:
-        """For training without masks, where nothing is dropped, kept or given out besides."""
-        alone = self.runs_alone(training=True)
-        if not alone or self.return_state or self.activity_regularizer is not None:
+    def op(self, training: bool, streaming: bool = False) -> tuple[Any, ...] | None:
+        """Without states of its own, and where nothing is dropped from the recurrent product."""
+        if (self.stateful and not streaming) or (training and self.recurrent_dropout):
             return None
+        draw = self._draw_inputs if training and self.dropout else None
         weights = (self.kernel, self.recurrent_kernel, self.bias)
-        return LSTMStage(self._current_plan, weights, self.return_sequences)
+        settings = (self._settings, self.return_sequences, self.return_state)
+        return LSTMOp, (self.plan_for, weights, *settings, draw)
+
+    def time_after(self, has_time: bool) -> bool:
+        """As sequences are returned."""
+        if self.go_backwards:
+            raise self._needs_sequence("reads backwards")
+        return self.return_sequences
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_plan": None}
@@ -455,6 +445,10 @@ class LSTM(Layer):
         if self._generator is None:  # the rate was 0 at first
             self._generator = random.generator(self.seed)
         return dropout_factors(self._generator, shape, rate, self.dtype)
+
+    def _draw_inputs(self, shape: tuple[int, int]) -> np.ndarray:
+        """Factors (B, F) for the inputs, the same at all steps."""
+        return self._draw(shape, self.dropout)
 
     def _factors_by_gate(self, batch: int, features: int) -> dropped.Factors:
         return dropped.Factors(

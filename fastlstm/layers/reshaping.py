@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from fastlstm._core.program_dense import RepeatOp, ReshapeOp
 from fastlstm.errors import check_positive_int
 from fastlstm.layers.base import Layer
 from fastlstm.layers.checks import check_integers, check_rank
 from fastlstm.layers.context import Context
-from fastlstm.layers.stage import RepeatVectorStage
 from fastlstm.layers.structure import Shape
 
 __all__ = ["Flatten", "Permute", "RepeatVector", "Reshape"]
@@ -45,9 +45,13 @@ class RepeatVector(Layer):
         """The repeated vectors (B, n, F)."""
         return np.repeat(inputs[:, None, :], self.n, axis=1)
 
-    def stage(self) -> RepeatVectorStage | None:
-        """For training, unless the outputs are regularized."""
-        return RepeatVectorStage(self.n) if self.activity_regularizer is None else None
+    def op(self, training: bool, streaming: bool = False) -> tuple[Any, ...] | None:
+        """For any vectors."""
+        return RepeatOp, (self.n,)
+
+    def time_after(self, has_time: bool) -> bool:
+        """Never: there is no step at which the vector is known."""
+        raise self._needs_sequence("repeats what comes after the last step")
 
     def backward(self, context: Context, dy: np.ndarray) -> np.ndarray:
         """The gradient of the vectors: the sum over the repetitions."""
@@ -98,6 +102,16 @@ class Flatten(Layer):
         """The gradient in the inputs' shape."""
         return dy.reshape(context.inputs.shape)
 
+    def op(self, training: bool, streaming: bool = False) -> tuple[Any, ...] | None:
+        """The same memory."""
+        return ReshapeOp, (self.compute_output_shape, False)
+
+    def time_after(self, has_time: bool) -> bool:
+        """Only after the steps: the time axis is one that it moves."""
+        if has_time:
+            raise self._needs_sequence("moves the time axis")
+        return False
+
     def compute_output_shape(self, input_shape: Any) -> Any:
         """(B, N), N None where a size is."""
         sizes = input_shape[1:]
@@ -143,6 +157,16 @@ class Reshape(Layer):
     def backward(self, context: Context, dy: np.ndarray) -> np.ndarray:
         """The gradient in the inputs' shape."""
         return dy.reshape(context.inputs.shape)
+
+    def op(self, training: bool, streaming: bool = False) -> tuple[Any, ...] | None:
+        """The same memory."""
+        return ReshapeOp, (self.compute_output_shape, False)
+
+    def time_after(self, has_time: bool) -> bool:
+        """Only after the steps: the time axis is one that it moves."""
+        if has_time:
+            raise self._needs_sequence("moves the time axis")
+        return False
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         """(B, *target_shape) with -1 worked out, or None where that takes an unknown size."""

@@ -7,12 +7,11 @@ from typing import Any
 import numpy as np
 
 from fastlstm.errors import as_mask
-from fastlstm.layers.base import Layer
+from fastlstm.layers.base import Layer, told_by_class
 from fastlstm.layers.checks import check_rank
 from fastlstm.layers.context import Context
 from fastlstm.layers.dense import Dense
 from fastlstm.layers.serialization import deserialize, serialize
-from fastlstm.layers.stage import Stage
 from fastlstm.layers.structure import Shape, as_list, map_structure, map_structure_of_shapes
 
 __all__ = ["TimeDistributed"]
@@ -102,11 +101,13 @@ class TimeDistributed(Layer):
         dx = self.layer.differentiate(context.cache, map_structure(_fold, dy))
         return None if dx is None else dx.reshape(context.inputs.shape)
 
-    def stage(self) -> Stage | None:
+    def op(self, training: bool, streaming: bool = False) -> tuple[Any, ...] | None:
         """That of a dense layer, which takes any number of steps at once."""
-        if self.activity_regularizer is not None or type(self.layer) is not Dense:
-            return None
-        return self.layer.stage()
+        return told_by_class(self.layer, "op", training) if type(self.layer) is Dense else None
+
+    def time_after(self, has_time: bool) -> bool:
+        """Each step by itself."""
+        return has_time
 
     def last_activation(self) -> str | None:
         """That of a dense layer."""

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from fastlstm._core.versions import Versioned
 from fastlstm.errors import as_real_array
 
 __all__ = ["UNUSED", "Weight", "changing", "starting_value", "total_size", "weights_to_load"]
@@ -22,7 +23,7 @@ _versions = itertools.count()
 UNUSED = -1
 
 
-class Weight:
+class Weight(Versioned):
     """A named array that a layer owns and an optimizer may change.
 
     `value` cannot be written to: contents change through `assign`, or inside `changing` through an
@@ -37,7 +38,6 @@ class Weight:
         kept.
     """
 
-    version: int | None
     value: np.ndarray
     _array: np.ndarray
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -43,6 +43,10 @@ class Step(NamedTuple):
     def reads(self) -> list[int]:
         """Every slot through which a gradient may flow back."""
         return [*as_list(self.inputs), *(s for slots in self.tensors.values() for s in slots)]
+
+    def all_reads(self) -> list[int]:
+        """Every slot that is read, masks included."""
+        return self.reads() if self.mask is None else [*self.reads(), *as_list(self.mask)]
 
 
 class Tape(NamedTuple):
@@ -139,6 +143,16 @@ class Graph:
         makers = {step.outputs: step.layer for step in self.steps if isinstance(step.outputs, int)}
         return [makers.get(slot) if uses[slot] == 1 else None for slot in self.output_slots]
 
+    @property
+    def tensors(self) -> list[SymbolicTensor]:
+        """The tensors in the order of their slots."""
+        return list(self._tensors)
+
+    @property
+    def slot_count(self) -> int:
+        """How many slots there are: one for each tensor."""
+        return len(self._tensors)
+
     def layers(self) -> list[Layer]:
         """The layers, each once, in Keras's order."""
         return list(self._layers)
@@ -154,12 +168,12 @@ class Graph:
         context: Context | None = None,
     ) -> tuple[list[Any], list[Any], Tape | None]:
         """Outputs, their masks, and with a `context` the tape for `backward`."""
-        values: list[Any] = [None] * len(self._tensors)
-        slot_masks: list[Any] = [None] * len(self._tensors)
+        values: list[Any] = [None] * self.slot_count
+        slot_masks: list[Any] = [None] * self.slot_count
         for position, slot in enumerate(self.input_slots):
             values[slot] = inputs[position]
             slot_masks[slot] = None if masks is None else masks[position]
-        wanted = [] if context is None else self._wanted(context.wants_input_gradient)
+        wanted = [] if context is None else self.wanted(context.wants_input_gradient)
         contexts: list[Context] = []
         for step in self.steps:
             own = None
@@ -167,23 +181,7 @@ class Graph:
                 own = context.child()
                 own.wants_input_gradient = any(wanted[slot] for slot in step.reads())
                 contexts.append(own)
-            mask = (
-                map_structure(slot_masks.__getitem__, step.inputs)
-                if step.mask is None
-                else map_structure(values.__getitem__, step.mask)
-            )
-            call = {"training": training, **step.keywords(values)}
-            outputs, out_masks = step.layer.call_with_mask(
-                map_structure(values.__getitem__, step.inputs), mask, context=own, **call
-            )
-            if isinstance(step.outputs, int):
-                values[step.outputs], slot_masks[step.outputs] = outputs, out_masks
-                continue
-            for slot, value in zip(as_list(step.outputs), as_list(outputs), strict=True):
-                values[slot] = value
-            if out_masks is not None:
-                for slot, mask in zip(as_list(step.outputs), as_list(out_masks), strict=True):
-                    slot_masks[slot] = mask
+            self.call(step, values, slot_masks, training=training, context=own)
         tape = None if context is None else Tape(contexts, wanted)
         return (
             [values[slot] for slot in self.output_slots],
@@ -191,7 +189,35 @@ class Graph:
             tape,
         )
 
-    def _wanted(self, inputs_too: bool) -> list[bool]:
+    def call(
+        self,
+        step: Step,
+        values: list[Any],
+        masks: list[Any],
+        *,
+        training: bool,
+        context: Context | None,
+    ) -> None:
+        """Call the layer of a step on what its slots hold, and fill those of its outputs."""
+        mask = (
+            map_structure(masks.__getitem__, step.inputs)
+            if step.mask is None
+            else map_structure(values.__getitem__, step.mask)
+        )
+        call = {"training": training, **step.keywords(values)}
+        outputs, out_masks = step.layer.call_with_mask(
+            map_structure(values.__getitem__, step.inputs), mask, context=context, **call
+        )
+        if isinstance(step.outputs, int):
+            values[step.outputs], masks[step.outputs] = outputs, out_masks
+            return
+        for slot, value in zip(as_list(step.outputs), as_list(outputs), strict=True):
+            values[slot] = value
+        if out_masks is not None:
+            for slot, mask in zip(as_list(step.outputs), as_list(out_masks), strict=True):
+                masks[slot] = mask
+
+    def wanted(self, inputs_too: bool) -> list[bool]:
         """For each slot whether its gradient leads to a trainable weight, or to an input."""
         wanted = [False] * len(self._tensors)
         for slot in self.input_slots:
@@ -222,31 +248,48 @@ class Graph:
 
         `fused` tells of each output whether its gradient is that before its `last_activation`.
         """
-        gradients: list[Any] = [None] * len(self._tensors)
-
-        def add(slot: int, gradient: np.ndarray | None) -> None:
-            if gradient is not None and tape.wanted[slot]:
-                known = gradients[slot]
-                gradients[slot] = gradient if known is None else known + gradient
-
+        gradients: list[Any] = [None] * self.slot_count
         for slot, gradient in zip(self.output_slots, doutputs, strict=True):
-            add(slot, gradient)
-        of_dz = list(itertools.compress(self.output_slots, fused))
+            self.add_gradient(gradients, tape.wanted, slot, gradient)
+        dz = set(itertools.compress(self.output_slots, fused))
         for step, context in zip(reversed(self.steps), reversed(tape.contexts), strict=True):
-            context.takes_dz = step.outputs in of_dz
-            arriving = map_structure(gradients.__getitem__, step.outputs)
-            if all(gradient is None for gradient in as_list(arriving)):
-                wanted = any(tape.wanted[slot] for slot in as_list(step.outputs))
-                if not (wanted and step.layer.has_activity_penalty()):
-                    continue
-                # The loss depends on these outputs by the penalty on them alone.
-                arriving = map_structure(np.zeros_like, context.outputs)
-            found = step.layer.differentiate(context, arriving)
-            if step.tensors:
-                found, by_name = found
-                for name, slots in step.tensors.items():
-                    for slot, gradient in zip(slots, by_name[name], strict=True):
-                        add(slot, gradient)
-            for slot, gradient in zip(as_list(step.inputs), as_list(found), strict=True):
-                add(slot, gradient)
+            self.differentiate(step, context, gradients, tape.wanted, dz)
         return [gradients[slot] for slot in self.input_slots]
+
+    @staticmethod
+    def add_gradient(
+        gradients: list[Any], wanted: list[bool], slot: int, gradient: np.ndarray | None
+    ) -> None:
+        """Add what arrives at a slot to what has arrived, if anyone wants it."""
+        if gradient is not None and wanted[slot]:
+            known = gradients[slot]
+            gradients[slot] = gradient if known is None else known + gradient
+
+    def differentiate(
+        self,
+        step: Step,
+        context: Context,
+        gradients: list[Any],
+        wanted: list[bool],
+        dz: Collection[int],
+    ) -> None:
+        """The backward pass of one step: from the gradients in its outputs' slots to its inputs'.
+
+        `dz` are the slots whose gradient is that before their `last_activation`.
+        """
+        context.takes_dz = step.outputs in dz if isinstance(step.outputs, int) else False
+        arriving = map_structure(gradients.__getitem__, step.outputs)
+        if all(gradient is None for gradient in as_list(arriving)):
+            is_wanted = any(wanted[slot] for slot in as_list(step.outputs))
+            if not (is_wanted and step.layer.has_activity_penalty()):
+                return
+            # The loss depends on these outputs by the penalty on them alone.
+            arriving = map_structure(np.zeros_like, context.outputs)
+        found = step.layer.differentiate(context, arriving)
+        if step.tensors:
+            found, by_name = found
+            for name, slots in step.tensors.items():
+                for slot, gradient in zip(slots, by_name[name], strict=True):
+                    self.add_gradient(gradients, wanted, slot, gradient)
+        for slot, gradient in zip(as_list(step.inputs), as_list(found), strict=True):
+            self.add_gradient(gradients, wanted, slot, gradient)

@@ -22,6 +22,7 @@ from fastlstm.layers.symbolic import Node, SymbolicTensor
 from fastlstm.models.graph import Graph, Tape
 from fastlstm.models.summary import print_summary
 from fastlstm.models.training import Trainer
+from fastlstm.program import Stream, stream_of
 
 __all__ = ["Model"]
 
@@ -59,6 +60,9 @@ class Model(Trainer, Layer):
     casts_inputs = False
     _bookkeeping = (*Layer._bookkeeping, "_regularized", "_stack", "_chain", "_input")
 
+    # How a model trains is none of the settings that programs are compiled from.
+    __setattr__ = object.__setattr__
+
     def __call__(self, inputs: Any, **call: Any) -> Any:
         """Compute on arrays; on symbolic tensors become a layer of another model's graph."""
         if isinstance(inputs, dict):
@@ -69,6 +73,7 @@ class Model(Trainer, Layer):
         self, inputs: Any = None, outputs: Any = None, name: str | None = None, **keywords: Any
     ) -> None:
         super().__init__(name=name, **keywords)
+        self._programs = {}
         if inputs is None or outputs is None:
             raise TypeError(
                 f"{self.label} needs `inputs` and `outputs`: models here are graphs of layers. "
@@ -116,8 +121,8 @@ class Model(Trainer, Layer):
     def __getstate__(self) -> dict[str, Any]:
         """The state with the graph's nodes from the inputs on, so that nothing is nested deeply."""
         state = super().__getstate__()
-        # The chain holds what the last batch left behind.
-        state["_training_chain"] = None
+        # Programs hold memory of the core.
+        state["_programs"] = {}
         nodes = self._graph_nodes() if self.built else []
         return {"_layers": state.pop("_layers"), "nodes": nodes, **state}
 
@@ -258,6 +263,34 @@ class Model(Trainer, Layer):
             reset = getattr(layer, "reset_states", None)
             if reset is not None and not isinstance(layer, Model):
                 reset()
+
+    def stream(self, batch_size: int = 1) -> Stream:
+        """Read sequences one time step at a time, `batch_size` of them side by side.
+
+        The inputs are sequences (B, T, ...), of any length; a step takes (B, ...) and returns what
+        `predict` returns for that step of the whole sequence, bit for bit. See `Stream`.
+
+        Raises
+        ------
+        ValueError
+            Before the model is built, and for layers that need the whole sequence: those that read
+            backwards, and those that move or repeat the time axis.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastlstm import Sequential
+        >>> from fastlstm.layers import LSTM, Dense
+        >>> model = Sequential([LSTM(4, input_shape=(None, 2)), Dense(1)])
+        >>> stream = model.stream()
+        >>> x = np.ones((1, 3, 2), "float32")
+        >>> for t in range(3):
+        ...     y = stream.step(x[:, t])
+        >>> bool((y == model.predict(x)).all())
+        True
+        """
+        self._require_built("stream")
+        return stream_of(self.graph, self.label, batch_size)
 
     # ---- computing as a layer ----------------------------------------------------------------
 

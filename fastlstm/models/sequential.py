@@ -53,6 +53,7 @@ class Sequential(Model):
     ) -> None:
         # Not Model's: there is no graph yet.
         Layer.__init__(self, name=name, trainable=trainable, **keywords)
+        self._programs = {}
         self._input: InputLayer | None = None
         self._stack: list[Layer] = []
         self._by_name: dict[str, Layer] = {}

@@ -12,10 +12,8 @@ from fastlstm import optimizers, random
 from fastlstm._numbers import real_number
 from fastlstm.callbacks import CallbackList, History
 from fastlstm.errors import check_positive_int, one_of
-from fastlstm.layers.context import Context
 from fastlstm.layers.structure import as_list
 from fastlstm.layers.symbolic import SymbolicTensor
-from fastlstm.models.chain import Chain, chain_of
 from fastlstm.models.data import (
     ArrayData,
     Batch,
@@ -28,6 +26,7 @@ from fastlstm.models.data import (
     with_class_weights,
 )
 from fastlstm.models.objective import Objective, add_penalty_gradients, penalty
+from fastlstm.program import Program
 
 if TYPE_CHECKING:
     from fastlstm.models.graph import Graph
@@ -50,7 +49,7 @@ class Trainer:
     stop_training = False
     _objective: Objective | None = None
     _compile_arguments: Mapping[str, Any] | None = None
-    _training_chain: Chain | None = None
+    _programs: dict[str, Program]
     _fused: Sequence[bool] = ()
     if TYPE_CHECKING:
 
@@ -231,18 +230,11 @@ class Trainer:
     def _train(self, batch: Batch, objective: Objective) -> None:
         """One update. Everything that can fail has been done before a weight changes."""
         assert self.optimizer is not None
-        if self._training_chain is not None:
-            outputs, masks = [self._training_chain.forward(batch.x[0])], [None]
-            loss, doutputs = objective.differentiate(batch, outputs, masks, self._fused)
-            gradients = self._training_chain.backward(doutputs[0], self._fused[0])
-        else:
-            context = Context()
-            context.wants_input_gradient = False
-            outputs, masks, tape = self.graph.run(batch.x, training=True, context=context)
-            assert tape is not None
-            loss, doutputs = objective.differentiate(batch, outputs, masks, self._fused)
-            self.graph.backward(tape, doutputs, self._fused)
-            gradients, loss = context.gradients, loss + sum(context.penalties)
+        program = self._programs["train"]
+        outputs, masks, tape = program.run(batch.x, keep=True)
+        loss, doutputs = objective.differentiate(batch, outputs, masks, self._fused)
+        gradients = program.backward(tape, doutputs, self._fused, self.optimizer.targets)
+        loss += sum(tape.context.penalties)
         if self._regularized:
             add_penalty_gradients(self._regularized, gradients)
             loss += penalty(self._regularized)
@@ -250,11 +242,9 @@ class Trainer:
         self.optimizer.apply(gradients)
 
     def _test(self, batch: Batch, objective: Objective) -> None:
-        # Only a context collects the penalties on outputs.
-        context = Context() if self._has_activity_penalty else None
-        outputs, masks, _ = self.graph.run(batch.x, context=context)
+        outputs, masks, tape = self._programs["evaluate"].run(batch.x)
         loss = objective.evaluate(batch, outputs, masks)
-        penalties = sum(context.penalties) if context is not None else 0.0
+        penalties = sum(tape.context.penalties)
         objective.update(loss + penalties + penalty(self._regularized), batch, outputs, masks)
 
     def _prepare(
@@ -278,13 +268,23 @@ class Trainer:
         """Collect what follows from the settings of the layers: these may be set at any time."""
         trainable = self.trainable_weights  # type: ignore[attr-defined]
         self._regularized = [w for w in trainable if w.regularizer is not None]
-        self._has_activity_penalty = self.has_activity_penalty()  # type: ignore[attr-defined]
+        self._compile_program("evaluate", penalties=True)
         if training:
             assert self.optimizer is not None
             assert self._objective is not None
             self.optimizer.build(trainable)
-            self._training_chain = chain_of(self.graph)
+            self._compile_program("train", training=True, penalties=True)
             self._fused = self._objective.fused(self.graph)
+
+    def _compile_program(
+        self, use: str, *, training: bool = False, penalties: bool = False
+    ) -> Program:
+        """The graph compiled for `use`, anew where its layers are not as they were."""
+        program = self._programs.get(use)
+        if program is None or program.graph is not self.graph or not program.is_current():
+            program = Program(self.graph, training=training, penalties=penalties)
+            self._programs[use] = program
+        return program
 
     # ---- loops -------------------------------------------------------------------------------
 
@@ -538,11 +538,12 @@ class Trainer:
                 steps=count or None,
             )
             run.on_predict_begin(NO_LOGS)
+        program = self._compile_program("predict")
         parts: list[list[np.ndarray]] = []
         for number, batch in enumerate(data.batches(0)):
             if run is not None:
                 run.on_predict_batch_begin(number, NO_LOGS)
-            parts.append(self.graph.run(batch.x)[0])
+            parts.append(program.run(batch.x)[0])
             if run is not None:
                 run.on_predict_batch_end(number, {"outputs": parts[-1]})
         if run is not None:
@@ -591,7 +592,8 @@ class Trainer:
         """The outputs for one batch; refuses what `predict` refuses."""
         self._require_built("predict_on_batch")  # type: ignore[attr-defined]
         batch = self._standard_batch("predict_on_batch", x)
-        outputs = [_unshared(y, batch) for y in self.graph.run(batch.x)[0]]
+        program = self._compile_program("predict")
+        outputs = [_unshared(y, batch) for y in program.run(batch.x)[0]]
         return self._structured(outputs)  # type: ignore[attr-defined]
 
 

@@ -97,6 +97,7 @@ class Optimizer:
         self._constrained: list[Weight] = []
         self._buffers: list[FlatBuffer] = []
         self._places: dict[Weight, tuple[FlatBuffer, int]] = {}
+        self._targets: dict[Weight, np.ndarray] = {}
         # The slots of weights that are frozen now, for when they train again.
         self._resting: WeakKeyDictionary[Weight, Slots] = WeakKeyDictionary()
         self._undecayed: set[Weight] = set()
@@ -235,17 +236,24 @@ class Optimizer:
         # All at once, so that an interrupt leaves the one or the other whole.
         self._weights, self._constrained, self._buffers = weights, constrained, buffers
         self._places, self._resting, self.built = places, resting, True
+        self._targets = _targets_in(buffers)
         for buffer in old_buffers:
             buffer.release()
+
+    @property
+    def targets(self) -> Mapping[Weight, np.ndarray]:
+        """Where `apply` reads gradients from: what is computed there need not be copied."""
+        return self._targets
 
     def _slots_by_weight(self) -> dict[Weight, Slots]:
         return {w: buffer.slots_of(index) for w, (buffer, index) in self._places.items()}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_resting": dict(self._resting)}
+        return {**self.__dict__, "_resting": dict(self._resting), "_targets": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _resting=WeakKeyDictionary(state["_resting"]))
+        self._targets = _targets_in(self._buffers)
 
     # ---- one update --------------------------------------------------------------------------
 
@@ -426,3 +434,7 @@ class Optimizer:
             setattr(self, name, float(arrays.pop()))
         for slot, array in zip(self._slot_arrays(), arrays, strict=True):
             slot[...] = array
+
+
+def _targets_in(buffers: Sequence[FlatBuffer]) -> dict[Weight, np.ndarray]:
+    return {weight: view for buffer in buffers for weight, view in buffer.targets()}

@@ -75,6 +75,10 @@ class FlatBuffer:
             if weight._array is view:
                 weight.rebind(view.copy())
 
+    def targets(self) -> list[tuple[Weight, np.ndarray]]:
+        """Every weight with the place of its gradient, in the weight's shape."""
+        return [(weight, view) for weight, view, _ in self._gradients]
+
     def gather(self, gradients: Mapping[Weight, np.ndarray]) -> list[int]:
         """Copy the gradients in, zeros where none came; returns the indices of those weights.
 
@@ -86,6 +90,8 @@ class FlatBuffer:
             if gradient is None:
                 view[...] = 0
                 missing.append(index)
+            elif gradient is view:
+                continue
             elif gradient.shape != shape:
                 raise ValueError(
                     f"The gradient of weight {weight.name!r} must have shape {shape}, "

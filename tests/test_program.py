@@ -1,4 +1,4 @@
-"""The fast way through a chain of plain layers trains exactly as the graph does."""
+"""A program computes exactly what calling every layer does, and knows when it is out of date."""
 
 import copy
 import json
@@ -14,15 +14,28 @@ from fastlstm.layers import (
     LSTM,
     Bidirectional,
     Dense,
-    Dropout,
-    Embedding,
     Input,
     RepeatVector,
     TimeDistributed,
 )
-from fastlstm.models import Model, Sequential, training
+from fastlstm.models import Model, Sequential
 from fastlstm.optimizers import SGD
+from fastlstm.program import program
 from fastlstm.utils import set_random_seed
+
+
+def call_every_layer(graph, **use):
+    """In place of `describe`: no layer is a native op."""
+    return [None] * len(graph.steps)
+
+
+def native_layers(model, use="train"):
+    """The classes of the layers that a program computes itself."""
+    return [
+        type(step.layer).__name__
+        for part in model._programs[use].parts
+        for step in getattr(part, "steps", [])
+    ]
 
 
 def normal(*shape, seed=0):
@@ -68,12 +81,12 @@ def train(layers, loss="mse"):
 
 @pytest.mark.parametrize("layers", CHAINS)
 @pytest.mark.parametrize("loss", ["mse", "mae"])
-def test_trains_as_the_graph_does(layers, loss, monkeypatch):
+def test_trains_as_calling_every_layer_does(layers, loss, monkeypatch):
     model, history = train(layers, loss)
-    assert model._training_chain is not None
-    monkeypatch.setattr(training, "chain_of", lambda graph: None)
+    assert len(native_layers(model)) == len(model.layers)
+    monkeypatch.setattr(program, "describe", call_every_layer)
     plain, plain_history = train(layers, loss)
-    assert plain._training_chain is None
+    assert not native_layers(plain)
     assert history == plain_history
     for found, want in zip(model.get_weights(), plain.get_weights(), strict=True):
         np.testing.assert_array_equal(found, want)
@@ -87,7 +100,7 @@ def test_frozen_weights_stay():
 
 
 class Doubled(LSTM):
-    """Overrides what its stage would leave out."""
+    """Overrides what its op would leave out."""
 
     def call(self, inputs, context=None):
         return 2 * super().call(inputs, context=context)
@@ -100,43 +113,82 @@ class Doubled(LSTM):
     "layers",
     [
         [Input((4, 3)), Doubled(5)],
-        [Input((4, 3)), LSTM(5, dropout=0.5)],
         [Input((4, 3)), LSTM(5, recurrent_dropout=0.5)],
         [Input((4, 3), batch_size=2), LSTM(5, stateful=True)],
         [Input((4, 3)), LSTM(5, activity_regularizer="l2")],
-        [Input((4, 3)), Dropout(0.5), LSTM(5)],
-        [Input((4, 3)), Bidirectional(LSTM(5))],
-        [Input((4,)), Embedding(7, 3, mask_zero=True), LSTM(5)],
+        [Input((4, 3)), Bidirectional(Doubled(5))],
     ],
     ids=lambda layers: type(layers[1]).__name__,
 )
-def test_what_is_more_than_a_chain_takes_the_graph(layers):
+def test_what_is_more_than_an_op_is_called(layers):
     model = Sequential(layers)
     model.compile("sgd", "mse")
     x = np.ones((2, *model.inputs[0].shape[1:]))
     model.train_on_batch(x, np.zeros(model.predict(x, batch_size=2).shape))
-    assert model._training_chain is None
+    assert not native_layers(model)
 
 
-def test_a_chain_takes_layers_whose_own_attributes_are_named_like_methods():
-    class Staged(LSTM):
+def test_an_op_takes_layers_whose_own_attributes_are_named_like_methods():
+    class Operated(LSTM):
         def __init__(self, *arguments, **keywords):
             super().__init__(*arguments, **keywords)
-            self.stage = "of a rocket"
+            self.op = "on a patient"
 
-    model = Sequential([Input((4, 3)), Staged(5)])
+    model = Sequential([Input((4, 3)), Operated(5)])
     model.compile("sgd", "mse")
     model.train_on_batch(normal(2, 4, 3), normal(2, 5))
-    assert model._training_chain is not None
+    assert native_layers(model) == ["Operated"]
 
 
-def test_branched_layers_take_the_graph():
+def test_a_method_that_a_layer_has_of_its_own_is_called():
+    layer = Dense(3)
+    model = Sequential([Input((4, 3)), layer])
+    x = normal(2, 4, 3).astype("float32")
+    before = model.predict(x)
+    layer.call = lambda inputs, context=None: 2 * Dense.call(layer, inputs, context)
+    np.testing.assert_array_equal(model.predict(x), 2 * before)
+
+
+CHANGES = {
+    "activation": lambda layer: setattr(layer, "activation", "relu"),
+    "recurrent_activation": lambda layer: setattr(layer, "recurrent_activation", "hard_sigmoid"),
+    "go_backwards": lambda layer: setattr(layer, "go_backwards", True),
+    "weights": lambda layer: layer.set_weights([2 * w for w in layer.get_weights()]),
+    "dropout": lambda layer: setattr(layer, "dropout", 0.5),
+    "trainable": lambda layer: setattr(layer, "trainable", False),
+    "regularizer": lambda layer: setattr(layer, "activity_regularizer", fastlstm.regularizers.L2()),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_a_program_heeds_what_changes_in_its_layers(change, monkeypatch):
+    def run(plainly):
+        set_random_seed(5)
+        model = Sequential([Input((4, 3)), LSTM(5, return_sequences=True), LSTM(4), Dense(2)])
+        model.compile("adam", "mse")
+        x, y = normal(6, 4, 3), normal(6, 2, seed=1)
+        found = []
+        with monkeypatch.context() as patch:
+            if plainly:
+                patch.setattr(program, "describe", call_every_layer)
+            for _ in range(2):
+                found += [model.predict(x), model.evaluate(x, y, verbose=0)]
+                found += [model.fit(x, y, verbose=0).history["loss"], *model.get_weights()]
+                change(model.layers[0])
+        return found
+
+    for found, want in zip(run(False), run(True), strict=True):
+        np.testing.assert_array_equal(found, want)
+
+
+def test_branched_layers_are_one_part():
     source = Input((4, 3))
     model = Model(source, [Dense(3)(source), Dense(1)(source)])
     model.compile("sgd", "mse")
     y = [np.zeros((2, *t.shape[1:])) for t in model.outputs]
     model.train_on_batch(np.ones((2, 4, 3)), y)
-    assert model._training_chain is None
+    assert native_layers(model) == ["Dense", "Dense"]
+    assert len(model._programs["train"].parts) == 1
 
 
 def twice():
@@ -188,12 +240,12 @@ def test_a_layer_in_two_places_trains_by_the_sum_of_both_gradients(layers, monke
         model.train_on_batch(x, y)
         return [old - new for old, new in zip(before, model.get_weights(), strict=True)]
 
-    by_chain = gradients()
-    assert model._training_chain is not None
-    monkeypatch.setattr(training, "chain_of", lambda graph: None)
-    by_graph = gradients()
-    assert model._training_chain is None
-    for number, (found, want) in enumerate(zip(by_chain, by_graph, strict=True)):
+    by_ops = gradients()
+    assert len(native_layers(model)) == len(model.graph.steps)
+    monkeypatch.setattr(program, "describe", call_every_layer)
+    by_calls = gradients()
+    assert not native_layers(model)
+    for number, (found, want) in enumerate(zip(by_ops, by_calls, strict=True)):
         np.testing.assert_array_equal(found, want)
 
         def moved(weight, number=number):

@@ -1,0 +1,439 @@
+"""See program.pxd."""
+
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy
+
+import numpy as np
+
+from fastlstm._core.arrays cimport Located, data_of, locate
+from fastlstm._core.kernels cimport flush_denormals, fp_mode, restore_denormals
+from fastlstm._core.memory cimport Memory
+from fastlstm._core.watch cimport begin_watch, end_watch, is_stopped, pass_watch
+from fastlstm._core import arguments
+
+cdef object empty = np.empty
+cdef tuple DTYPES = (arguments.FLOAT32, arguments.FLOAT64, np.dtype(np.intp), np.dtype(np.bool_))
+
+# ---- values --------------------------------------------------------------------------------------
+
+cdef size_t bytes_of(Value value) noexcept nogil:
+    cdef size_t element = 4 if value.kind == FLOATS else 1 if value.kind == FLAGS else 8
+    return element * value.size
+
+
+cdef class Value:
+    pass
+
+
+cdef Value value_of(Kind kind, int rank, const Py_ssize_t *shape):
+    cdef Value value = Value.__new__(Value)
+    cdef int axis
+    value.kind, value.rank, value.size = kind, rank, 1
+    for axis in range(rank):
+        value.shape[axis] = shape[axis]
+        value.size *= shape[axis]
+    return value
+
+
+cdef Value value_like(Value other):
+    return value_of(other.kind, other.rank, other.shape)
+
+
+cdef int give_memory(Value value) except -1:
+    if value.data == NULL and not (value.is_external or value.is_view):
+        value.memory = Memory(bytes_of(value))
+        value.data = value.memory.data
+    return 0
+
+
+cdef Py_ssize_t rows_of(Value value) noexcept nogil:
+    cdef Py_ssize_t rows = 1
+    cdef int axis
+    for axis in range(value.rank - 1):
+        rows *= value.shape[axis]
+    return rows
+
+
+cdef Value value_for(object array):
+    """What arrays of this type and shape come as; None where no op takes them."""
+    cdef Py_ssize_t shape[MOST_SHAPE]
+    cdef int axis
+    if type(array) is not np.ndarray or array.dtype not in DTYPES or not (
+        1 <= array.ndim <= MOST_SHAPE and array.size
+    ):
+        return None
+    for axis in range(array.ndim):
+        shape[axis] = array.shape[axis]
+    value = value_of(<Kind><int>DTYPES.index(array.dtype), array.ndim, shape)
+    value.is_external = True
+    return value
+
+
+cdef tuple shape_of(Value value):
+    return tuple([value.shape[axis] for axis in range(value.rank)])
+
+
+cdef int use_array(Value value, object array) except -1:
+    """Have `value` be the contents of an array of its type and shape."""
+    cdef Located found
+    if value.kind <= DOUBLES and locate(array, value.kind == DOUBLES, value.rank, &found):
+        value.data, value.array = found.data, array
+        return 0
+    value.array = np.require(array, requirements="CA")
+    value.data = data_of(value.array)
+    return 0
+
+
+cdef int use_fresh_array(Value value) except -1:
+    """Have `value` leave the run in an array of its own."""
+    value.array = empty(shape_of(value), DTYPES[<int>value.kind])
+    value.data = data_of(value.array)
+    return 0
+
+
+cdef bint fits(Value value, object array):
+    """Whether an array is of the type and shape that `value` was planned for."""
+    cdef Located found
+    cdef int axis
+    if value is None or array is None:
+        return value is None and array is None
+    if value.kind <= DOUBLES and locate(array, value.kind == DOUBLES, value.rank, &found):
+        for axis in range(value.rank):
+            if found.shape[axis] != value.shape[axis]:
+                return False
+        return True
+    return array.shape == shape_of(value) and array.dtype == DTYPES[<int>value.kind]
+
+
+# ---- gradients of weights ------------------------------------------------------------------------
+
+cdef void add_into(Kind kind, Py_ssize_t size, void *total, const void *term) noexcept nogil:
+    cdef Py_ssize_t k
+    if kind == FLOATS:
+        for k in range(size):
+            (<float *>total)[k] += (<const float *>term)[k]
+    else:
+        for k in range(size):
+            (<double *>total)[k] += (<const double *>term)[k]
+
+
+cdef class Gradient:
+    def __cinit__(self, weight, Kind kind, Py_ssize_t size):
+        self.weight, self.kind, self.size = weight, kind, size
+
+    cdef int prepare(self, dict gradients, dict targets) except -1:
+        target = None if self.weight is None else targets.get(self.weight)
+        known = None if target is None else gradients.get(self.weight)
+        self.data = self.sum = NULL
+        if target is not None:
+            self.sum = data_of(target)
+            if known is None:
+                self.data, self.sum = self.sum, NULL
+            elif known is not target:
+                target[...] = known
+            gradients[self.weight] = target
+        if self.data == NULL:
+            if self.memory is None:
+                self.memory = Memory(self.size * (4 if self.kind == FLOATS else 8))
+            self.data = self.memory.data
+        return 0
+
+    cdef void add(self) noexcept nogil:
+        if self.sum != NULL:
+            add_into(self.kind, self.size, self.sum, self.data)
+
+
+# ---- ops -----------------------------------------------------------------------------------------
+
+cdef class Op:
+    cdef list bind(self, list inputs, bint training):
+        raise NotImplementedError
+
+    cdef double work(self) noexcept:
+        return (<Value>self.outputs[0]).size
+
+    cdef int prepare(self, pass_watch *watch) except -1:
+        return 0
+
+    cdef void forward(self) noexcept nogil:
+        pass
+
+    cdef list bind_backward(self, list arriving):
+        raise NotImplementedError
+
+    cdef int prepare_backward(self, dict gradients, dict targets, pass_watch *watch) except -1:
+        return 0
+
+    cdef void backward(self) noexcept nogil:
+        pass
+
+
+cdef class Sum(Op):
+    """The gradients that arrive at one value from two readers."""
+
+    cdef Value known, term, total
+
+    cdef void backward(self) noexcept nogil:
+        memcpy(self.total.data, self.known.data, bytes_of(self.total))
+        add_into(self.total.kind, self.total.size, self.total.data, self.term.data)
+
+
+cdef class Calls:
+    def __cinit__(self, list ops):
+        cdef Py_ssize_t k
+        self.ops, self.count = ops, len(ops)
+        self.pointers = <void **>malloc((self.count + 1) * sizeof(void *))
+        if self.pointers == NULL:
+            raise MemoryError("There is no memory for a program.")
+        for k in range(self.count):
+            self.pointers[k] = <void *>ops[k]
+
+    def __dealloc__(self):
+        free(self.pointers)
+
+
+cdef void call_forward(Calls calls, const pass_watch *watch) noexcept nogil:
+    cdef Py_ssize_t k
+    cdef fp_mode mode = flush_denormals()
+    for k in range(calls.count):
+        (<Op>calls.pointers[k]).forward()
+        if is_stopped(watch):
+            break
+    restore_denormals(mode)
+
+
+cdef void call_backward(Calls calls, const pass_watch *watch) noexcept nogil:
+    cdef Py_ssize_t k
+    cdef fp_mode mode = flush_denormals()
+    for k in range(calls.count):
+        (<Op>calls.pointers[k]).backward()
+        if is_stopped(watch):
+            break
+    restore_denormals(mode)
+
+
+cdef list bound_ops(list nodes, list values, bint training):
+    """Ops for what the inputs' slots hold; fills the slots of their outputs."""
+    cdef list ops = []
+    cdef Op op
+    cdef Value value
+    for make, arguments, reads, fills, trains in nodes:
+        op = make(*arguments)
+        op.inputs = [values[slot] for slot in reads]
+        op.outputs = op.bind(op.inputs, training)
+        if op.outputs is None:
+            raise NotImplementedError("an op does not take its inputs")
+        is_wanted = trains or any([(<Value>each).is_wanted for each in op.inputs])
+        for slot, value in zip(fills, op.outputs, strict=True):
+            value.is_wanted = is_wanted
+            values[slot] = value
+        ops.append(op)
+    return ops
+
+
+# ---- runs ----------------------------------------------------------------------------------------
+
+cdef class Run:
+    """Native ops one after the other, forward and backward, for inputs of some shapes.
+
+    Parameters
+    ----------
+    nodes : list of (make, arguments, inputs, outputs, trains)
+        ``make(*arguments)`` is the `Op`; the numbers of the slots that it reads and fills, an input
+        None where it is not given; and whether it has weights that train.
+    slots : int
+        How many slots there are.
+    inputs, outputs : list of int
+        The slots that arrays come in and go out by.
+    wanted : list of bool
+        For each input whether its gradient is wanted.
+    arrays, masks : list of arrays, and of arrays or None
+        As the first run will get them.
+
+    Raises
+    ------
+    NotImplementedError
+        For inputs that an op does not take.
+    """
+
+    cdef list _inputs, _outputs
+    cdef bint _training
+    cdef Calls _forward
+    cdef dict _backward
+    cdef object __weakref__
+    # The values that leave the run in arrays, each once.
+    cdef list _leaving
+    # About how much memory the run holds.
+    cdef readonly double bytes
+
+    def __init__(self, list nodes, Py_ssize_t slots, list inputs, list outputs, list wanted,
+                 bint training, list arrays, list masks):
+        cdef list values = [None] * slots
+        cdef Value value
+        cdef Op op
+        self._training, self._backward = training, {}
+        self._inputs = []
+        for k, slot in enumerate(inputs):
+            value = value_for(arrays[k])
+            if value is None:
+                raise NotImplementedError("an input")
+            if masks[k] is not None:
+                value.mask = value_for(masks[k])
+                if value.mask is None or value.mask.kind != FLAGS:
+                    raise NotImplementedError("a mask")
+            value.is_wanted = wanted[k]
+            values[slot] = value
+            self._inputs.append(value)
+        ops = bound_ops(nodes, values, training)
+        self._outputs = [values[slot] for slot in outputs]
+        self._leaving = []
+        for value in self._outputs:
+            for each in (value, value.mask):
+                if each is not None and not (<Value>each).is_external:
+                    (<Value>each).is_external = True
+                    self._leaving.append(each)
+        for op in ops:
+            for value in op.outputs:
+                give_memory(value)
+                self.bytes += bytes_of(value) * (8 if training else 2)
+                if value.mask is not None:
+                    give_memory(value.mask)
+        self._forward = Calls(ops)
+        self._forward.work = sum([(<Op>each).work() for each in ops])
+
+    def fits(self, list arrays not None, list masks not None) -> bool:
+        """Whether the run was planned for arrays and masks of these types and shapes."""
+        cdef Py_ssize_t k
+        cdef Value value
+        for k in range(len(self._inputs)):
+            value = self._inputs[k]
+            if not fits(value, arrays[k]) or not fits(value.mask, masks[k]):
+                return False
+        return True
+
+    def forward(self, list arrays not None, list masks not None):
+        """Run on arrays that fit; returns the outputs and their masks, in new arrays."""
+        cdef Py_ssize_t k
+        cdef Value value
+        cdef pass_watch memory
+        cdef pass_watch *watch
+        for k in range(len(self._inputs)):
+            value = self._inputs[k]
+            use_array(value, arrays[k])
+            if value.mask is not None:
+                use_array(value.mask, masks[k])
+        for value in self._leaving:
+            use_fresh_array(value)
+        watch = begin_watch(&memory, self._forward.work)
+        for op in self._forward.ops:
+            (<Op>op).prepare(watch)
+        with nogil:
+            call_forward(self._forward, watch)
+        end_watch(watch)
+        masks = [(<Value>value).mask for value in self._outputs]
+        return ([(<Value>value).array for value in self._outputs],
+                [None if mask is None else (<Value>mask).array for mask in masks])
+
+    def backward(self, list dys not None, list fused not None, dict gradients not None,
+                 dict targets not None) -> list:
+        """The gradients of the inputs after the last `forward`, None where none is wanted.
+
+        Parameters
+        ----------
+        dys : list of arrays or None
+            The gradients of the outputs; where `fused`, of what the last activation was applied to.
+        gradients : dict of weight to array
+            The sums so far, to which those of this run are added.
+        targets : dict of weight to array
+            Where the sums of those that train shall be.
+        """
+        cdef pass_watch memory
+        cdef pass_watch *watch
+        cdef Value value
+        cdef BackwardPlan plan
+        pattern = tuple([dy is not None for dy in dys]), tuple(fused)
+        plan = self._backward.get(pattern)
+        if plan is None:
+            plan = self._backward[pattern] = self._plan_backward(dys, fused)
+        for value, dy in zip(plan.arriving, dys, strict=True):
+            if dy is not None:
+                use_array(value, dy)
+        watch = begin_watch(&memory, 2 * self._forward.work)
+        for op in plan.calls.ops:
+            (<Op>op).prepare_backward(gradients, targets, watch)
+        with nogil:
+            call_backward(plan.calls, watch)
+        end_watch(watch)
+        return [None if value is None else copied(value) for value in plan.leaving]
+
+    cdef BackwardPlan _plan_backward(self, list dys, list fused):
+        cdef BackwardPlan plan = BackwardPlan.__new__(BackwardPlan)
+        cdef dict gradients = {}
+        cdef list calls = []
+        cdef Value value, dy
+        cdef Op op
+        plan.arriving = []
+        for value, given in zip(self._outputs, dys, strict=True):
+            dy = None
+            if given is not None:
+                dy = value_like(value)
+                dy.is_external = True
+                add_gradient(gradients, calls, value, dy)
+            plan.arriving.append(dy)
+        dz = {value for value, is_dz in zip(self._outputs, fused, strict=True) if is_dz}
+        for op in reversed(self._forward.ops):
+            arriving = [gradients.get(value) for value in op.outputs]
+            if not (<Value>op.outputs[0]).is_wanted or not any(
+                [each is not None for each in arriving]
+            ):
+                continue
+            op.takes_dz = op.outputs[0] in dz
+            leaving = op.bind_backward(arriving)
+            calls.append(op)
+            for value, dy in zip(op.inputs, leaving, strict=True):
+                if dy is not None:
+                    add_gradient(gradients, calls, value, dy)
+        plan.leaving = [gradients.get(value) if (<Value>value).is_wanted else None
+                        for value in self._inputs]
+        plan.calls = Calls(calls)
+        return plan
+
+    def release(self) -> None:
+        """Forget the arrays of the last run."""
+        cdef Value value
+        for value in [*self._inputs, *self._leaving]:
+            value.array = None
+            if value.mask is not None:
+                value.mask.array = None
+        for plan in self._backward.values():
+            for value in (<BackwardPlan>plan).arriving:
+                if value is not None:
+                    value.array = None
+
+
+cdef class BackwardPlan:
+    cdef list arriving, leaving
+    cdef Calls calls
+
+
+cdef int add_gradient(dict gradients, list calls, Value value, Value dy) except -1:
+    """Note that `dy` arrives at `value`, if anyone wants it."""
+    cdef Sum op
+    if not value.is_wanted:
+        return 0
+    known = gradients.get(value)
+    if known is not None:
+        op = Sum.__new__(Sum)
+        op.known, op.term, op.total = known, dy, value_like(value)
+        give_memory(op.total)
+        calls.append(op)
+        dy = op.total
+    gradients[value] = dy
+    return 0
+
+
+cdef object copied(Value value):
+    """The contents of a value in an array of their own."""
+    array = empty(shape_of(value), DTYPES[<int>value.kind])
+    memcpy(data_of(array), value.data, bytes_of(value))
+    return array

@@ -1,0 +1,409 @@
+"""A program that goes on step by step: its states stay, and nothing is allocated between steps."""
+
+cimport cython
+from cpython.buffer cimport (
+    PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer,
+)
+from libc.string cimport memcpy, memset
+
+import numpy as np
+
+from fastlstm._core.arrays cimport Located, data_of, locate
+from fastlstm._core.program cimport (
+    DOUBLES, FLAGS, FLOATS, INTEGERS, MOST_SHAPE, Calls, Kind, Op, Value, bound_ops, bytes_of,
+    call_forward, give_memory, value_of,
+)
+from fastlstm._core.versions cimport version_of_settings
+from fastlstm._core.watch cimport begin_watch, end_watch, pass_watch
+from fastlstm._core import arguments
+
+cdef extern from "Python.h":
+    ctypedef void *PyThread_type_lock
+    PyThread_type_lock PyThread_allocate_lock()
+    void PyThread_free_lock(PyThread_type_lock)
+    int PyThread_acquire_lock(PyThread_type_lock, int)
+    void PyThread_release_lock(PyThread_type_lock)
+
+cdef object empty = np.empty
+cdef tuple DTYPES = (arguments.FLOAT32, arguments.FLOAT64, np.dtype(np.intp), np.dtype(np.bool_))
+
+
+cdef class Recipe:
+    """What a stream computes.
+
+    Parameters
+    ----------
+    nodes : list, as `fastlstm._core.program.Run` takes it
+        An LSTM reads x, h, c and flags, and fills its output, h and c.
+    slots : int
+    inputs, outputs : lists of (slot, name, dtype, shape)
+        Shapes of one row and one step, without either.
+    states : list of (name, slot, slot after the step, dtype, size)
+        Flags change in place: their two slots are one.
+    """
+
+    cdef readonly list nodes, inputs, outputs, states
+    cdef readonly Py_ssize_t slots
+
+    def __init__(self, list nodes, Py_ssize_t slots, list inputs, list outputs, list states):
+        self.nodes, self.slots, self.inputs, self.outputs = nodes, slots, inputs, outputs
+        self.states = states
+
+
+cdef class Steps:
+    """The ops for so many rows, and the values that come, go and stay."""
+
+    cdef Calls calls
+    cdef list inputs, outputs, before, after
+
+    def __init__(self, Recipe recipe, Py_ssize_t rows):
+        cdef list values = [None] * recipe.slots
+        cdef Value value
+        self.inputs, self.outputs, self.before, self.after = [], [], [], []
+        for slot, _, dtype, shape in recipe.inputs:
+            value = value_with(dtype, (rows, 1, *shape))
+            value.is_external = True
+            values[slot] = value
+            self.inputs.append(value)
+        for _, slot, _, dtype, size in recipe.states:
+            value = value_with(dtype, (rows, size) if size else (rows,))
+            give_memory(value)
+            values[slot] = value
+            self.before.append(value)
+        ops = bound_ops(recipe.nodes, values, False)
+        for slot, *_ in recipe.outputs:
+            value = values[slot]
+            value.is_external = True
+            self.outputs.append(value)
+        for _, _, slot, _, _ in recipe.states:
+            self.after.append(values[slot])
+        for op in ops:
+            for value in (<Op>op).outputs:
+                give_memory(value)
+                if value.mask is not None:
+                    give_memory(value.mask)
+        self.calls = Calls(ops)
+        self.calls.work = sum([(<Op>op).work() for op in ops])
+
+
+cdef Value value_with(object dtype, tuple shape):
+    cdef Py_ssize_t sizes[MOST_SHAPE]
+    cdef int axis
+    for axis in range(len(shape)):
+        sizes[axis] = shape[axis]
+    return value_of(<Kind><int>DTYPES.index(dtype), len(shape), sizes)
+
+
+cdef class Stream:
+    """A model that reads sequences one time step at a time, and keeps its states in between.
+
+    Made by ``model.stream(batch_size)`` or ``layer.stream(batch_size)``. What the steps return is
+    bit for bit what `predict` returns for the whole sequence. It uses the weights as they are at
+    each step; its states are its own. One thread at a time may use a stream; several streams of one
+    model may be used by several.
+
+    Attributes
+    ----------
+    batch_size : int
+        How many independent sequences, the rows, the stream has.
+    states : dict of str to array (batch_size, H)
+        Copies of the states, by names such as ``lstm_1/h`` and ``lstm_1/c``. Assigning such a
+        mapping, be it what ``np.load`` reads of what ``np.savez(file, **stream.states)`` wrote,
+        sets them all; ``ValueError`` for other names or shapes, and then nothing has changed.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastlstm.layers import LSTM
+    >>> layer = LSTM(4, return_sequences=True)
+    >>> x = np.random.default_rng(0).normal(size=(1, 3, 2)).astype("float32")
+    >>> stream = layer.stream() if layer(x) is not None else None
+    >>> steps = [stream.step(x[:, t]) for t in range(3)]
+    >>> bool((np.stack(steps, axis=1) == layer(x)).all())
+    True
+    """
+
+    cdef object _describe, _label
+    cdef Recipe _recipe
+    cdef long long _settings
+    cdef readonly Py_ssize_t batch_size
+    cdef dict _steps
+    cdef Steps _all
+    cdef list _states
+    cdef PyThread_type_lock _lock
+
+    def __cinit__(self, *arguments):
+        self._lock = PyThread_allocate_lock()
+        if self._lock == NULL:
+            raise MemoryError("There is no memory for a stream.")
+
+    def __dealloc__(self):
+        if self._lock != NULL:
+            PyThread_free_lock(self._lock)
+
+    def __init__(self, describe, str label, Py_ssize_t batch_size):
+        self._describe, self._label, self.batch_size = describe, label, batch_size
+        self._settings = version_of_settings()
+        self._compile(describe())
+        self._states = [
+            np.zeros((batch_size, size) if size else (batch_size,), dtype)
+            for _, _, _, dtype, size in self._recipe.states
+        ]
+
+    def __reduce__(self):
+        raise TypeError(f"{self._label}: a stream cannot be pickled; save its `states`.")
+
+    cdef int _compile(self, Recipe recipe) except -1:
+        all_rows = Steps(recipe, self.batch_size)
+        self._recipe, self._all, self._steps = recipe, all_rows, {}
+        return 0
+
+    cdef int _look_at_settings(self) except -1:
+        """Compile anew what is not as it was; the states stay."""
+        cdef long long version = version_of_settings()
+        cdef Recipe recipe = self._describe()
+        if recipe.nodes != self._recipe.nodes:
+            if recipe.states != self._recipe.states:
+                raise ValueError(f"{self._label}: its layers have changed: make a new stream.")
+            self._compile(recipe)
+        self._settings = version
+        return 0
+
+    # ---- steps -------------------------------------------------------------------------------
+
+    def step(self, x, out=None, rows=None):
+        """Read one time step of every row, or of some, and return the outputs of that step.
+
+        Parameters
+        ----------
+        x : array (B, F), or (B,) of integers, or a list of them for several inputs
+            B is `batch_size`, or the number of `rows`.
+        out : array of the outputs' shape and dtype, in C order, optional
+            Where to put the outputs instead of a new array; a list for several outputs. It must
+            not overlap x.
+        rows : list of int, optional
+            Which rows x belongs to, none of them twice; the states of the others stay.
+
+        Returns
+        -------
+        array (B, ...), or a list of them for several outputs
+
+        Raises
+        ------
+        ValueError, TypeError, IndexError
+            For arrays of another shape or type, and rows that are not there. The states are then
+            as they were.
+        RuntimeError
+            When another thread is in a step of the stream.
+        """
+        if not PyThread_acquire_lock(self._lock, 0):
+            raise RuntimeError(
+                f"{self._label}: another thread is using this stream: make one for each thread.")
+        try:
+            return self._step(x, out, rows)
+        finally:
+            PyThread_release_lock(self._lock)
+
+    cdef object _step(self, x, out, rows):
+        cdef Steps steps = self._all
+        cdef Value value
+        cdef pass_watch memory
+        cdef pass_watch *watch
+        cdef Py_ssize_t[::1] places = None
+        cdef Py_ssize_t count = self.batch_size
+        if self._settings != version_of_settings():
+            self._look_at_settings()
+            steps = self._all
+        if rows is not None:
+            places = self._places(rows)
+            count = places.shape[0]
+            if count == 0:
+                raise ValueError(f"{self._label}: `rows` is empty.")
+            steps = self._steps_for(count)
+        kept = self._take_inputs(steps, x, count)
+        found = self._take_outputs(steps, out, count)
+        self._gather(steps, places)
+        watch = begin_watch(&memory, steps.calls.work)
+        for op in steps.calls.ops:
+            (<Op>op).prepare(watch)
+        with nogil:
+            call_forward(steps.calls, watch)
+        end_watch(watch)
+        self._scatter(steps, places)
+        return found[0] if len(found) == 1 else found
+
+    cdef Steps _steps_for(self, Py_ssize_t count):
+        """What so many rows run on: kept, but for a few numbers of rows only."""
+        cdef Steps steps
+        if count == self.batch_size:
+            return self._all
+        steps = self._steps.get(count)
+        if steps is None:
+            if len(self._steps) >= 64:
+                self._steps.clear()
+            steps = self._steps[count] = Steps(self._recipe, count)
+        return steps
+
+    cdef Py_ssize_t[::1] _places(self, rows) except *:
+        places = np.asarray(rows)
+        if places.ndim != 1 or (places.size and places.dtype.kind not in "iu"):
+            raise TypeError(
+                f"{self._label}: `rows` must be a list of integers, got {rows!r}.")
+        places = places.astype(np.intp)
+        if places.size and not 0 <= places.min() <= places.max() < self.batch_size:
+            raise IndexError(
+                f"{self._label}: `rows` must be from 0 to {self.batch_size - 1}, got {rows!r}.")
+        if np.unique(places).size != places.size:
+            raise ValueError(f"{self._label}: `rows` names a row twice: {rows!r}.")
+        return places
+
+    # ---- arrays that come and go -------------------------------------------------------------
+
+    cdef list _take_inputs(self, Steps steps, x, Py_ssize_t count):
+        cdef Value value
+        cdef Py_ssize_t k, width
+        cdef Located found
+        cdef list given = [x] if len(steps.inputs) == 1 else list(x)
+        cdef list kept = []
+        if len(given) != len(steps.inputs):
+            raise ValueError(
+                f"{self._label}: a step takes {len(steps.inputs)} inputs, got {len(given)}.")
+        for k in range(len(given)):
+            value = steps.inputs[k]
+            array = given[k]
+            # (B, F) in the type of the model: the usual case.
+            if not (value.rank == 3 and value.kind <= DOUBLES
+                    and locate(array, value.kind == DOUBLES, 2, &found)
+                    and found.shape[0] == count and found.shape[1] == value.shape[2]):
+                array = self._checked_input(k, array, count)
+                value.data = data_of(array)
+            else:
+                value.data = found.data
+            kept.append(array)
+        return kept
+
+    def _checked_input(self, Py_ssize_t k, array, Py_ssize_t count):
+        _, name, dtype, shape = self._recipe.inputs[k]
+        what = f"{self._label}: step: the input {name!r}"
+        found = arguments.array_for_step(array, dtype, what)
+        if found.shape != (count, *shape):
+            raise ValueError(
+                f"{what} must have shape {(count, *shape)}, one time step of each row, "
+                f"got {found.shape}.")
+        return found
+
+    cdef list _take_outputs(self, Steps steps, out, Py_ssize_t count):
+        cdef Value value
+        cdef Py_ssize_t k
+        cdef list given = None, found = []
+        if out is not None:
+            given = [out] if len(steps.outputs) == 1 else list(out)
+            if len(given) != len(steps.outputs):
+                raise ValueError(
+                    f"{self._label}: a step has {len(steps.outputs)} outputs, got {len(given)} "
+                    f"arrays as `out`.")
+        for k in range(len(steps.outputs)):
+            value = steps.outputs[k]
+            _, name, dtype, shape = self._recipe.outputs[k]
+            if given is None:
+                array = empty((count, *shape), dtype)
+                value.data = data_of(array)
+            else:
+                array = given[k]
+                self._use_out(steps, value, array, (count, *shape), dtype)
+            found.append(array)
+        return found
+
+    cdef int _use_out(self, Steps steps, Value value, array, tuple shape, dtype) except -1:
+        """Have an array of the caller's be where an output goes."""
+        cdef Py_buffer view
+        cdef Value other
+        if type(array) is not np.ndarray or array.shape != shape or array.dtype != dtype or not (
+            array.flags.c_contiguous and array.flags.writeable and array.flags.aligned
+        ):
+            raise ValueError(
+                f"{self._label}: step: `out` must be an array of shape {shape} and type {dtype}, "
+                f"in C order and writeable, got {arguments.described(array)}.")
+        value.data = data_of(array)
+        for other in steps.inputs:
+            if <char *>other.data < <char *>value.data + bytes_of(value) and (
+                <char *>value.data < <char *>other.data + bytes_of(other)
+            ):
+                raise ValueError(f"{self._label}: step: `out` must not overlap x.")
+        return 0
+
+    # ---- states ------------------------------------------------------------------------------
+
+    cdef int _gather(self, Steps steps, Py_ssize_t[::1] places) except -1:
+        """Copy the states of the rows of a step to where it begins."""
+        cdef Value value
+        cdef Py_ssize_t k, row
+        cdef char *states
+        cdef size_t size
+        for k in range(len(steps.before)):
+            value = steps.before[k]
+            states = <char *>data_of(self._states[k])
+            if places is None:
+                memcpy(value.data, states, bytes_of(value))
+                continue
+            size = bytes_of(value) // places.shape[0]
+            for row in range(places.shape[0]):
+                memcpy(<char *>value.data + row * size, states + places[row] * size, size)
+        return 0
+
+    cdef int _scatter(self, Steps steps, Py_ssize_t[::1] places) except -1:
+        """Copy the states after a step back."""
+        cdef Value value
+        cdef Py_ssize_t k, row
+        cdef char *states
+        cdef size_t size
+        for k in range(len(steps.after)):
+            value = steps.after[k]
+            states = <char *>data_of(self._states[k])
+            if places is None:
+                memcpy(states, value.data, bytes_of(value))
+                continue
+            size = bytes_of(value) // places.shape[0]
+            for row in range(places.shape[0]):
+                memcpy(states + places[row] * size, <char *>value.data + row * size, size)
+        return 0
+
+    def reset(self, rows=None) -> None:
+        """Begin new sequences: set the states to zero, all of them or those of some rows."""
+        chosen = slice(None) if rows is None else np.asarray(self._places(rows))
+        for state in self._states:
+            state[chosen] = 0
+
+    @property
+    def states(self):
+        return {name: state.copy() for (name, *_), state in zip(self._recipe.states, self._states)}
+
+    @states.setter
+    def states(self, given):
+        names = [name for name, *_ in self._recipe.states]
+        if sorted(given) != sorted(names):
+            raise ValueError(
+                f"{self._label}: `states` must be named {names}, got {sorted(given)}.")
+        checked = []
+        for name, state in zip(names, self._states):
+            array = arguments.array_for_step(
+                given[name], state.dtype, f"{self._label}: the state {name!r}")
+            if array.shape != state.shape:
+                raise ValueError(
+                    f"{self._label}: the state {name!r} must have shape {state.shape}, "
+                    f"got {array.shape}.")
+            checked.append(array)
+        for state, array in zip(self._states, checked):
+            state[...] = array
+
+    def copy(self) -> "Stream":
+        """Another stream of the same model that goes on from the same states."""
+        twin = Stream(self._describe, self._label, self.batch_size)
+        twin.states = self.states
+        return twin
+
+    def __copy__(self):
+        return self.copy()
+
+    def __repr__(self):
+        return f"<Stream of {self._label}, batch_size={self.batch_size}>"

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from fastlstm._core import sequence_ops
 from fastlstm.errors import check_positive_int
 from fastlstm.layers.base import Layer
 from fastlstm.layers.checks import check_integers, check_rank
@@ -43,7 +44,7 @@ class RepeatVector(Layer):
 
     def call(self, inputs: np.ndarray) -> np.ndarray:
         """The repeated vectors (B, n, F)."""
-        return np.repeat(inputs[:, None, :], self.n, axis=1)
+        return sequence_ops.repeated(inputs, self.n)
 
     def stage(self) -> RepeatVectorStage | None:
         """For training, unless the outputs are regularized."""
@@ -51,7 +52,7 @@ class RepeatVector(Layer):
 
     def backward(self, context: Context, dy: np.ndarray) -> np.ndarray:
         """The gradient of the vectors: the sum over the repetitions."""
-        return dy.sum(axis=1)
+        return sequence_ops.sum_over_steps(dy)
 
     def compute_output_shape(self, input_shape: Any) -> Shape:
         """(B, n, F)."""
@@ -193,11 +194,11 @@ class Permute(Layer):
 
     def call(self, inputs: np.ndarray) -> np.ndarray:
         """The inputs with their dimensions in the new order."""
-        return np.ascontiguousarray(inputs.transpose(0, *self.dims))
+        return sequence_ops.permuted(inputs, (0, *self.dims))
 
     def backward(self, context: Context, dy: np.ndarray) -> np.ndarray:
         """The gradient with its dimensions in the inputs' order."""
-        return np.ascontiguousarray(dy.transpose(np.argsort((0, *self.dims))))
+        return sequence_ops.permuted_back(dy, (0, *self.dims))
 
     def compute_output_shape(self, input_shape: Any) -> Shape:
         """The sizes in the new order."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastlstm._core import dense, lstm
+from fastlstm._core import dense, lstm, sequence_ops
 from fastlstm.layers.weight import Weight
 
 if TYPE_CHECKING:
@@ -107,4 +107,4 @@ class RepeatVectorStage(Stage):
         return x[:, None, :].repeat(self._n, axis=1)
 
     def backward(self, dy: np.ndarray, wants_dx: bool, gradients: Gradients) -> Any:
-        return dy.sum(axis=1)
+        return sequence_ops.sum_over_steps(dy)

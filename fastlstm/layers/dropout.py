@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastlstm import random
+from fastlstm._core import dropout
 from fastlstm.layers.base import Layer
 from fastlstm.layers.checks import check_rate
 from fastlstm.layers.context import Context
@@ -25,8 +26,7 @@ def dropout_factors(
     """
     if rate == 1:
         return np.zeros(shape, dtype)
-    kept = generator.random(shape) >= rate
-    return np.where(kept, np.dtype(dtype).type(1 / (1 - rate)), np.dtype(dtype).type(0))
+    return dropout.random_factors(generator, shape, rate, dtype)
 
 
 class Dropout(Layer):
@@ -114,11 +114,11 @@ class Dropout(Layer):
         factors = dropout_factors(self._generator, shape, self.rate, inputs.dtype)
         if context is not None:
             context.cache = factors
-        return inputs * factors
+        return dropout.scaled(inputs, factors)
 
     def backward(self, context: Context, dy: np.ndarray) -> np.ndarray:
         """The gradient of the inputs: zero where they were dropped."""
-        return dy if context.cache is None else dy * context.cache
+        return dy if context.cache is None else dropout.scaled(dy, context.cache)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         """The inputs' own."""

@@ -48,6 +48,24 @@ def assert_same_bits(got, want):
     np.testing.assert_array_equal(got[~nan], want[~nan])
 
 
+@pytest.mark.parametrize("kind", [np.int64, np.float16, np.int8])
+def test_numbers_of_other_types_are_computed_in_double(kind):
+    x = np.arange(24).reshape(2, 3, 4).astype(kind)
+    wide, counts = x.astype(np.float64), np.ones((2, 3), bool)
+    assert_same_bits(sequence_ops.masked(x, counts), wide)
+    assert_same_bits(sequence_ops.counting_steps(x, 0.0), counts)
+    assert_same_bits(sequence_ops.sum_over_steps(x), wide.sum(axis=1))
+    assert_same_bits(merging.divided(x, 2.0), wide / 2)
+    assert_same_bits(
+        normalization.forward(x, None, None, 1, 0.1)[0],
+        normalization.forward(wide, None, None, 1, 0.1)[0],
+    )
+    assert_same_bits(dropout.scaled(x, x), wide * wide)
+    assert merging.add([x, x]) is None
+    with pytest.raises(TypeError, match="must be float32 or float64"):
+        dropout.random_factors(np.random.default_rng(0), (2,), 0.5, kind)
+
+
 # ---- Embedding -----------------------------------------------------------------------------------
 
 

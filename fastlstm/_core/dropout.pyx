@@ -7,9 +7,8 @@ import numpy as np
 from fastlstm._core.arrays cimport data_of
 from fastlstm._core.kernels cimport real
 from fastlstm._core import arguments
-from fastlstm.errors import as_real_array
 
-cdef object FLOAT64 = arguments.FLOAT64
+cdef object FLOAT32 = arguments.FLOAT32, FLOAT64 = arguments.FLOAT64
 
 
 cdef bitgen *bits_of(object generator) except NULL:
@@ -40,6 +39,8 @@ cdef void multiply_steps(const real *x, const real *factors, Py_ssize_t batch, P
 def random_factors(generator, shape, double rate, dtype):
     """Factors of a shape: 0 at `rate` of the places, 1 / (1 - rate) elsewhere; rate < 1."""
     factors = np.empty(shape, dtype)
+    if factors.dtype != FLOAT64 and factors.dtype != FLOAT32:
+        raise TypeError(f"`dtype` must be float32 or float64, got {factors.dtype}.")
     cdef bitgen *bits = bits_of(generator)
     cdef bint is_double = factors.dtype == FLOAT64
     cdef void *result = data_of(factors)
@@ -56,10 +57,9 @@ def random_factors(generator, shape, double rate, dtype):
 
 def scaled(x, factors):
     """x * factors, which broadcast over x."""
-    if not _is_by_steps(x.shape, factors.shape):
+    if x.dtype != factors.dtype or not _is_by_steps(x.shape, factors.shape):
         return x * factors
-    x = as_real_array(x, factors.dtype, "`x`")
-    factors = np.ascontiguousarray(factors)
+    x, factors = arguments.real_array(x, "`x`"), arguments.real_array(factors, "`factors`")
     y = np.empty_like(x)
     cdef bint is_double = x.dtype == FLOAT64
     cdef const void *data = data_of(x)

@@ -13,7 +13,6 @@ import numpy as np
 from fastlstm._core.arrays cimport Located, data_of, locate
 from fastlstm._core.kernels cimport real
 from fastlstm._core import arguments
-from fastlstm.errors import as_real_array
 
 cdef object FLOAT64 = arguments.FLOAT64
 
@@ -115,7 +114,7 @@ cdef _combined(arrays, bint product):
 
 def divided(x, double divisor):
     """x / divisor, in the real type of x."""
-    x = as_real_array(x, x.dtype, "`x`")
+    x = arguments.real_array(x, "`x`")
     y = np.empty_like(x)
     cdef bint is_double = x.dtype == FLOAT64
     cdef const void *data = data_of(x)

@@ -15,7 +15,6 @@ import numpy as np
 from fastlstm._core.arrays cimport data_of
 from fastlstm._core.kernels cimport real
 from fastlstm._core import arguments
-from fastlstm.errors import as_real_array
 
 cdef object FLOAT64 = arguments.FLOAT64
 
@@ -139,7 +138,7 @@ def forward(x, gamma, beta, int axes, double epsilon):
 
     And for `backward` the normalized x, and 1 / the standard deviations, of the other axes.
     """
-    x = as_real_array(x, x.dtype, "`x`")
+    x = arguments.real_array(x, "`x`")
     rank = x.ndim - axes
     shape = x.shape[rank:]
     gamma, beta = _weight(gamma, x.dtype, shape), _weight(beta, x.dtype, shape)

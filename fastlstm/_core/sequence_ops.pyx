@@ -11,7 +11,6 @@ import numpy as np
 from fastlstm._core.arrays cimport MOST_RANK, data_of
 from fastlstm._core.kernels cimport real
 from fastlstm._core import arguments
-from fastlstm.errors import as_real_array
 
 cdef object FLOAT64 = arguments.FLOAT64, INDEX = np.dtype(np.intp)
 
@@ -248,7 +247,7 @@ cdef _checked_indices(indices, Py_ssize_t limit):
 
 def counting_steps(x, double value):
     """Where any feature of x (..., F) is not `value` in the precision of x: bool (...)."""
-    x = as_real_array(x, x.dtype, "`x`")
+    x = arguments.real_array(x, "`x`")
     counts = np.empty(x.shape[:-1], np.bool_)
     cdef bint is_double = x.dtype == FLOAT64
     cdef const void *data = data_of(x)
@@ -264,7 +263,7 @@ def counting_steps(x, double value):
 
 def masked(x, counts, double fill=0.0):
     """x (..., F) where the steps count (...), and `fill` elsewhere."""
-    x = as_real_array(x, x.dtype, "`x`")
+    x = arguments.real_array(x, "`x`")
     counts = np.ascontiguousarray(counts, np.bool_)
     if counts.shape != x.shape[:-1]:
         raise ValueError(f"The mask must have shape {x.shape[:-1]}, got {counts.shape}.")
@@ -297,7 +296,7 @@ def repeated(x, Py_ssize_t n):
 
 def sum_over_steps(dy):
     """The sum of dy (B, T, F) over its steps, in their order."""
-    dy = as_real_array(dy, dy.dtype, "`dy`")
+    dy = arguments.real_array(dy, "`dy`")
     cdef Py_ssize_t batch, steps, width
     batch, steps, width = dy.shape
     dx = np.empty((batch, width), dy.dtype)

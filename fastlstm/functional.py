@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from fastlstm._core import activations, dense, lstm
+from fastlstm._core.arguments import real_array
 from fastlstm._core.dense_plan import DensePlan
-from fastlstm.config import REAL_TYPES
 from fastlstm.errors import as_real_array
 
 __all__ = [
@@ -222,7 +222,7 @@ def activation_forward(x: Any, activation: str) -> np.ndarray:
     >>> activation_forward([-1.0, 0.0, 2.0], "relu").tolist()
     [0.0, 0.0, 2.0]
     """
-    return activations.activation_forward(_real(x, "`x`"), activation)
+    return activations.activation_forward(real_array(x, "`x`"), activation)
 
 
 def activation_backward(x: Any, dy: Any, activation: str) -> np.ndarray:
@@ -233,15 +233,8 @@ def activation_backward(x: Any, dy: Any, activation: str) -> np.ndarray:
     >>> activation_backward([-1.0, 0.0, 2.0], [1.0, 1.0, 1.0], "relu").tolist()
     [0.0, 0.0, 1.0]
     """
-    x = _real(x, "`x`")
+    x = real_array(x, "`x`")
     dy = as_real_array(dy, x.dtype, "`dy`")
     if dy.shape != x.shape:
         raise ValueError(f"`dy` must have the shape of `x`, {x.shape}, got {dy.shape}.")
     return activations.activation_backward(x, dy, activation)
-
-
-def _real(x: Any, what: str) -> np.ndarray:
-    """`x` in its own real type, or in float64 when it has none."""
-    dtype = getattr(x, "dtype", None)
-    known = dtype is not None and dtype.name in REAL_TYPES
-    return as_real_array(x, dtype if known else np.float64, what)

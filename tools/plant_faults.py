@@ -538,6 +538,41 @@ FAULTS = [
         "mask=None, training=training",
         "layers_wrappers",
     ),
+    Fault(
+        "small ops: negative indices of an embedding let in",
+        "fastlstm/_core/sequence_ops.pyx",
+        "if <size_t>indices[k] >= <size_t>limit:",
+        "if indices[k] >= limit:",
+        "small_ops",
+    ),
+    Fault(
+        "small ops: an axis of a permutation not gone back over",
+        "fastlstm/_core/sequence_ops.pyx",
+        "x -= position[axis] * strides[axis]",
+        "x -= 0",
+        "small_ops",
+    ),
+    Fault(
+        "small ops: a product begun with the last factor",
+        "fastlstm/_core/merging.pyx",
+        "y[i] = a[i] * b[i]\n        a = y",
+        "y[i] = a[i] * b[i]\n        a = b",
+        "small_ops",
+    ),
+    Fault(
+        "small ops: dropout draws single precision",
+        "fastlstm/_core/dropout.pyx",
+        "choice[bits.next_double(bits.state) >= rate]",
+        "choice[bits.next_uint32(bits.state) >= rate * 4294967296.0]",
+        "small_ops",
+    ),
+    Fault(
+        "small ops: the mean of a row as coarse as its rounding",
+        "fastlstm/_core/normalization.pyx",
+        "y[i] -= mean",
+        "y[i] -= 0",
+        "small_ops",
+    ),
     # ---- training ----------------------------------------------------------------------------
     Fault(
         "weight decay by the first learning rate of a schedule",

@@ -9,3 +9,9 @@ cdef void activate(int index, Py_ssize_t rows, Py_ssize_t width, const real *x,
                    real *y) noexcept nogil
 cdef void activate_backward(int index, Py_ssize_t rows, Py_ssize_t width, const real *z,
                             const real *y, const real *dy, real *dz) noexcept nogil
+# The same two as a pass of their own, with denormals flushed as in every other, on arrays that may
+# be empty: what a layer that is an activation runs.
+cdef void activation_pass(int index, Py_ssize_t rows, Py_ssize_t width, const real *x,
+                          real *y) noexcept nogil
+cdef void activation_backward_pass(int index, Py_ssize_t rows, Py_ssize_t width, const real *z,
+                                   const real *y, const real *dy, real *dz) noexcept nogil

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from fastlstm._core.arrays cimport data_of
 from fastlstm._core.kernels cimport (
     ACTIVATION_COUNT, ACTIVATION_LINEAR, flush_denormals, fp_mode, real, restore_denormals,
     table_f32, table_f64,
@@ -67,71 +68,62 @@ cdef void activate_backward(int index, Py_ssize_t rows, Py_ssize_t width, const 
         table_f64().activations[index].backward(rows * width, z, dy, dz)
 
 
-cdef void _activate_array(const real[:, ::1] x, real[:, ::1] y, int index) noexcept nogil:
+cdef void activation_pass(int index, Py_ssize_t rows, Py_ssize_t width, const real *x,
+                          real *y) noexcept nogil:
     cdef fp_mode mode
-    if x.shape[0] == 0 or x.shape[1] == 0:
-        return
-    mode = flush_denormals()
-    activate(index, x.shape[0], x.shape[1], &x[0, 0], &y[0, 0])
-    restore_denormals(mode)
+    if rows > 0 and width > 0:
+        mode = flush_denormals()
+        activate(index, rows, width, x, y)
+        restore_denormals(mode)
 
 
-cdef void _activate_array_backward(const real[:, ::1] x, const real[:, ::1] dy, real[:, ::1] dx,
-                                   real[:, ::1] y, int index) noexcept nogil:
+cdef void activation_backward_pass(int index, Py_ssize_t rows, Py_ssize_t width, const real *z,
+                                   const real *y, const real *dy, real *dz) noexcept nogil:
     cdef fp_mode mode
-    if x.shape[0] == 0 or x.shape[1] == 0:
-        return
-    mode = flush_denormals()
-    activate(index, x.shape[0], x.shape[1], &x[0, 0], &y[0, 0])
-    activate_backward(index, x.shape[0], x.shape[1], &x[0, 0], &y[0, 0], &dy[0, 0], &dx[0, 0])
-    restore_denormals(mode)
+    if rows > 0 and width > 0:
+        mode = flush_denormals()
+        activate_backward(index, rows, width, z, y, dy, dz)
+        restore_denormals(mode)
 
 
-def _as_rows(x):
-    """x (..., U) as (rows, U), or a scalar as (1, 1), without a copy."""
-    if x.ndim == 0 or x.size == 0:
-        return x.reshape(x.size, 1)
-    width = x.shape[x.ndim - 1]
-    return x.reshape(x.size // width, width)
+cdef Py_ssize_t _width_of(x):
+    """The length of a row of x; a scalar is one."""
+    return x.shape[x.ndim - 1] if x.ndim > 0 else 1
 
 
 def activation_forward(x, str activation):
     """f(x) for a C-contiguous array x of float32 or float64."""
     cdef int index = activation_index(activation, "`activation`", False)
-    cdef const float[:, ::1] x_f32
-    cdef const double[:, ::1] x_f64
-    cdef float[:, ::1] y_f32
-    cdef double[:, ::1] y_f64
     y = np.empty_like(x)
-    if x.dtype == np.float32:
-        x_f32, y_f32 = _as_rows(x), _as_rows(y)
-        with nogil:
-            _activate_array(x_f32, y_f32, index)
-    else:
-        x_f64, y_f64 = _as_rows(x), _as_rows(y)
-        with nogil:
-            _activate_array(x_f64, y_f64, index)
+    cdef bint is_double = x.dtype == np.float64
+    cdef Py_ssize_t width = _width_of(x), rows = x.size // max(1, width)
+    cdef const void *data = data_of(x)
+    cdef void *result = data_of(y)
+    with nogil:
+        if is_double:
+            activation_pass(index, rows, width, <const double *>data, <double *>result)
+        else:
+            activation_pass(index, rows, width, <const float *>data, <float *>result)
     return y
 
 
 def activation_backward(x, dy, str activation):
     """dy * f'(x) for C-contiguous arrays x and dy of one shape and one real type."""
     cdef int index = activation_index(activation, "`activation`", False)
-    cdef const float[:, ::1] x_f32, dy_f32
-    cdef const double[:, ::1] x_f64, dy_f64
-    cdef float[:, ::1] dx_f32
-    cdef double[:, ::1] dx_f64
-    cdef float[:, ::1] y_f32
-    cdef double[:, ::1] y_f64
-    dx = np.empty_like(x)
-    rows = _as_rows(x)
-    y = np.empty_like(rows)
-    if x.dtype == np.float32:
-        x_f32, dy_f32, dx_f32, y_f32 = rows, _as_rows(dy), _as_rows(dx), y
-        with nogil:
-            _activate_array_backward(x_f32, dy_f32, dx_f32, y_f32, index)
-    else:
-        x_f64, dy_f64, dx_f64, y_f64 = rows, _as_rows(dy), _as_rows(dx), y
-        with nogil:
-            _activate_array_backward(x_f64, dy_f64, dx_f64, y_f64, index)
+    y, dx = activation_forward(x, activation), np.empty_like(x)
+    cdef bint is_double = x.dtype == np.float64
+    cdef Py_ssize_t width = _width_of(x), rows = x.size // max(1, width)
+    cdef const void *z = data_of(x)
+    cdef const void *output = data_of(y)
+    cdef const void *arriving = data_of(dy)
+    cdef void *result = data_of(dx)
+    with nogil:
+        if is_double:
+            activation_backward_pass(
+                index, rows, width, <const double *>z, <const double *>output,
+                <const double *>arriving, <double *>result)
+        else:
+            activation_backward_pass(
+                index, rows, width, <const float *>z, <const float *>output,
+                <const float *>arriving, <float *>result)
     return dx

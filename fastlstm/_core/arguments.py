@@ -24,6 +24,12 @@ def real_dtype_of(weights: Any, what: str) -> np.dtype:
     return np.dtype(dtype)
 
 
+def real_array(value: Any, what: str) -> np.ndarray:
+    """`value` as a C-contiguous array of its own real type, or of float64 when it has none."""
+    dtype = getattr(value, "dtype", None)
+    return as_real_array(value, dtype if dtype == FLOAT32 else FLOAT64, what)
+
+
 def array_of_shape(
     value: Any, dtype: np.dtype, shape: tuple[int, ...], what: str, symbols: str
 ) -> np.ndarray:

@@ -15,6 +15,8 @@ cdef enum Kind:
 
 cdef enum:
     MOST_SHAPE = 8
+    # Of the inputs of one op.
+    MOST_PARTS = 32
 
 
 cdef class Value:
@@ -41,10 +43,20 @@ cdef Value value_like(Value other)
 cdef Value value_of(Kind kind, int rank, const Py_ssize_t *shape)
 # Give a value memory of its own, unless it has some.
 cdef int give_memory(Value value) except -1
+# One like `value`, with memory of its own, if its gradient is wanted; else None.
+cdef Value wanted_like(Value value)
+# Flags over all axes of `value` but the last.
+cdef Value mask_like(Value value)
 cdef size_t bytes_of(Value value) noexcept nogil
 # The product of the sizes of all axes but the last.
 cdef Py_ssize_t rows_of(Value value) noexcept nogil
 cdef tuple shape_of(Value value)
+
+
+# Where values are, NULL for None; at most MOST_PARTS of them.
+cdef int places_of(list values, void **places) except -1
+# Where any of some masks counts; NULL stands for one that counts everywhere.
+cdef void any_counts(void **masks, int count, Value found) noexcept nogil
 
 
 cdef class Gradient:

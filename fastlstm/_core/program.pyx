@@ -1,13 +1,13 @@
 """See program.pxd."""
 
 from libc.stdlib cimport free, malloc
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 import numpy as np
 
 from fastlstm._core.arrays cimport Located, data_of, locate
-from fastlstm._core.kernels cimport flush_denormals, fp_mode, restore_denormals
 from fastlstm._core.memory cimport Memory
+from fastlstm._core.sequence_ops cimport add_into
 from fastlstm._core.watch cimport begin_watch, end_watch, is_stopped, pass_watch
 from fastlstm._core import arguments
 
@@ -46,12 +46,46 @@ cdef int give_memory(Value value) except -1:
     return 0
 
 
+cdef Value wanted_like(Value value):
+    cdef Value found = None
+    if value.is_wanted:
+        found = value_like(value)
+        give_memory(found)
+    return found
+
+
+cdef Value mask_like(Value value):
+    return value_of(FLAGS, value.rank - 1, value.shape)
+
+
 cdef Py_ssize_t rows_of(Value value) noexcept nogil:
     cdef Py_ssize_t rows = 1
     cdef int axis
     for axis in range(value.rank - 1):
         rows *= value.shape[axis]
     return rows
+
+
+cdef int places_of(list values, void **places) except -1:
+    cdef Py_ssize_t k
+    for k in range(len(values)):
+        places[k] = NULL if values[k] is None else (<Value>values[k]).data
+    return 0
+
+
+cdef void any_counts(void **masks, int count, Value found) noexcept nogil:
+    cdef unsigned char *counts = <unsigned char *>found.data
+    cdef const unsigned char *mask
+    cdef Py_ssize_t i
+    cdef int k
+    memset(counts, 0, found.size)
+    for k in range(count):
+        mask = <const unsigned char *>masks[k]
+        if mask == NULL:
+            memset(counts, 1, found.size)
+            return
+        for i in range(found.size):
+            counts[i] |= mask[i]
 
 
 cdef Value value_for(object array):
@@ -107,14 +141,11 @@ cdef bint fits(Value value, object array):
 
 # ---- gradients of weights ------------------------------------------------------------------------
 
-cdef void add_into(Kind kind, Py_ssize_t size, void *total, const void *term) noexcept nogil:
-    cdef Py_ssize_t k
+cdef void add_to(Kind kind, Py_ssize_t size, void *total, const void *term) noexcept nogil:
     if kind == FLOATS:
-        for k in range(size):
-            (<float *>total)[k] += (<const float *>term)[k]
+        add_into(<float *>total, <const float *>term, size)
     else:
-        for k in range(size):
-            (<double *>total)[k] += (<const double *>term)[k]
+        add_into(<double *>total, <const double *>term, size)
 
 
 cdef class Gradient:
@@ -140,7 +171,7 @@ cdef class Gradient:
 
     cdef void add(self) noexcept nogil:
         if self.sum != NULL:
-            add_into(self.kind, self.size, self.sum, self.data)
+            add_to(self.kind, self.size, self.sum, self.data)
 
 
 # ---- ops -----------------------------------------------------------------------------------------
@@ -175,7 +206,7 @@ cdef class Sum(Op):
 
     cdef void backward(self) noexcept nogil:
         memcpy(self.total.data, self.known.data, bytes_of(self.total))
-        add_into(self.total.kind, self.total.size, self.total.data, self.term.data)
+        add_to(self.total.kind, self.total.size, self.total.data, self.term.data)
 
 
 cdef class Calls:
@@ -194,22 +225,18 @@ cdef class Calls:
 
 cdef void call_forward(Calls calls, const pass_watch *watch) noexcept nogil:
     cdef Py_ssize_t k
-    cdef fp_mode mode = flush_denormals()
     for k in range(calls.count):
         (<Op>calls.pointers[k]).forward()
         if is_stopped(watch):
             break
-    restore_denormals(mode)
 
 
 cdef void call_backward(Calls calls, const pass_watch *watch) noexcept nogil:
     cdef Py_ssize_t k
-    cdef fp_mode mode = flush_denormals()
     for k in range(calls.count):
         (<Op>calls.pointers[k]).backward()
         if is_stopped(watch):
             break
-    restore_denormals(mode)
 
 
 cdef list bound_ops(list nodes, list values, bint training):

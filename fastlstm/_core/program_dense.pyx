@@ -1,22 +1,21 @@
-"""Layers that compute row by row, or move numbers, as ops of a program."""
+"""The dense layer and activations as ops of a program."""
 
 from libc.string cimport memcpy, memset
 
 from fastlstm._core.activations cimport (
-    activate, activate_backward, activation_index, has_gradient_from_output,
+    activation_backward_pass, activation_index, activation_pass, has_gradient_from_output,
 )
-from fastlstm._core.arrays cimport data_of
 from fastlstm._core.dense_passes cimport (
     compute_backward, compute_forward, prepared, ready_backward, ready_forward, work_of,
 )
 from fastlstm._core.dense_plan cimport DensePlan
 from fastlstm._core.engine cimport backward_engine, forward_engine
-from fastlstm._core.kernels cimport ACTIVATION_LINEAR, Engine, real, the_pool
+from fastlstm._core.kernels cimport ACTIVATION_LINEAR, Engine, the_pool
 from fastlstm._core.passes cimport dense_backward, dense_forward
 from fastlstm._core.plan cimport PackedWeights
 from fastlstm._core.program cimport (
-    DOUBLES, FLOATS, MOST_SHAPE, Gradient, Kind, Op, Value, bytes_of, give_memory, rows_of,
-    shape_of, value_like, value_of,
+    DOUBLES, FLOATS, MOST_SHAPE, Gradient, Op, Value, bytes_of, give_memory, rows_of, value_like,
+    value_of, wanted_like,
 )
 from fastlstm._core.versions cimport are_as_seen, versions_of
 from fastlstm._core.watch cimport pass_watch
@@ -97,10 +96,7 @@ cdef class DenseOp(Op):
         compute_forward(self.engine, &self.f, self.is_double)
 
     cdef list bind_backward(self, list arriving):
-        self.dy, self.dx = arriving[0], None
-        if self.x.is_wanted:
-            self.dx = value_like(self.x)
-            give_memory(self.dx)
+        self.dy, self.dx = arriving[0], wanted_like(self.x)
         self.dkernel = Gradient(
             self.weights[0], self.x.kind, self.plan.features * self.plan.units)
         self.dbias = Gradient(self.weights[1], self.x.kind, self.plan.units)
@@ -148,153 +144,26 @@ cdef class ActivationOp(Op):
 
     cdef void forward(self) noexcept nogil:
         if self.x.kind == DOUBLES:
-            activate(self.index, self.rows, self.width, <const double *>self.x.data,
-                     <double *>self.y.data)
+            activation_pass(self.index, self.rows, self.width, <const double *>self.x.data,
+                            <double *>self.y.data)
         else:
-            activate(self.index, self.rows, self.width, <const float *>self.x.data,
-                     <float *>self.y.data)
+            activation_pass(self.index, self.rows, self.width, <const float *>self.x.data,
+                            <float *>self.y.data)
 
     cdef list bind_backward(self, list arriving):
-        self.dy = arriving[0]
-        if not self.x.is_wanted:
-            return [None]
-        self.dx = value_like(self.x)
-        give_memory(self.dx)
+        self.dy, self.dx = arriving[0], wanted_like(self.x)
         return [self.dx]
 
     cdef void backward(self) noexcept nogil:
-        if not self.x.is_wanted:
+        if self.dx is None:
             return
         if self.takes_dz:
             memcpy(self.dx.data, self.dy.data, bytes_of(self.dx))
         elif self.x.kind == DOUBLES:
-            activate_backward(
+            activation_backward_pass(
                 self.index, self.rows, self.width, <const double *>self.x.data,
                 <const double *>self.y.data, <const double *>self.dy.data, <double *>self.dx.data)
         else:
-            activate_backward(
+            activation_backward_pass(
                 self.index, self.rows, self.width, <const float *>self.x.data,
                 <const float *>self.y.data, <const float *>self.dy.data, <float *>self.dx.data)
-
-
-cdef class ReshapeOp(Op):
-    """The same numbers in another shape, or in the same one.
-
-    Parameters
-    ----------
-    shape_for : function of the inputs' shape that returns that of the outputs; None for the same
-    keeps_mask : bool
-    """
-
-    cdef object shape_for
-    cdef bint keeps_mask
-    cdef Value x, y, dy, dx
-
-    def __init__(self, shape_for, bint keeps_mask):
-        self.shape_for, self.keeps_mask = shape_for, keeps_mask
-
-    cdef list bind(self, list inputs, bint training):
-        cdef Py_ssize_t shape[MOST_SHAPE]
-        cdef int axis
-        self.x = inputs[0]
-        target = shape_of(self.x) if self.shape_for is None else self.shape_for(shape_of(self.x))
-        if len(target) > MOST_SHAPE:
-            return None
-        for axis in range(len(target)):
-            shape[axis] = target[axis]
-        self.y = value_of(self.x.kind, len(target), shape)
-        # Until somebody takes it out of the run it is the inputs' memory.
-        self.y.is_view = True
-        if self.keeps_mask:
-            self.y.mask = self.x.mask
-        return [self.y]
-
-    cdef int prepare(self, pass_watch *watch) except -1:
-        if not self.y.is_external:
-            self.y.data = self.x.data
-        return 0
-
-    cdef void forward(self) noexcept nogil:
-        if self.y.is_external:
-            memcpy(self.y.data, self.x.data, bytes_of(self.y))
-
-    cdef list bind_backward(self, list arriving):
-        if not self.x.is_wanted:
-            return [None]
-        self.dx = value_like(self.x)
-        self.dx.is_view = True
-        self.dy = arriving[0]
-        return [self.dx]
-
-    cdef int prepare_backward(self, dict gradients, dict targets, pass_watch *watch) except -1:
-        if self.x.is_wanted:
-            self.dx.data = self.dy.data
-        return 0
-
-
-cdef void repeat_rows(Py_ssize_t batch, Py_ssize_t n, Py_ssize_t features, const real *x,
-                      real *y) noexcept nogil:
-    cdef Py_ssize_t b, t
-    for b in range(batch):
-        for t in range(n):
-            memcpy(y, x, features * sizeof(real))
-            y += features
-        x += features
-
-
-cdef void sum_steps(Py_ssize_t batch, Py_ssize_t n, Py_ssize_t features, const real *dy,
-                    real *dx) noexcept nogil:
-    cdef Py_ssize_t b, t, k
-    for b in range(batch):
-        memcpy(dx, dy, features * sizeof(real))
-        dy += features
-        for t in range(1, n):
-            for k in range(features):
-                dx[k] += dy[k]
-            dy += features
-        dx += features
-
-
-cdef class RepeatOp(Op):
-    """A vector at each of n steps."""
-
-    cdef Py_ssize_t n
-    cdef Value x, y, dy, dx
-
-    def __init__(self, Py_ssize_t n):
-        self.n = n
-
-    cdef list bind(self, list inputs, bint training):
-        cdef Py_ssize_t shape[3]
-        self.x = inputs[0]
-        if self.x.rank != 2 or self.x.kind > DOUBLES:
-            return None
-        shape[0], shape[1], shape[2] = self.x.shape[0], self.n, self.x.shape[1]
-        self.y = value_of(self.x.kind, 3, shape)
-        return [self.y]
-
-    cdef void forward(self) noexcept nogil:
-        if self.x.kind == DOUBLES:
-            repeat_rows(self.x.shape[0], self.n, self.x.shape[1], <const double *>self.x.data,
-                        <double *>self.y.data)
-        else:
-            repeat_rows(self.x.shape[0], self.n, self.x.shape[1], <const float *>self.x.data,
-                        <float *>self.y.data)
-
-    cdef list bind_backward(self, list arriving):
-        self.dy = arriving[0]
-        if not self.x.is_wanted:
-            return [None]
-        self.dx = value_like(self.x)
-        give_memory(self.dx)
-        return [self.dx]
-
-    cdef void backward(self) noexcept nogil:
-        if not self.x.is_wanted:
-            return
-        if self.x.kind == DOUBLES:
-            sum_steps(self.x.shape[0], self.n, self.x.shape[1], <const double *>self.dy.data,
-                      <double *>self.dx.data)
-        else:
-            sum_steps(self.x.shape[0], self.n, self.x.shape[1], <const float *>self.dy.data,
-                      <float *>self.dx.data)

@@ -2,7 +2,7 @@
 
 from libc.string cimport memcpy, memset
 
-from fastlstm._core.activations cimport activation_index
+from fastlstm._core.dropout cimport multiply_steps
 from fastlstm._core.engine cimport backward_engine, forward_engine
 from fastlstm._core.kernels cimport GATES, Engine, real, the_pool
 from fastlstm._core.lstm_passes cimport (
@@ -13,6 +13,7 @@ from fastlstm._core.lstm_weights cimport LSTMWeights
 from fastlstm._core.passes cimport lstm_backward, lstm_forward
 from fastlstm._core.program cimport (
     DOUBLES, FLAGS, FLOATS, Gradient, Kind, Op, Value, bytes_of, give_memory, value_like, value_of,
+    wanted_like,
 )
 from fastlstm._core.versions cimport are_as_seen, versions_of
 from fastlstm._core.watch cimport pass_watch
@@ -57,26 +58,13 @@ cdef void zero_hidden(const unsigned char *shown, Py_ssize_t batch, Py_ssize_t s
             memset(rows + b * row_bytes, 0, row_bytes)
 
 
-cdef void multiply_steps(Py_ssize_t batch, Py_ssize_t steps, Py_ssize_t features, const real *x,
-                         const real *factors, real *y) noexcept nogil:
-    """y = x * factors for x, y (B, T, F) and factors (B, F)."""
-    cdef Py_ssize_t b, t, k
-    for b in range(batch):
-        for t in range(steps):
-            for k in range(features):
-                y[k] = x[k] * factors[k]
-            x += features
-            y += features
-        factors += features
-
-
 cdef void drop(Value x, Value factors, Value y) noexcept nogil:
     if x.kind == DOUBLES:
-        multiply_steps(x.shape[0], x.shape[1], x.shape[2], <const double *>x.data,
-                       <const double *>factors.data, <double *>y.data)
+        multiply_steps(<const double *>x.data, <const double *>factors.data, x.shape[0],
+                       x.shape[1], x.shape[2], <double *>y.data)
     else:
-        multiply_steps(x.shape[0], x.shape[1], x.shape[2], <const float *>x.data,
-                       <const float *>factors.data, <float *>y.data)
+        multiply_steps(<const float *>x.data, <const float *>factors.data, x.shape[0],
+                       x.shape[1], x.shape[2], <float *>y.data)
 
 
 cdef void add_arrays(Kind kind, Py_ssize_t size, const void *a, const void *b,
@@ -277,10 +265,7 @@ cdef class LSTMOp(Op):
         self.dh, self.dc = value_like(self.h), value_like(self.c)
         give_memory(self.dh)
         give_memory(self.dc)
-        self.dx = None
-        if self.x.is_wanted:
-            self.dx = value_like(self.x)
-            give_memory(self.dx)
+        self.dx = wanted_like(self.x)
         self.dkernel = Gradient(self.weights[0], kind, features * GATES * units)
         self.drecurrent_kernel = Gradient(self.weights[1], kind, units * GATES * units)
         self.dbias = Gradient(self.weights[2], kind, GATES * units)

@@ -56,7 +56,7 @@ class Activation(Layer):
         """For any inputs."""
         return ActivationOp, (self.activation,)
 
-    def time_after(self, has_time: bool) -> bool:
+    def time_after(self, has_time: bool, rank: int) -> bool:
         """Each step by itself."""
         return has_time
 

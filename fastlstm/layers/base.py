@@ -323,8 +323,14 @@ class Layer:
         """
         return None
 
-    def time_after(self, has_time: bool) -> bool | None:
-        """Whether the outputs of one time step have a time axis, if its inputs have one.
+    def entry(self, data: Any) -> Any:
+        """Data of an input as its op reads them, where that is no cast to the layer's dtype."""
+        return data
+
+    def time_after(self, has_time: bool, rank: int) -> bool | None:
+        """Whether the outputs of a step have a time axis, the second one, if its inputs have one.
+
+        `rank` is how many axes the inputs have.
 
         None where nobody knows. Raises ``ValueError`` for what needs the whole sequence.
         """

@@ -216,7 +216,7 @@ class Bidirectional(Layer):
             return None
         return BidirectionalOp, (arguments, arguments_back, self.merge_mode)
 
-    def time_after(self, has_time: bool) -> bool:
+    def time_after(self, has_time: bool, rank: int) -> bool:
         """Never: one of the two layers begins at the end."""
         raise self._needs_sequence("reads backwards")
 

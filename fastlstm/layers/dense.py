@@ -136,7 +136,7 @@ class Dense(Layer):
         """Over one step or all."""
         return DenseOp, (self.plan_for, (self.kernel, self.bias), self.activation)
 
-    def time_after(self, has_time: bool) -> bool:
+    def time_after(self, has_time: bool, rank: int) -> bool:
         """Each step by itself."""
         return has_time
 

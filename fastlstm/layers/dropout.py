@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from fastlstm import random
-from fastlstm._core.program_dense import ReshapeOp
+from fastlstm._core import dropout
+from fastlstm._core.program_elements import DropoutOp
+from fastlstm._core.program_shapes import ReshapeOp
 from fastlstm.layers.base import Layer
 from fastlstm.layers.checks import check_rate
 from fastlstm.layers.context import Context
@@ -26,8 +28,7 @@ def dropout_factors(
     """
     if rate == 1:
         return np.zeros(shape, dtype)
-    kept = generator.random(shape) >= rate
-    return np.where(kept, np.dtype(dtype).type(1 / (1 - rate)), np.dtype(dtype).type(0))
+    return dropout.random_factors(generator, shape, rate, dtype)
 
 
 class Dropout(Layer):
@@ -104,30 +105,35 @@ class Dropout(Layer):
         """The inputs, some of them dropped when `training`."""
         if not training or not self.rate:
             return inputs
-        if self._generator is None:  # the rate was 0 at first
-            self._generator = random.generator(self.seed)
-        shape = inputs.shape
-        if self.noise_shape is not None:
-            shape = tuple(
-                size if noise is None else noise
-                for noise, size in zip(self.noise_shape, shape, strict=True)
-            )
-        factors = dropout_factors(self._generator, shape, self.rate, inputs.dtype)
+        factors = self._draw(self._shape_of_factors(inputs.shape), inputs.dtype)
         if context is not None:
             context.cache = factors
-        return inputs * factors
+        return dropout.scaled(inputs, factors)
+
+    def _draw(self, shape: Sequence[int], dtype: Any) -> np.ndarray:
+        if self._generator is None:  # the rate was 0 at first
+            self._generator = random.generator(self.seed)
+        return dropout_factors(self._generator, shape, self.rate, dtype)
+
+    def _shape_of_factors(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """That of the inputs, where `noise_shape` does not say otherwise."""
+        noise_shape = shape if self.noise_shape is None else self.noise_shape
+        sizes = zip(noise_shape, shape, strict=True)
+        return tuple(size if noise is None else noise for noise, size in sizes)
 
     def op(self, training: bool, streaming: bool = False) -> tuple[Any, ...] | None:
         """The inputs as they are where nothing is dropped."""
-        return None if training and self.rate else (ReshapeOp, (None, True))
+        if not (training and self.rate):
+            return ReshapeOp, (None, True)
+        return DropoutOp, (self._draw, self._shape_of_factors)
 
-    def time_after(self, has_time: bool) -> bool:
+    def time_after(self, has_time: bool, rank: int) -> bool:
         """Each step by itself."""
         return has_time
 
     def backward(self, context: Context, dy: np.ndarray) -> np.ndarray:
         """The gradient of the inputs: zero where they were dropped."""
-        return dy if context.cache is None else dy * context.cache
+        return dy if context.cache is None else dropout.scaled(dy, context.cache)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         """The inputs' own."""

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 
 from fastlstm import constraints, initializers, regularizers
+from fastlstm._core import sequence_ops
+from fastlstm._core.program_elements import EmbeddingOp
 from fastlstm.errors import check_positive_int
 from fastlstm.layers.base import Layer
 from fastlstm.layers.checks import one_shape
@@ -106,25 +108,39 @@ class Embedding(Layer):
             )
         if array.dtype.kind == "f" and not (np.isfinite(array) & (array == np.rint(array))).all():
             raise ValueError(f"{self.label}: the input must hold integers, got fractions.")
-        if array.size and not (array.min() >= 0 and array.max() < self.input_dim):
+        with np.errstate(invalid="ignore"):  # what is too large for it is not in range either
+            indices = array.astype(np.intp)
+        if sequence_ops.first_invalid(indices, self.input_dim) >= 0:
             raise ValueError(
                 f"{self.label}: the input must hold integers from 0 to {self.input_dim - 1} "
                 f"(`input_dim` - 1), got {int(array.min())} to {int(array.max())}."
             )
-        return array.astype(np.intp)
+        return indices
 
     def call(self, inputs: np.ndarray, context: Context | None = None) -> np.ndarray:
         """The vectors (..., output_dim)."""
         indices = self._indices(inputs)
         if context is not None:
             context.cache = indices
-        return self.embeddings.value[indices]
+        return sequence_ops.rows_of(self.embeddings.value, indices)
+
+    def op(self, training: bool, streaming: bool = False) -> tuple[Any, ...] | None:
+        """For integers."""
+        return EmbeddingOp, (self.embeddings, self.mask_zero, self.label)
+
+    def entry(self, data: Any) -> np.ndarray:
+        """The integers that the op reads."""
+        return self._indices(data)
+
+    def time_after(self, has_time: bool, rank: int) -> bool:
+        """Each step by itself."""
+        return has_time
 
     def backward(self, context: Context, dy: np.ndarray) -> None:
         """Adds the gradient of the table; integers have none."""
-        gradient = np.zeros(self.embeddings.shape, self.embeddings.dtype)
-        np.add.at(gradient, context.cache, dy)
-        context.add_gradient(self.embeddings, gradient)
+        table = self.embeddings
+        gradient = sequence_ops.gradient_of_table(dy, context.cache, table.shape, table.dtype)
+        context.add_gradient(table, gradient)
 
     def compute_output_shape(self, input_shape: Any) -> Shape:
         """(..., output_dim)."""

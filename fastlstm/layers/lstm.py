@@ -430,7 +430,7 @@ class LSTM(Layer):
         settings = (self._settings, self.return_sequences, self.return_state)
         return LSTMOp, (self.plan_for, weights, *settings, draw)
 
-    def time_after(self, has_time: bool) -> bool:
+    def time_after(self, has_time: bool, rank: int) -> bool:
         """As sequences are returned."""
         if self.go_backwards:
             raise self._needs_sequence("reads backwards")

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from fastlstm._core import sequence_ops
+from fastlstm._core.program_elements import MaskingOp
 from fastlstm.errors import as_real_array
 from fastlstm.layers.base import Layer
 from fastlstm.layers.checks import check_rank
@@ -48,18 +50,26 @@ class Masking(Layer):
 
     def call(self, inputs: np.ndarray) -> np.ndarray:
         """The inputs with zeros in the masked steps."""
-        return np.where(self._counts(inputs), inputs, inputs.dtype.type(0))
+        return sequence_ops.masked(inputs, self._counts(inputs))
+
+    def op(self, training: bool, streaming: bool = False) -> tuple[Any, ...] | None:
+        """For any steps."""
+        return MaskingOp, (self.mask_value,)
+
+    def time_after(self, has_time: bool, rank: int) -> bool:
+        """Each step by itself."""
+        return has_time
 
     def backward(self, context: Context, dy: np.ndarray) -> np.ndarray:
         """The gradient of the inputs: zero in the masked steps."""
-        return np.where(self._counts(context.inputs), dy, dy.dtype.type(0))
+        return sequence_ops.masked(dy, self._counts(context.inputs))
 
     def _counts(self, inputs: np.ndarray) -> np.ndarray:
-        return (inputs != inputs.dtype.type(self.mask_value)).any(axis=-1, keepdims=True)
+        return sequence_ops.counting_steps(inputs, self.mask_value)
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> np.ndarray:
         """True (B, T, ...) where a step counts; replaces the mask of the inputs, as in Keras."""
-        return self._counts(as_real_array(inputs, self.dtype, f"{self.label}: input"))[..., 0]
+        return self._counts(as_real_array(inputs, self.dtype, f"{self.label}: input"))
 
     def compute_output_shape(self, input_shape: Any) -> Shape:
         """The inputs' own."""

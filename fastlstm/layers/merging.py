@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from fastlstm._core import merging
+from fastlstm._core.program_shapes import ConcatenateOp
+from fastlstm._core.program_elements import MergeOp
 from fastlstm.errors import as_mask, shape_text
 from fastlstm.layers.base import Layer
 from fastlstm.layers.context import Context
@@ -44,6 +47,10 @@ class _Merge(Layer):
     def _misfit(self, shapes: Sequence[Any], need: str) -> ValueError:
         listed = ", ".join(shape_text(shape) for shape in shapes)
         return ValueError(f"{self.label}: the inputs must have {need}, got shapes {listed}.")
+
+    def time_after(self, has_time: bool, rank: int) -> bool:
+        """Each step by itself."""
+        return has_time
 
     def _masks(self, mask: Any, count: int) -> list[Any]:
         if mask is None:
@@ -100,6 +107,16 @@ def _summed_to(gradient: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return gradient.sum(axis=axes, keepdims=True).reshape(shape)
 
 
+def _combined(
+    core: Callable[[list[np.ndarray]], np.ndarray | None], ufunc: np.ufunc, arrays: list[np.ndarray]
+) -> np.ndarray:
+    """The arrays added or multiplied from the left: by the core, or by `ufunc` to broadcast."""
+    combined = core(arrays)
+    if combined is None:
+        combined = functools.reduce(ufunc, arrays[1:], arrays[0].copy())
+    return combined
+
+
 class Add(_Elementwise):
     """The sum of the inputs, which broadcast.
 
@@ -112,11 +129,11 @@ class Add(_Elementwise):
 
     def call(self, inputs: list[np.ndarray]) -> np.ndarray:
         """The sum."""
-        first, *others = _align(inputs)
-        total = first.copy() if not others else first
-        for array in others:
-            total = total + array
-        return total
+        return _combined(merging.add, np.add, _align(inputs))
+
+    def op(self, training: bool, streaming: bool = False) -> tuple[Any, ...] | None:
+        """For inputs of one shape."""
+        return MergeOp, (False, False)
 
     def backward(self, context: Context, dy: np.ndarray) -> list[np.ndarray]:
         """The gradient of every input."""
@@ -135,11 +152,15 @@ class Average(Add):
 
     def call(self, inputs: list[np.ndarray]) -> np.ndarray:
         """The mean."""
-        return super().call(inputs) / len(inputs)
+        return merging.divided(super().call(inputs), len(inputs))
+
+    def op(self, training: bool, streaming: bool = False) -> tuple[Any, ...] | None:
+        """For inputs of one shape."""
+        return MergeOp, (False, True)
 
     def backward(self, context: Context, dy: np.ndarray) -> list[np.ndarray]:
         """The gradient of every input."""
-        return super().backward(context, dy / len(context.inputs))
+        return super().backward(context, merging.divided(dy, len(context.inputs)))
 
 
 class Multiply(_Elementwise):
@@ -170,7 +191,11 @@ class Multiply(_Elementwise):
             counts = np.logical_or.reduce(np.broadcast_arrays(*_align(given)))
         if context is not None:
             context.cache = (factors, masks)
-        return _zero_unless(counts, math.prod(factors[1:], start=factors[0]))
+        return _zero_unless(counts, _product(factors))
+
+    def op(self, training: bool, streaming: bool = False) -> tuple[Any, ...] | None:
+        """For inputs of one shape without masks."""
+        return MergeOp, (True, False)
 
     def backward(self, context: Context, dy: np.ndarray) -> list[np.ndarray]:
         """The gradient of every input: dy times the product of the others."""
@@ -178,9 +203,13 @@ class Multiply(_Elementwise):
         gradients = []
         for index, (x, mask) in enumerate(zip(context.inputs, masks, strict=True)):
             others = factors[:index] + factors[index + 1 :]
-            dx = _summed_to(math.prod(others, start=dy), x.shape)
+            dx = _summed_to(_product([dy, *others]), x.shape)
             gradients.append(_zero_unless(mask, dx))
         return gradients
+
+
+def _product(arrays: list[np.ndarray]) -> np.ndarray:
+    return _combined(merging.multiply, np.multiply, arrays)
 
 
 def _zero_unless(counts: np.ndarray | None, values: np.ndarray) -> np.ndarray:
@@ -210,12 +239,21 @@ class Concatenate(_Merge):
 
     def call(self, inputs: list[np.ndarray]) -> np.ndarray:
         """The inputs as one array."""
-        return np.concatenate(inputs, axis=self.axis)
+        return merging.concatenated(inputs, self.axis)
+
+    def op(self, training: bool, streaming: bool = False) -> tuple[Any, ...] | None:
+        """For masks of steps, if any."""
+        return ConcatenateOp, (self.axis,)
+
+    def time_after(self, has_time: bool, rank: int) -> bool:
+        """Each step by itself, unless steps are put behind each other."""
+        if has_time and self.axis % rank == 1:
+            raise self._needs_sequence("moves the time axis")
+        return has_time
 
     def backward(self, context: Context, dy: np.ndarray) -> list[np.ndarray]:
         """The part of the gradient that belongs to each input."""
-        ends = np.cumsum([x.shape[self.axis] for x in context.inputs])[:-1]
-        return [np.ascontiguousarray(part) for part in np.split(dy, ends, axis=self.axis)]
+        return merging.parts(dy, [x.shape[self.axis] for x in context.inputs], self.axis)
 
     def compute_output_shape(self, input_shape: Any) -> Shape:
         """The common shape, with the sum of the sizes along `axis`."""

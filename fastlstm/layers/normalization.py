@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from fastlstm import constraints, initializers, regularizers
+from fastlstm._core import normalization
+from fastlstm._core.program_elements import NormalizationOp
 from fastlstm.errors import shape_text
 from fastlstm.layers.base import Layer
 from fastlstm.layers.checks import check_integers, one_shape
@@ -134,40 +136,41 @@ class LayerNormalization(Layer):
             )
         self._sizes = sizes
 
-    def _broadcast(self, weight: Weight, shape: tuple[int, ...]) -> np.ndarray:
-        axes = self._axes(len(shape))
-        return weight.value.reshape([n if a in axes else 1 for a, n in enumerate(shape)])
+    def _order(self, rank: int) -> list[int]:
+        """All axes, those to normalize over last."""
+        axes = self._axes(rank)
+        return [*(axis for axis in range(rank) if axis not in axes), *axes]
 
     def call(self, inputs: np.ndarray, context: Context | None = None) -> np.ndarray:
         """The normalized inputs, in their shape."""
-        axes = self._axes(inputs.ndim)
-        centred = inputs - inputs.mean(axis=axes, keepdims=True)
-        variance = np.square(centred).mean(axis=axes, keepdims=True)
-        inverse = 1 / np.sqrt(variance + inputs.dtype.type(self.epsilon))
-        normalized = centred * inverse
+        order = self._order(inputs.ndim)
+        gamma, beta = (None if w is None else w.value for w in (self.gamma, self.beta))
+        y, *cache = normalization.forward(
+            inputs.transpose(order), gamma, beta, len(self._axes(inputs.ndim)), self.epsilon
+        )
         if context is not None:
-            context.cache = (normalized, inverse)
-        y = normalized
-        if self.gamma is not None:
-            y = y * self._broadcast(self.gamma, inputs.shape)
-        if self.beta is not None:
-            y = y + self._broadcast(self.beta, inputs.shape)
-        return y
+            context.cache = cache
+        return _back(y, order)
+
+    def op(self, training: bool, streaming: bool = False) -> tuple[Any, ...] | None:
+        """Over the last axes."""
+        return NormalizationOp, (self._axes, self.gamma, self.beta, self.epsilon)
+
+    def time_after(self, has_time: bool, rank: int) -> bool:
+        """Each step by itself, unless it normalizes over time."""
+        if has_time and 1 in self._axes(rank):
+            raise self._needs_sequence("normalizes over the steps")
+        return has_time
 
     def backward(self, context: Context, dy: np.ndarray) -> np.ndarray:
         """The gradient of the inputs."""
-        normalized, inverse = context.cache
-        axes = self._axes(dy.ndim)
-        others = tuple(a for a in range(dy.ndim) if a not in axes)
-        if self.beta is not None:
-            context.add_gradient(self.beta, dy.sum(axis=others))
-        dnormalized = dy
-        if self.gamma is not None:
-            context.add_gradient(self.gamma, (dy * normalized).sum(axis=others))
-            dnormalized = dy * self._broadcast(self.gamma, dy.shape)
-        along = (dnormalized * normalized).mean(axis=axes, keepdims=True)
-        mean = dnormalized.mean(axis=axes, keepdims=True)
-        return inverse * (dnormalized - mean - normalized * along)
+        order = self._order(dy.ndim)
+        gamma = None if self.gamma is None else self.gamma.value
+        dx, *gradients = normalization.backward(dy.transpose(order), gamma, *context.cache)
+        for weight, gradient in zip((self.gamma, self.beta), gradients, strict=True):
+            if weight is not None:
+                context.add_gradient(weight, gradient)
+        return _back(dx, order)
 
     def compute_output_shape(self, input_shape: Any) -> Shape:
         """The inputs' own."""
@@ -188,3 +191,8 @@ class LayerNormalization(Layer):
             "scale": self.scale,
             **objects,
         }
+
+
+def _back(x: np.ndarray, order: list[int]) -> np.ndarray:
+    """What was transposed to `order`, in its own."""
+    return np.ascontiguousarray(x.transpose(np.argsort(order)))

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from fastlstm._core.program_dense import RepeatOp, ReshapeOp
+from fastlstm._core import sequence_ops
+from fastlstm._core.program_shapes import PermuteOp, RepeatOp, ReshapeOp
 from fastlstm.errors import check_positive_int
 from fastlstm.layers.base import Layer
 from fastlstm.layers.checks import check_integers, check_rank
@@ -43,19 +44,19 @@ class RepeatVector(Layer):
 
     def call(self, inputs: np.ndarray) -> np.ndarray:
         """The repeated vectors (B, n, F)."""
-        return np.repeat(inputs[:, None, :], self.n, axis=1)
+        return sequence_ops.repeated(inputs, self.n)
 
     def op(self, training: bool, streaming: bool = False) -> tuple[Any, ...] | None:
         """For any vectors."""
         return RepeatOp, (self.n,)
 
-    def time_after(self, has_time: bool) -> bool:
+    def time_after(self, has_time: bool, rank: int) -> bool:
         """Never: there is no step at which the vector is known."""
         raise self._needs_sequence("repeats what comes after the last step")
 
     def backward(self, context: Context, dy: np.ndarray) -> np.ndarray:
         """The gradient of the vectors: the sum over the repetitions."""
-        return dy.sum(axis=1)
+        return sequence_ops.sum_over_steps(dy)
 
     def compute_output_shape(self, input_shape: Any) -> Shape:
         """(B, n, F)."""
@@ -106,7 +107,7 @@ class Flatten(Layer):
         """The same memory."""
         return ReshapeOp, (self.compute_output_shape, False)
 
-    def time_after(self, has_time: bool) -> bool:
+    def time_after(self, has_time: bool, rank: int) -> bool:
         """Only after the steps: the time axis is one that it moves."""
         if has_time:
             raise self._needs_sequence("moves the time axis")
@@ -162,7 +163,7 @@ class Reshape(Layer):
         """The same memory."""
         return ReshapeOp, (self.compute_output_shape, False)
 
-    def time_after(self, has_time: bool) -> bool:
+    def time_after(self, has_time: bool, rank: int) -> bool:
         """Only after the steps: the time axis is one that it moves."""
         if has_time:
             raise self._needs_sequence("moves the time axis")
@@ -217,11 +218,21 @@ class Permute(Layer):
 
     def call(self, inputs: np.ndarray) -> np.ndarray:
         """The inputs with their dimensions in the new order."""
-        return np.ascontiguousarray(inputs.transpose(0, *self.dims))
+        return sequence_ops.permuted(inputs, (0, *self.dims))
+
+    def op(self, training: bool, streaming: bool = False) -> tuple[Any, ...] | None:
+        """For any arrays."""
+        return PermuteOp, (self.dims,)
+
+    def time_after(self, has_time: bool, rank: int) -> bool:
+        """Only after the steps: the time axis is one that it moves."""
+        if has_time:
+            raise self._needs_sequence("moves the time axis")
+        return False
 
     def backward(self, context: Context, dy: np.ndarray) -> np.ndarray:
         """The gradient with its dimensions in the inputs' order."""
-        return np.ascontiguousarray(dy.transpose(np.argsort((0, *self.dims))))
+        return sequence_ops.permuted_back(dy, (0, *self.dims))
 
     def compute_output_shape(self, input_shape: Any) -> Shape:
         """The sizes in the new order."""

@@ -105,7 +105,7 @@ class TimeDistributed(Layer):
         """That of a dense layer, which takes any number of steps at once."""
         return told_by_class(self.layer, "op", training) if type(self.layer) is Dense else None
 
-    def time_after(self, has_time: bool) -> bool:
+    def time_after(self, has_time: bool, rank: int) -> bool:
         """Each step by itself."""
         return has_time
 

@@ -65,6 +65,10 @@ class _Native:
             (make, arguments, self._own_slots(step.reads()), self._own_slots(step.outputs), trains)
             for (make, arguments, trains), step in zip(nodes, steps, strict=True)
         ]
+        # How data come in that are not cast to a layer's dtype.
+        self._entries = [
+            [step.layer.entry for step in steps if slot in step.reads()] for slot in self.inputs
+        ]
         self._idle: list[Run] = []
 
     def _own_slots(self, slots: Any) -> list[int]:
@@ -74,6 +78,9 @@ class _Native:
     def forward(self, values: list[Any], masks: list[Any]) -> Run | None:
         """Fill slots; the run, or None where its layers were called instead."""
         arrays = [values[slot] for slot in self.inputs]
+        for k, entries in enumerate(self._entries):
+            for entry in entries:
+                arrays[k] = entry(arrays[k])
         array_masks = [masks[slot] for slot in self.inputs]
         run = self._run_for(arrays, array_masks)
         if run is None:
@@ -253,7 +260,21 @@ class Program:
 
 def describe(graph: Graph, *, training: bool, penalties: bool) -> list[Any]:
     """For each step how a native op is made and whether it trains, None where a call it is."""
-    return [_described(step, training, penalties) for step in graph.steps]
+    read_by_entries = _read_by_entries(graph)
+    return [
+        None if step.layer.casts_inputs == read_by_entries.issuperset(step.reads())
+        else _described(step, training, penalties)
+        for step in graph.steps
+    ]
+
+
+def _read_by_entries(graph: Graph) -> set[int]:
+    """The slots of inputs that only layers read that bring them in by `Layer.entry`."""
+    found = set(graph.input_slots)
+    for step in graph.steps:
+        if step.layer.casts_inputs:
+            found.difference_update(step.all_reads())
+    return found
 
 
 def _described(step: Step, training: bool, penalties: bool) -> Any:

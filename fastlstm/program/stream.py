@@ -95,7 +95,8 @@ def _checked(step: Step, label: str, has_time: list[bool]) -> bool:
         raise ValueError(
             f"{label}: stream: {layer.label} brings a sequence together with what has no time axis."
         )
-    found = told_by_class(layer, "time_after", has_time[0])
+    rank = len(step.node.parents()[0].shape)
+    found = told_by_class(layer, "time_after", has_time[0], rank)
     if found is None or told_by_class(layer, "op", False, True) is None:
         raise ValueError(
             f"{label}: stream: {layer.label} does not say how it computes a single time step; a "

@@ -34,7 +34,7 @@ CORE, GATES, PRODUCTS, PACKING = (
     "csrc/layers/pack.c",
 )
 SOFTMAX = "csrc/kernels/softmax_template.h"
-DENSE = "csrc/layers/dense_functions.c"
+DENSE = "csrc/layers/dense_pack.c"
 DENSE_FORWARD, DENSE_BACKWARD = "csrc/layers/dense_forward.c", "csrc/layers/dense_backward.c"
 POOL = "csrc/base/pool.c"
 FORWARD, BACKWARD = "csrc/layers/lstm_forward.c", "csrc/layers/lstm_backward.c"

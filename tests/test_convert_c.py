@@ -1,6 +1,7 @@
 """Models for C programs: written, built and run without Python, with the bits of `predict`."""
 
 import os
+import re
 import shlex
 import shutil
 import struct
@@ -100,6 +101,14 @@ def kinds(dtype):
     yield stack(4, shared, shared, Dense(1, dtype=dtype))
 
 
+def activations(dtype):
+    for name in sorted(fastlstm.activations.ELEMENTWISE):
+        gates = LSTM(5, activation=name, recurrent_activation="sigmoid", dtype=dtype)
+        last = Dense(6, activation=name, dtype=dtype)
+        yield stack(2, gates, last, Activation(name, dtype=dtype))
+        yield stack(2, LSTM(3, recurrent_activation=name, return_sequences=True, dtype=dtype))
+
+
 def predicted(model, x):
     """By the sums that C takes too: over BLAS, as by default on the baseline, they are others."""
     before = kernels.engine_name()
@@ -121,7 +130,7 @@ def numbers(printed, dtype):
 
 @needs_compiler
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("models", [widths, kinds])
+@pytest.mark.parametrize("models", [widths, kinds, activations])
 def test_a_c_program_gets_the_bits_of_predict(stream, tmp_path, models, dtype):
     if kernels.isa_name() != kernels.available_isas()[-1]:
         pytest.skip("C programs run on the widest instruction set")
@@ -223,6 +232,20 @@ def test_the_library_knows_neither_threads_nor_the_heap(tmp_path):
     for unwanted in ("malloc", "calloc", "free", "getenv", "printf", "abort"):
         assert unwanted not in asked
     assert not [name for name in asked if name.startswith("pthread")]
+
+
+@needs_compiler
+def test_the_library_has_the_sources_of_cmakelists():
+    if shutil.which("ar") is None:
+        pytest.skip("reads the library with ar")
+    library = Path(flags()[1])
+    done = subprocess.run(["ar", "t", library], capture_output=True, text=True, check=True)
+    members = {name.partition("csrc_")[2].partition(".")[0] for name in done.stdout.split()}
+    listed = re.findall(r"[a-z]+/[a-z0-9_]+\.c\b", (library.parent / "CMakeLists.txt").read_text())
+    isas = {f"kernels_kernels_{isa}" for isa in ("avx2", "avx512", "neon")}
+    named = {source.removesuffix(".c").replace("/", "_") for source in listed}
+    assert named - isas == members - isas
+    assert members <= named
 
 
 # ---- what is written -----------------------------------------------------------------------------

@@ -57,13 +57,13 @@ static int activation_at(const unsigned char *at)
     return -1;
 }
 
-/* The next weights, of so many elements; NULL where the file ends before. */
+/* The next weights, of so many elements; NULL where they and zeros are not what stands there. */
 static const void *take_weights(flat_reader *reader, uint64_t count)
 {
     const uint64_t bytes = count * (reader->is_double ? sizeof(double) : sizeof(float));
     const uint64_t begin = reader->position;
     const uint64_t end = begin + (bytes + FLAT_RECORD - 1) / FLAT_RECORD * FLAT_RECORD;
-    if (end > reader->size)
+    if (end > reader->size || !is_zero(reader->bytes + begin + bytes, end - begin - bytes))
         return 0;
     reader->position = end;
     return reader->bytes + begin;

@@ -38,6 +38,7 @@ DENSE = "csrc/layers/dense_pack.c"
 DENSE_FORWARD, DENSE_BACKWARD = "csrc/layers/dense_forward.c", "csrc/layers/dense_backward.c"
 POOL = "csrc/base/pool.c"
 FORWARD, BACKWARD = "csrc/layers/lstm_forward.c", "csrc/layers/lstm_backward.c"
+STEPS = "csrc/model/steps.c"
 LSTM_TESTS = "lstm_golden lstm_core"
 
 
@@ -444,6 +445,34 @@ FAULTS = [
         "part.h0, part.c0 = moved(g.h0, states), moved(g.c0, states)",
         "part.h0, part.c0 = moved(g.h0, 0), moved(g.c0, 0)",
         "lstm_core",
+    ),
+    Fault(
+        "in C: a step reads the states that it writes",
+        STEPS,
+        "const real *const before = my->h[my->turn];",
+        "const real *const before = my->h[!my->turn];",
+        "convert_c",
+    ),
+    Fault(
+        "in C: a reset leaves the cell state",
+        STEPS,
+        "memset(my->c, 0, (size_t)my->units * sizeof(real));",
+        "(void)my->c;",
+        "convert_c",
+    ),
+    Fault(
+        "in C: the bias of the first strip for all",
+        STEPS,
+        "const_row bias = my->bias ? my->bias + column : 0;",
+        "const_row bias = my->bias;",
+        "convert_c",
+    ),
+    Fault(
+        "in C: a file that goes on behind its model",
+        "csrc/model/flat.c",
+        "found == layers && reader->position == size;",
+        "found == layers;",
+        "convert_c",
     ),
     Fault(
         "an engine that was asked for does not run",

@@ -18,6 +18,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/names.h"
+
 enum { FLAT_VERSION = 1, FLAT_RECORD = 64, FLAT_NAME = 16 };
 
 typedef enum { FLAT_LSTM = 1, FLAT_DENSE = 2, FLAT_ACTIVATION = 3 } flat_kind;

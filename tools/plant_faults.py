@@ -721,7 +721,15 @@ def copy_checkout(to: Path) -> None:
         ROOT,
         to,
         ignore=shutil.ignore_patterns(
-            ".git", "*.so", "__pycache__", ".*_cache", "temp.*", "lib.*", "bdist.*", "_openblas"
+            ".git",
+            "*.so",
+            "__pycache__",
+            ".*_cache",
+            "temp.*",
+            "lib.*",
+            "bdist.*",
+            "_openblas",
+            "_c",
         ),
     )
 

@@ -1,7 +1,8 @@
-"""The part of the build that pyproject.toml cannot say: the C kernels and the vendored BLAS.
+"""What pyproject.toml cannot say of the build: the C kernels, the vendored BLAS, C for C programs.
 
 Each instruction set's file in csrc/ is compiled once for each real type with its own flags, which
-setuptools has no words for, and the objects are linked into `fastlstm._core.kernels`.
+setuptools has no words for, and the objects are linked into `fastlstm._core.kernels`. Some of them
+go into a static library too, which lies beside the sources in the package: `fastlstm.get_include`.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from setuptools.modified import newer_group
 
 CSRC = Path("csrc")
 OPENBLAS = Path("fastlstm/_openblas")
+FOR_C_PROGRAMS = Path("fastlstm/_c")  # csrc/ and libfastlstm.a
 # Not imported, which would load the library: it may be one for another machine.
 OPENBLAS_SOURCE = Path(str(distribution("scipy-openblas32").locate_file("scipy_openblas32")))
 OPENBLAS_LIBRARY = next(
@@ -36,6 +38,14 @@ UNTYPED_SOURCES = [
     *(path for path in sorted(CSRC.glob("base/*.c")) if path != BLOCKS),
 ]
 TYPED_SOURCES = sorted(CSRC.glob("layers/*.c"))
+# Of libfastlstm.a, beside the kernels; csrc/CMakeLists.txt has the same.
+LIBRARY_SOURCES = [
+    CSRC / "kernels/dispatch.c",
+    *(CSRC / "model" / name for name in ("model.c", "flat.c", "alone.c")),
+]
+TYPED_LIBRARY_SOURCES = [
+    CSRC / name for name in ("layers/pack.c", "layers/dense_pack.c", "model/steps.c")
+]
 # What Cython modules include of them: not the texts of the kernels.
 INTERFACES = [path for path in HEADERS if "_template" not in path and "vec_" not in path]
 # One wheel for all versions of Python from this one on, but for those without a GIL, which have no
@@ -96,7 +106,10 @@ def extension(name: str) -> Extension:
 
 
 class BuildExtensions(build_ext):
-    """Compiles the kernels, and lays OpenBLAS beside the extension that links to it."""
+    """Compiles the kernels, and lays OpenBLAS beside the extension that links to it.
+
+    And what C programs use beside both.
+    """
 
     def finalize_options(self) -> None:
         """Choose GCC on Windows too: the kernels are written in its C."""
@@ -113,7 +126,7 @@ class BuildExtensions(build_ext):
         return ["python3" if HAS_LIMITED_API and name == version else name for name in found]
 
     def run(self) -> None:
-        """Build, and lay what was built into the source tree as well, OpenBLAS beside it.
+        """Build, and lay what was built into the source tree as well, with what lies beside it.
 
         An editable install needs it there, and so does ``pip install . && python -m fastlstm``
         in a checkout: `python -m` looks into the current folder before it looks for what was
@@ -121,25 +134,49 @@ class BuildExtensions(build_ext):
         """
         self.vendor_openblas(Path(self.build_lib) / OPENBLAS)
         super().run()
+        library = self.build_library()
+        self.lay_out_for_c_programs(Path(self.build_lib) / FOR_C_PROGRAMS, library)
         if os.access(".", os.W_OK):
             self.vendor_openblas(OPENBLAS)
+            self.lay_out_for_c_programs(FOR_C_PROGRAMS, library)
             if not self.inplace:
                 self.copy_extensions_to_source()
 
     def build_extension(self, ext: Extension) -> None:
         """Link the kernels' objects into the module that holds them."""
         if ext.name == "fastlstm._core.kernels":
-            ext.extra_objects = self.compile_kernels()
+            ext.extra_objects = self.compile_with_kernels(UNTYPED_SOURCES, TYPED_SOURCES)
         super().build_extension(ext)
 
-    def compile_kernels(self) -> list[str]:
-        """The objects of csrc/: what knows a real type once for each, kernels with their flags."""
+    def build_library(self) -> Path:
+        """libfastlstm.a, of the objects that Python's own passes are made of.
+
+        In an archive they have no folders, so each gets a name of its own.
+        """
+        folder = Path(self.build_temp) / "library"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        objects = [
+            shutil.copy2(each, folder / "_".join(Path(each).relative_to(self.build_temp).parts))
+            for each in self.compile_with_kernels(LIBRARY_SOURCES, TYPED_LIBRARY_SOURCES)
+        ]
+        self.compiler.create_static_lib(list(map(str, objects)), "fastlstm", str(folder))
+        return folder / "libfastlstm.a"
+
+    def lay_out_for_c_programs(self, folder: Path, library: Path) -> None:
+        """Copy csrc/ and the library into the package."""
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(CSRC, folder)
+        shutil.copy2(library, folder)
+
+    def compile_with_kernels(self, untyped: list[Path], typed_sources: list[Path]) -> list[str]:
+        """Objects of csrc/: what knows a real type once for each, all kernels with their flags."""
         objects = []
-        for source in UNTYPED_SOURCES:
+        for source in untyped:
             objects += self.compile_c(source, C_FLAGS)
         for double in (0, 1):
             typed = [*C_FLAGS, f"-DFASTLSTM_DOUBLE={double}"]
-            for source in TYPED_SOURCES:
+            for source in typed_sources:
                 objects += self.compile_c(source, typed, f"f{64 if double else 32}")
             for isa, flags in ISA_FLAGS.items():
                 objects += self.compile_c(

@@ -19,6 +19,7 @@ from fastlstm import (
 from fastlstm._version import __version__
 from fastlstm.config import (
     floatx,
+    get_include,
     get_num_threads,
     release_memory,
     set_floatx,
@@ -41,6 +42,7 @@ __all__ = [
     "constraints",
     "floatx",
     "functional",
+    "get_include",
     "get_num_threads",
     "gradcheck",
     "initializers",

@@ -1,15 +1,16 @@
-"""The command line: ``python -m fastlstm demo`` and ``python -m fastlstm info``."""
+"""The command line: ``python -m fastlstm demo``, ``info`` and ``cflags``."""
 
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from fastlstm import demo
 from fastlstm._version import __version__
-from fastlstm.config import show_config
+from fastlstm.config import compiler_flags, show_config
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -20,6 +21,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.print_help()
     elif options.command == "info":
         show_config()
+    elif options.command == "cflags":
+        print(shlex.join(compiler_flags()))
     else:
         try:
             demo.run(options.output, options.epochs, options.seed)
@@ -34,7 +37,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m fastlstm", description="The LSTM, fast on a CPU, under a Keras-shaped API."
     )
     parser.add_argument("--version", action="version", version=f"fastlstm {__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="{demo,info}")
+    commands = parser.add_subparsers(dest="command", metavar="{demo,info,cflags}")
     run = commands.add_parser(
         "demo",
         help="train a forecaster of the yearly sunspot numbers and draw its forecasts",
@@ -56,6 +59,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--seed", type=_seed, default=0, metavar="N", help="same seed, same result")
     commands.add_parser("info", help="show version, instruction set, BLAS and threads")
+    commands.add_parser(
+        "cflags", help="show what a C compiler needs for fastlstm.h: cc program.c $(... cflags)"
+    )
     return parser
 
 

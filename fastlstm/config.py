@@ -16,6 +16,7 @@ from fastlstm.errors import check_positive_int
 
 __all__ = [
     "floatx",
+    "get_include",
     "get_num_threads",
     "release_memory",
     "set_floatx",
@@ -99,6 +100,29 @@ def release_memory() -> int:
     """
     return memory.release()
 
+
+def get_include() -> str:
+    """The folder of ``fastlstm.h``, with which C and C++ programs run what `convert.to_c` writes.
+
+    Beside it lie the sources, with a ``CMakeLists.txt``, and a library of them for this platform:
+    ``python -m fastlstm cflags`` prints what a compiler needs to be told of both.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> [path.name for path in Path(get_include()).iterdir()]
+    ['fastlstm.h']
+    """
+    return str(_FOR_C_PROGRAMS / "include")
+
+
+def compiler_flags() -> list[str]:
+    """What a C compiler needs to be told to build a program with ``fastlstm.h``."""
+    return [f"-I{get_include()}", str(_FOR_C_PROGRAMS / "libfastlstm.a"), "-lm"]
+
+
+# csrc/ and what the build has made of it, beside the package's own modules.
+_FOR_C_PROGRAMS = Path(__file__).resolve().parent / "_c"
 
 # What OpenBLAS was built for; asking for more gives this many.
 MOST_THREADS = 64

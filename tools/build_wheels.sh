@@ -47,7 +47,7 @@ build() { # machine, compiler
   chmod +x "$folder/link"
   (
     cd "$folder"
-    export CC=$compiler LDSHARED=$folder/link _PYTHON_HOST_PLATFORM=linux-$machine
+    export CC=$compiler AR=${compiler%gcc}ar LDSHARED=$folder/link _PYTHON_HOST_PLATFORM=linux-$machine
     PYTHONPATH=$folder/openblas python setup.py --quiet bdist_wheel \
       --dist-dir "$work/plain" > "$work/$machine.txt" 2>&1 || { tail -n 30 "$work/$machine.txt"; exit 1; }
   )

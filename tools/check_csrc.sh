@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# csrc/ in both real types without Python: products in every shape of a tile, under the address and
-# undefined-behaviour sanitizers, and passes, against plain loops, with the assertions of a debug
+# csrc/ in both real types without Python: products in every shape of a tile, and models with damaged
+# files, under the address and undefined-behaviour sanitizers, and passes, against plain loops, with the assertions of a debug
 # build; and what threads do, under ThreadSanitizer.
 #
 # usage: tools/check_csrc.sh [COMPILER [EMULATOR ...]]
@@ -8,6 +8,7 @@
 #   tools/check_csrc.sh aarch64-linux-gnu-gcc qemu-aarch64 -L /usr/aarch64-linux-gnu
 #   tools/check_csrc.sh x86_64-w64-mingw32-gcc-posix wine
 set -euo pipefail
+shopt -s extglob
 
 compiler=${1:-cc}
 shift || true
@@ -31,21 +32,25 @@ flags_of() {
   esac
 }
 
-# All but the kernels.
-sources=(csrc/layers/*.c csrc/kernels/dispatch.c csrc/base/*.c)
+# All but the kernels; of a program without a pool, csrc/model/alone.c takes the pool's place.
+typed=(csrc/layers/*.c csrc/model/steps.c)
+untyped=(csrc/kernels/dispatch.c csrc/base/*.c csrc/model/{flat,model}.c)
 
 compile() { # folder, FASTLSTM_DOUBLE, source, flags
   "$compiler" $common -DFASTLSTM_DOUBLE="$2" "${@:4}" -c "$3" -o "$work/$1/$(basename "$3" .c)-$2.o"
 }
 
-# The whole of csrc/ for both types, in $work/FOLDER; the dispatcher names the kernels of both.
+# The whole of csrc/, in $work/FOLDER.
 compile_csrc() { # folder, flags
   mkdir "$work/$1"
+  for source in "${untyped[@]}"; do
+    compile "$1" 0 "$source" "${@:2}"
+  done
   for double in 0 1; do
     for isa in $isas; do
       compile "$1" $double "csrc/kernels/kernels_$isa.c" $(flags_of "$isa") "${@:2}"
     done
-    for source in "${sources[@]}"; do
+    for source in "${typed[@]}"; do
       compile "$1" $double "$source" "${@:2}"
     done
   done
@@ -53,10 +58,7 @@ compile_csrc() { # folder, flags
 
 # A program of tests/csrc/ for one type, linked with what compile_csrc left and run.
 check() { # folder, FASTLSTM_DOUBLE, program, emulator
-  local source objects=("$work/$1"/kernels_*.o)
-  for source in "${sources[@]}" "$3"; do
-    objects+=("$work/$1/$(basename "$source" .c)-$2.o")
-  done
+  local objects=("$work/$1"/!(check_*).o "$work/$1/$3-$2.o")
   "$compiler" $common "${objects[@]}" ${sanitizer:-} -lm -o "$work/$1/$3-$2.exe"
   "${@:4}" "$work/$1/$3-$2.exe"
 }
@@ -75,8 +77,10 @@ use_sanitizer -fsanitize=address,undefined "$@"
 export ASAN_OPTIONS=detect_leaks=0
 compile_csrc kernels -O1 -g $sanitizer -fno-sanitize-recover=undefined
 for double in 0 1; do
-  compile kernels $double tests/csrc/check_kernels.c -O1 -g $sanitizer -fno-sanitize-recover=undefined
-  check kernels $double check_kernels "$@"
+  for program in check_kernels check_models; do
+    compile kernels $double tests/csrc/$program.c -O1 -g $sanitizer -fno-sanitize-recover=undefined
+    check kernels $double $program "$@"
+  done
 done
 
 sanitizer=

@@ -34,10 +34,11 @@ CORE, GATES, PRODUCTS, PACKING = (
     "csrc/layers/pack.c",
 )
 SOFTMAX = "csrc/kernels/softmax_template.h"
-DENSE = "csrc/layers/dense_functions.c"
+DENSE = "csrc/layers/dense_pack.c"
 DENSE_FORWARD, DENSE_BACKWARD = "csrc/layers/dense_forward.c", "csrc/layers/dense_backward.c"
 POOL = "csrc/base/pool.c"
 FORWARD, BACKWARD = "csrc/layers/lstm_forward.c", "csrc/layers/lstm_backward.c"
+STEPS = "csrc/model/steps.c"
 LSTM_TESTS = "lstm_golden lstm_core"
 
 
@@ -446,6 +447,34 @@ FAULTS = [
         "lstm_core",
     ),
     Fault(
+        "in C: a step reads the states that it writes",
+        STEPS,
+        "const real *const before = my->h[my->turn];",
+        "const real *const before = my->h[!my->turn];",
+        "convert_c",
+    ),
+    Fault(
+        "in C: a reset leaves the cell state",
+        STEPS,
+        "memset(my->c, 0, (size_t)my->units * sizeof(real));",
+        "(void)my->c;",
+        "convert_c",
+    ),
+    Fault(
+        "in C: the bias of the first strip for all",
+        STEPS,
+        "const_row bias = my->bias ? my->bias + column : 0;",
+        "const_row bias = my->bias;",
+        "convert_c",
+    ),
+    Fault(
+        "in C: a file that goes on behind its model",
+        "csrc/model/flat.c",
+        "found == layers && reader->position == size;",
+        "found == layers;",
+        "convert_c",
+    ),
+    Fault(
         "an engine that was asked for does not run",
         "fastlstm/_core/engine.pyx",
         "if asked != ENGINE_OF_CHOICE:",
@@ -727,7 +756,15 @@ def copy_checkout(to: Path) -> None:
         ROOT,
         to,
         ignore=shutil.ignore_patterns(
-            ".git", "*.so", "__pycache__", ".*_cache", "temp.*", "lib.*", "bdist.*", "_openblas"
+            ".git",
+            "*.so",
+            "__pycache__",
+            ".*_cache",
+            "temp.*",
+            "lib.*",
+            "bdist.*",
+            "_openblas",
+            "_c",
         ),
     )
 

@@ -15,6 +15,7 @@
 #include <stddef.h>
 
 #include "base/blocks.h"
+#include "base/names.h"
 
 enum { POOL_LARGEST = 64 };
 

@@ -5,6 +5,8 @@
 #ifndef FASTLSTM_TYPED_H
 #define FASTLSTM_TYPED_H
 
+#include "base/names.h"
+
 #define PASTE3_(a, b, c) a##_##b##_##c
 #define PASTE3(a, b, c) PASTE3_(a, b, c)
 #define PASTE2_(a, b) a##_##b

@@ -36,6 +36,8 @@
 
 #include <stddef.h>
 
+#include "base/names.h"
+
 typedef struct {
     /* Elements of a packed matrix (depth, columns). */
     ptrdiff_t (*size)(const void *kernels, ptrdiff_t depth, ptrdiff_t columns);

@@ -1,6 +1,6 @@
-"""Models of other libraries, from their files and into them.
+"""Models of other libraries, from their files and into them, and for programs in C.
 
-Each needs that library's file format, an extra of its own: ``keras`` (h5py), ``torch``, ``onnx``.
+Each library needs its file format, an extra of its own: ``keras`` (h5py), ``torch``, ``onnx``.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ __all__ = [
     "from_onnx",
     "from_torch",
     "load_keras_weights",
+    "to_c",
     "to_keras",
     "to_onnx",
     "to_torch",
@@ -27,6 +28,7 @@ _HOMES = {
     "to_torch": "torch",
     "from_onnx": "onnx",
     "to_onnx": "onnx",
+    "to_c": "c",
 }
 
 __all__ = list(_HOMES)

@@ -78,6 +78,10 @@ class Metric:
         """
         raise NotImplementedError(f"{type(self).__name__} must implement `update_state`.")
 
+    def native(self) -> NativeLoss | None:
+        """How the core computes this metric; None if Python does."""
+        return None
+
     def result(self) -> float:
         """The metric over all batches since the last `reset_state`."""
         raise NotImplementedError(f"{type(self).__name__} must implement `result`.")
@@ -205,10 +209,7 @@ class _CoreMetric(_MeanMetric):
         raise NotImplementedError
 
     def native(self) -> NativeLoss | None:
-        """How the core computes this metric; None if a method of the program's own does.
-
-        What it then finds for a batch goes to `add`.
-        """
+        """How the core computes this metric, for `add`; None if a method of a program does."""
         return self._described() if self._is_ours else None
 
     def update_state(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from fastlstm.errors import as_mask, as_real_array
 
-__all__ = ["expand_over", "match_rank", "match_shape", "merge_weights"]
+__all__ = ["expand_over", "match_rank", "match_shape", "merge_weights", "weighted_rows"]
 
 
 def match_rank(y_true: np.ndarray, y_pred: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -83,3 +84,50 @@ def merge_weights(
     if rescale and (count := np.count_nonzero(valid)):
         mask_weights *= valid.size / count
     return mask_weights if weights is None else weights * mask_weights
+
+
+class Rows(NamedTuple):
+    """Targets, predictions, and in the shape of the rows their weights and mask, None for none."""
+
+    arrays: tuple[np.ndarray, np.ndarray, np.ndarray | None, np.ndarray | None]
+    # How many weights there were before they were repeated for several rows; 0 without.
+    entries: int
+
+
+def weighted_rows(
+    y_true: np.ndarray,
+    y_pred: np.ndarray,
+    shape: tuple[int, ...],
+    sample_weight: Any,
+    mask: Any,
+    own_mask: np.ndarray | None,
+    who: str,
+) -> Rows:
+    """Rows of the given shape with what they weigh: sample weights, and both masks in one.
+
+    A single row, of shape (), may have any number of weights: it is then there as often.
+    """
+    samples = valid = None
+    if sample_weight is not None:
+        what = f"{who}: `sample_weight`"
+        samples = expand_over(as_real_array(sample_weight, np.float64, what), shape, what)
+    for each in (mask, own_mask):
+        if each is not None:
+            what = f"{who}: `mask`"
+            found = expand_over(as_mask(each, what), shape, what)
+            valid = found if valid is None else valid & found
+    given = [array.shape for array in (samples, valid) if array is not None]
+    if not given:
+        return Rows((y_true, y_pred, None, None), 0)
+    own_shape = np.broadcast_shapes(*given)
+    if not shape:
+        shape = own_shape or (1,)
+        y_true, y_pred = (
+            np.ascontiguousarray(np.broadcast_to(each, (*shape, *each.shape)))
+            for each in (y_true, y_pred)
+        )
+    samples, valid = (
+        None if array is None else np.ascontiguousarray(np.broadcast_to(array, shape))
+        for array in (samples, valid)
+    )
+    return Rows((y_true, y_pred, samples, valid), math.prod(own_shape))

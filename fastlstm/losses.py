@@ -19,9 +19,10 @@ from typing import Any
 import numpy as np
 
 from fastlstm import config
-from fastlstm._core import losses as core_losses
+from fastlstm._core.loss_calls import evaluate
+from fastlstm._core.losses import NativeLoss
 from fastlstm._numbers import real_number
-from fastlstm._reduction import match_rank, match_shape, merge_weights
+from fastlstm._reduction import match_rank, match_shape, merge_weights, weighted_rows
 from fastlstm._registry import Registry, snake_case
 from fastlstm.errors import as_mask, as_real_array, one_of
 
@@ -59,6 +60,8 @@ Arrays = tuple[np.ndarray, np.ndarray]
 # What says how large a loss is, and what is derived from it.
 _VALUE = ("__call__", "call", "elements")
 _DERIVATIVE = ("value_and_gradient", "gradient", "element_gradient")
+# What brings arguments to the form that these work on.
+_PREPARATION = ("match", "own_mask", "_arrays", "_targets", "_weights", "_divisor")
 
 
 class Loss:
@@ -89,10 +92,14 @@ class Loss:
 
     # The method that a class has replaced without its derivative, and which class that is.
     _without_derivative: str | None = None
+    # Whether no class of the program's own computes otherwise; and neither prepares otherwise.
+    _is_ours = _is_plain = False
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
         cls._without_derivative = _value_without_derivative(cls)
+        cls._is_ours = not _is_replaced(cls, (*_VALUE, *_DERIVATIVE, "value_and_dz"))
+        cls._is_plain = cls._is_ours and not _is_replaced(cls, (*_PREPARATION, "native"))
 
     def __init__(
         self,
@@ -129,6 +136,10 @@ class Loss:
 
     def own_mask(self, y_true: np.ndarray) -> np.ndarray | None:
         """Which samples count, where the targets themselves say so."""
+        return None
+
+    def native(self) -> NativeLoss | None:
+        """How the core computes this loss; None if a method of the program's own does."""
         return None
 
     # ---- use ---------------------------------------------------------------------------------
@@ -277,29 +288,133 @@ def _value_without_derivative(cls: type[Loss]) -> str | None:
     return None
 
 
+def _is_replaced(cls: type[Loss], names: tuple[str, ...]) -> bool:
+    """Whether the first class of `cls` to have one of these methods is the program's own."""
+    owner = next(base for base in cls.__mro__ if any(name in base.__dict__ for name in names))
+    return owner.__module__ != __name__
+
+
 def _sum_to(weights: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """The weights in `shape`: several weights of one single loss add up."""
     return weights.sum() if not shape else np.broadcast_to(weights, shape)
 
 
-class _MeanLoss(Loss):
-    """A loss whose samples' losses are means over the last axis of a loss of each element."""
+class CoreLoss(Loss):
+    """A loss that the core computes, of which a class below may replace any method."""
 
-    def elements(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
-        """The loss of every element."""
-        raise NotImplementedError
+    _kind: str
 
-    def element_gradient(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
-        """The derivative of every element's loss."""
-        raise NotImplementedError
+    def _described(self, reduction: str | None) -> NativeLoss:
+        """As the core computes it, whatever a class below replaces."""
+        return NativeLoss(self._kind, reduction)
+
+    def native(self) -> NativeLoss | None:
+        return self._described(self.reduction) if self._is_plain else None
 
     def match(self, y_true: np.ndarray, y_pred: np.ndarray) -> Arrays:
         return match_shape(y_true, y_pred, type(self).__name__)
 
     def call(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
+        return self._run(self._described(None), y_true, y_pred)
+
+    def gradient(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
+        return self._run(self._described("sum"), y_true, y_pred, gradient=True)[1]
+
+    def __call__(
+        self, y_true: Any, y_pred: Any, sample_weight: Any = None, mask: Any = None
+    ) -> Any:
+        if not self._is_ours:
+            return super().__call__(y_true, y_pred, sample_weight, mask)
+        return self._evaluate(y_true, y_pred, sample_weight, mask)
+
+    def value_and_gradient(
+        self, y_true: Any, y_pred: Any, sample_weight: Any = None, mask: Any = None
+    ) -> tuple[float, np.ndarray]:
+        if not self._is_ours:
+            return super().value_and_gradient(y_true, y_pred, sample_weight, mask)
+        return self._evaluate(y_true, y_pred, sample_weight, mask, gradient=True)
+
+    def _evaluate(
+        self,
+        y_true: Any,
+        y_pred: Any,
+        sample_weight: Any,
+        mask: Any,
+        *,
+        gradient: bool = False,
+        fused: bool = False,
+    ) -> Any:
+        if gradient:
+            self._check_trains()
+        native = self._described(self.reduction)
+        if self._is_plain and self.dtype is None:
+            found = evaluate(
+                native, y_true, y_pred, sample_weight, mask, gradient=gradient, fused=fused
+            )
+            if found is not None:
+                return found
+        given = np.asarray(y_pred)
+        y_true, y_pred = self._arrays(y_true, y_pred)
+        own_mask = None if self._is_plain else self.own_mask(y_true)
+        shape, who = y_pred.shape[:-1], type(self).__name__
+        rows = weighted_rows(y_true, y_pred, shape, sample_weight, mask, own_mask, who)
+        found = self._run(
+            native, *rows.arrays, gradient=gradient, fused=fused, entries=rows.entries
+        )
+        if not gradient:
+            return found
+        value, each = found
+        if each.size != given.size:
+            each = each.reshape(-1, *given.shape).sum(axis=0)
+        dtype = given.dtype if given.dtype.kind == "f" else each.dtype
+        return value, each.reshape(given.shape).astype(dtype, copy=False)
+
+    def _run(
+        self,
+        native: NativeLoss,
+        y_true: np.ndarray,
+        y_pred: np.ndarray,
+        sample_weight: np.ndarray | None = None,
+        mask: np.ndarray | None = None,
+        **wanted: Any,
+    ) -> Any:
+        """`evaluate` of arrays that match, in any layout."""
+        arrays = self.in_core(y_true, y_pred)
+        found = evaluate(native, *arrays, sample_weight, mask, **wanted)
+        if found is None:
+            raise ValueError(
+                f"{type(self).__name__}: the predictions must have a last axis that is not empty, "
+                f"got {y_pred.shape}."
+            )
+        return found
+
+    @staticmethod
+    def in_core(y_true: np.ndarray, y_pred: np.ndarray) -> Arrays:
+        """Arrays that match, in the layout that the core takes."""
+        dtype = y_true.dtype if y_true.dtype == np.intp else y_pred.dtype
+        targets = np.require(np.atleast_1d(y_true), dtype, ["C", "A"])
+        return np.asarray(targets), np.asarray(np.require(y_pred, None, ["C", "A"]))
+
+
+class _MeanLoss(CoreLoss):
+    """A loss whose samples' losses are means over the last axis of a loss of each element."""
+
+    def elements(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
+        """The loss of every element."""
+        return super().call(y_true[..., None], y_pred[..., None])
+
+    def element_gradient(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
+        """The derivative of every element's loss."""
+        return super().gradient(y_true[..., None], y_pred[..., None])[..., 0]
+
+    def call(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
+        if type(self).elements is _MeanLoss.elements:
+            return super().call(y_true, y_pred)
         return self.elements(y_true, y_pred).mean(axis=-1)
 
     def gradient(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
+        if type(self).element_gradient is _MeanLoss.element_gradient:
+            return super().gradient(y_true, y_pred)
         return self.element_gradient(y_true, y_pred) / max(y_pred.shape[-1], 1)
 
 
@@ -312,33 +427,7 @@ class MeanSquaredError(_MeanLoss):
     2.5
     """
 
-    def __call__(
-        self, y_true: Any, y_pred: Any, sample_weight: Any = None, mask: Any = None
-    ) -> Any:
-        found = self._by_core(y_true, y_pred, sample_weight, mask)
-        return found[0] if found else super().__call__(y_true, y_pred, sample_weight, mask)
-
-    def value_and_gradient(
-        self, y_true: Any, y_pred: Any, sample_weight: Any = None, mask: Any = None
-    ) -> tuple[float, np.ndarray]:
-        found = self._by_core(y_true, y_pred, sample_weight, mask)
-        return found or super().value_and_gradient(y_true, y_pred, sample_weight, mask)
-
-    def _by_core(
-        self, y_true: Any, y_pred: Any, sample_weight: Any, mask: Any
-    ) -> tuple[float, np.ndarray] | None:
-        """Value and gradient in one call, or None where it takes more than that."""
-        plain = sample_weight is mask is self.dtype is None
-        # A class below may have replaced any part of the loss.
-        if plain and self.reduction == "sum_over_batch_size" and type(self) is MeanSquaredError:
-            return core_losses.mean_squared_error(y_true, y_pred)
-        return None
-
-    def elements(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
-        return np.square(y_pred - y_true)
-
-    def element_gradient(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
-        return 2 * (y_pred - y_true)
+    _kind = "squared"
 
 
 class MeanAbsoluteError(_MeanLoss):
@@ -350,11 +439,7 @@ class MeanAbsoluteError(_MeanLoss):
     1.5
     """
 
-    def elements(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
-        return np.abs(y_pred - y_true)
-
-    def element_gradient(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
-        return np.sign(y_pred - y_true)
+    _kind = "absolute"
 
 
 class Huber(_MeanLoss):
@@ -368,6 +453,8 @@ class Huber(_MeanLoss):
     1.0
     """
 
+    _kind = "huber"
+
     def __init__(
         self,
         delta: float = 1.0,
@@ -378,13 +465,8 @@ class Huber(_MeanLoss):
         super().__init__(reduction, name, dtype)
         self.delta = real_number("Huber: `delta`", delta, low=0.0)
 
-    def elements(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
-        size = np.abs(y_pred - y_true)
-        beyond = self.delta * size - 0.5 * self.delta**2
-        return np.where(size <= self.delta, 0.5 * np.square(size), beyond)
-
-    def element_gradient(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
-        return np.clip(y_pred - y_true, -self.delta, self.delta)
+    def _described(self, reduction: str | None) -> NativeLoss:
+        return NativeLoss(self._kind, reduction, self.delta)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "delta": self.delta}
@@ -399,19 +481,16 @@ class LogCosh(_MeanLoss):
     0.2169
     """
 
-    def elements(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
-        size = np.abs(y_pred - y_true)
-        return size + np.log1p(np.exp(-2 * size)) - size.dtype.type(np.log(2.0))
-
-    def element_gradient(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
-        return np.tanh(y_pred - y_true)
+    _kind = "log_cosh"
 
 
-class _Crossentropy(Loss):
+class _Crossentropy(CoreLoss):
     """What the cross-entropies share."""
 
-    # What makes such predictions of z; with targets t that sum up to 1, dz = y_pred - t.
+    # What makes such predictions of z.
     _activation = "softmax"
+    label_smoothing = 0.0
+    ignore_class: int | None = None
 
     def __init__(
         self,
@@ -425,41 +504,20 @@ class _Crossentropy(Loss):
         self.from_logits = bool(from_logits)
         self.axis = _last_axis(axis, self)
 
+    def _described(self, reduction: str | None) -> NativeLoss:
+        kind = f"{self._kind}_logits" if self.from_logits else self._kind
+        fused_kind = None if self.from_logits else f"{self._kind}_fused"
+        return NativeLoss(kind, reduction, 0.0, self.label_smoothing, self.ignore_class, fused_kind)
+
     @property
     def fused_activation(self) -> str | None:
         """A softmax or a sigmoid, unless a class below has replaced the value or its gradient."""
-        names = (*_VALUE, *_DERIVATIVE)
-        owner = next(b for b in type(self).__mro__ if any(name in b.__dict__ for name in names))
-        is_replaced = owner.__module__ != __name__
-        return None if self.from_logits or is_replaced else self._activation
+        return None if self.from_logits or not self._is_ours else self._activation
 
     def value_and_dz(
         self, y_true: Any, y_pred: Any, sample_weight: Any = None, mask: Any = None
     ) -> tuple[float, np.ndarray]:
-        self._check_trains()
-        given = np.asarray(y_pred)
-        y_true, y_pred = self._arrays(y_true, y_pred)
-        shape, dtype = y_pred.shape[:-1], y_pred.dtype
-        weights = self._weights(shape, dtype, y_true, sample_weight, mask)
-        each = np.ones(shape, dtype) if weights is None else np.ones(shape, dtype) * weights
-        divisor = self._divisor(each, weights)
-        factors = _sum_to(each, shape) / dtype.type(divisor)
-        losses, dz = core_losses.crossentropy(
-            self._activation,
-            self._rows_of_targets(y_true, dtype),
-            y_pred.reshape(-1, y_pred.shape[-1]),
-            factors.reshape(-1),
-        )
-        value = float((losses.reshape(shape) * each).sum()) / divisor
-        return value, dz.reshape(given.shape).astype(given.dtype, copy=False)
-
-    def _rows_of_targets(self, y_true: np.ndarray, dtype: np.dtype) -> np.ndarray:
-        """As the core takes them."""
-        smoothed = np.ascontiguousarray(self._smoothed(y_true), dtype)
-        return smoothed.reshape(-1, smoothed.shape[-1])
-
-    def _smoothed(self, y_true: np.ndarray) -> np.ndarray:
-        raise NotImplementedError
+        return self._evaluate(y_true, y_pred, sample_weight, mask, gradient=True, fused=True)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "from_logits": self.from_logits}
@@ -475,16 +533,6 @@ def _last_axis(axis: Any, loss: Loss) -> int:
 
 def _smoothing(value: Any, loss: Loss) -> float:
     return real_number(f"{type(loss).__name__}: `label_smoothing`", value, 0.0, 1.0)
-
-
-def _clipped(probabilities: np.ndarray) -> np.ndarray:
-    return np.clip(probabilities, EPSILON, 1 - EPSILON)
-
-
-def _inside(probabilities: np.ndarray) -> np.ndarray:
-    """Where `_clipped` lets a gradient through."""
-    epsilon = probabilities.dtype.type(EPSILON)
-    return (probabilities >= epsilon) & (probabilities <= 1 - epsilon)
 
 
 class BinaryCrossentropy(_Crossentropy, _MeanLoss):
@@ -505,6 +553,7 @@ class BinaryCrossentropy(_Crossentropy, _MeanLoss):
     0.367
     """
 
+    _kind = "binary"
     _activation = "sigmoid"
 
     def __init__(
@@ -519,27 +568,6 @@ class BinaryCrossentropy(_Crossentropy, _MeanLoss):
         super().__init__(from_logits, axis, reduction, name, dtype)
         self.label_smoothing = _smoothing(label_smoothing, self)
 
-    def _smoothed(self, y_true: np.ndarray) -> np.ndarray:
-        if not self.label_smoothing:
-            return y_true
-        return y_true * (1.0 - self.label_smoothing) + 0.5 * self.label_smoothing
-
-    def elements(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
-        target = self._smoothed(y_true)
-        if self.from_logits:
-            # max(z, 0) - z t + log(1 + exp(-|z|)) is the definition without its overflow.
-            size = np.abs(y_pred)
-            return np.maximum(y_pred, 0) - y_pred * target + np.log1p(np.exp(-size))
-        p = _clipped(y_pred)
-        return -(target * np.log(p) + (1 - target) * np.log1p(-p))
-
-    def element_gradient(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
-        target = self._smoothed(y_true)
-        if self.from_logits:
-            return _sigmoid(y_pred) - target
-        p = _clipped(y_pred)
-        return np.where(_inside(y_pred), (p - target) / (p * (1 - p)), 0)
-
     def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
@@ -552,11 +580,6 @@ def _sigmoid(z: np.ndarray) -> np.ndarray:
     """1 / (1 + exp(-z)) without overflow."""
     small = np.exp(-np.abs(z))
     return np.where(z >= 0, 1, small) / (1 + small)
-
-
-def _log_softmax(logits: np.ndarray) -> np.ndarray:
-    shifted = logits - logits.max(axis=-1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
 
 
 class CategoricalCrossentropy(_Crossentropy):
@@ -577,6 +600,8 @@ class CategoricalCrossentropy(_Crossentropy):
     0.2231
     """
 
+    _kind = "categorical"
+
     def __init__(
         self,
         from_logits: bool = False,
@@ -589,42 +614,12 @@ class CategoricalCrossentropy(_Crossentropy):
         super().__init__(from_logits, axis, reduction, name, dtype)
         self.label_smoothing = _smoothing(label_smoothing, self)
 
-    def match(self, y_true: np.ndarray, y_pred: np.ndarray) -> Arrays:
-        return match_shape(y_true, y_pred, type(self).__name__)
-
-    def _smoothed(self, y_true: np.ndarray) -> np.ndarray:
-        if not self.label_smoothing:
-            return y_true
-        return y_true * (1.0 - self.label_smoothing) + self.label_smoothing / y_true.shape[-1]
-
-    def call(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
-        return -(self._smoothed(y_true) * _log_probabilities(y_pred, self.from_logits)).sum(-1)
-
-    def gradient(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
-        target = self._smoothed(y_true)
-        if self.from_logits:
-            return np.exp(_log_softmax(y_pred)) * target.sum(-1, keepdims=True) - target
-        share = y_pred / y_pred.sum(-1, keepdims=True)
-        dshare = np.where(_inside(share), -target / _clipped(share), 0)
-        return _through_division(dshare, share, y_pred)
-
     def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "label_smoothing": self.label_smoothing,
             "axis": self.axis,
         }
-
-
-def _log_probabilities(y_pred: np.ndarray, from_logits: bool) -> np.ndarray:
-    if from_logits:
-        return _log_softmax(y_pred)
-    return np.log(_clipped(y_pred / y_pred.sum(-1, keepdims=True)))
-
-
-def _through_division(dshare: np.ndarray, share: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
-    """The gradient of p, given that of ``p / sum(p)``."""
-    return (dshare - (dshare * share).sum(-1, keepdims=True)) / y_pred.sum(-1, keepdims=True)
 
 
 class SparseCategoricalCrossentropy(_Crossentropy):
@@ -651,6 +646,8 @@ class SparseCategoricalCrossentropy(_Crossentropy):
     >>> round(SparseCategoricalCrossentropy()([1], [[0.2, 0.8]]), 4)
     0.2231
     """
+
+    _kind = "sparse"
 
     def __init__(
         self,
@@ -697,41 +694,11 @@ class SparseCategoricalCrossentropy(_Crossentropy):
     def own_mask(self, y_true: np.ndarray) -> np.ndarray | None:
         return None if self.ignore_class is None else y_true != self.ignore_class
 
-    def _rows_of_targets(self, y_true: np.ndarray, dtype: np.dtype) -> np.ndarray:
-        return np.ascontiguousarray(self._chosen(y_true)[0].reshape(-1))
-
-    def _chosen(self, y_true: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        """Class numbers fit for indexing, (..., 1), and which of them count."""
-        counted = self.own_mask(y_true)
-        labels = y_true if counted is None else np.where(counted, y_true, 0)
-        return labels[..., None], counted
-
-    def call(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
-        labels, counted = self._chosen(y_true)
-        log_probabilities = _log_probabilities(y_pred, self.from_logits)
-        losses = -np.take_along_axis(log_probabilities, labels, axis=-1)[..., 0]
-        return losses if counted is None else np.where(counted, losses, 0)
-
-    def gradient(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
-        labels, counted = self._chosen(y_true)
-        if self.from_logits:
-            gradient = np.exp(_log_softmax(y_pred))
-            at_label = np.take_along_axis(gradient, labels, axis=-1)
-            np.put_along_axis(gradient, labels, at_label - 1, axis=-1)
-        else:
-            share = y_pred / y_pred.sum(-1, keepdims=True)
-            at_label = np.take_along_axis(share, labels, axis=-1)
-            dshare = np.zeros_like(share)
-            slope = np.where(_inside(at_label), -1 / _clipped(at_label), 0)
-            np.put_along_axis(dshare, labels, slope.astype(share.dtype), axis=-1)
-            gradient = _through_division(dshare, share, y_pred)
-        return gradient if counted is None else np.where(counted[..., None], gradient, 0)
-
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "ignore_class": self.ignore_class}
 
 
-class CosineSimilarity(Loss):
+class CosineSimilarity(CoreLoss):
     """Minus the cosine of the angle between targets and predictions, -1 where they agree.
 
     Examples
@@ -739,6 +706,8 @@ class CosineSimilarity(Loss):
     >>> round(CosineSimilarity()([[1.0, 0.0]], [[3.0, 4.0]]), 4)
     -0.6
     """
+
+    _kind = "cosine"
 
     def __init__(
         self,
@@ -750,28 +719,8 @@ class CosineSimilarity(Loss):
         super().__init__(reduction, name, dtype)
         self.axis = _last_axis(axis, self)
 
-    def match(self, y_true: np.ndarray, y_pred: np.ndarray) -> Arrays:
-        return match_shape(y_true, y_pred, type(self).__name__)
 
-    def call(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
-        return -(y_true * _inverse_norm(y_true) * y_pred * _inverse_norm(y_pred)).sum(-1)
-
-    def gradient(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
-        inverse = _inverse_norm(y_pred)
-        true_direction, direction = y_true * _inverse_norm(y_true), y_pred * inverse
-        along = direction * (true_direction * direction).sum(-1, keepdims=True)
-        # A norm that was too small to divide by was replaced by a constant.
-        return -inverse * (true_direction - np.where(inverse < 1 / EPSILON, along, 0))
-
-
-def _inverse_norm(x: np.ndarray) -> np.ndarray:
-    """1 / norm over the last axis, at most 1 / EPSILON."""
-    with np.errstate(divide="ignore"):
-        inverse = 1 / np.sqrt(np.square(x).sum(-1, keepdims=True))
-    return np.minimum(inverse, x.dtype.type(1 / EPSILON))
-
-
-class KLDivergence(Loss):
+class KLDivergence(CoreLoss):
     """``sum(t * log(t / p))``, both kept within 1e-7 and 1. Kullback and Leibler, 1951.
 
     Examples
@@ -780,16 +729,7 @@ class KLDivergence(Loss):
     0.1438
     """
 
-    def match(self, y_true: np.ndarray, y_pred: np.ndarray) -> Arrays:
-        return match_shape(y_true, y_pred, type(self).__name__)
-
-    def call(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
-        target, p = np.clip(y_true, EPSILON, 1), np.clip(y_pred, EPSILON, 1)
-        return (target * np.log(target / p)).sum(-1)
-
-    def gradient(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
-        target, p = np.clip(y_true, EPSILON, 1), np.clip(y_pred, EPSILON, 1)
-        return np.where(p == y_pred, -target / p, 0)
+    _kind = "kl_divergence"
 
 
 class FunctionLoss(Loss):

@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 
 from fastlstm import losses
+from fastlstm._core.loss_calls import evaluate, metric_sums
+from fastlstm._core.losses import NativeLoss
 from fastlstm._numbers import real_number
-from fastlstm._reduction import expand_over, match_shape, merge_weights
+from fastlstm._reduction import expand_over, match_shape, merge_weights, weighted_rows
 from fastlstm._registry import Registry, snake_case
-from fastlstm.errors import as_mask, as_real_array, one_of
+from fastlstm.errors import as_real_array, one_of
 
 __all__ = [
     "AUC",
@@ -76,6 +78,10 @@ class Metric:
         """
         raise NotImplementedError(f"{type(self).__name__} must implement `update_state`.")
 
+    def native(self) -> NativeLoss | None:
+        """How the core computes this metric; None if Python does."""
+        return None
+
     def result(self) -> float:
         """The metric over all batches since the last `reset_state`."""
         raise NotImplementedError(f"{type(self).__name__} must implement `result`.")
@@ -115,6 +121,11 @@ class _RunningMean(Metric):
 
     def result(self) -> float:
         return self._total / self._count if self._count else 0.0
+
+    def add(self, total: float, count: float) -> None:
+        """Add a weighted sum of values, and the sum of their weights."""
+        self._total += total
+        self._count += count
 
     def _add(self, values: np.ndarray, weights: np.ndarray | None) -> None:
         """Add values of shape (B, ...): each sample counts once, by the mean of its values."""
@@ -179,6 +190,67 @@ class _MeanMetric(_RunningMean):
         self._add(values, weights)
 
 
+class _CoreMetric(_MeanMetric):
+    """A mean of values that the core finds, of which a class below may replace any method."""
+
+    # Whether there is a value for every prediction, not for every row of them.
+    _by_element = False
+    # Whether no class of the program's own computes otherwise.
+    _is_ours = True
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        names = ("update_state", "values", "_matched", "_add", "add")
+        owner = next(b for b in cls.__mro__ if any(name in b.__dict__ for name in names))
+        cls._is_ours = owner.__module__ == __name__
+
+    def _described(self, reduction: str | None = "sum") -> NativeLoss:
+        """As the core computes it, whatever a class below replaces."""
+        raise NotImplementedError
+
+    def native(self) -> NativeLoss | None:
+        """How the core computes this metric, for `add`; None if a method of a program does."""
+        return self._described() if self._is_ours else None
+
+    def update_state(
+        self, y_true: Any, y_pred: Any, sample_weight: Any = None, mask: Any = None
+    ) -> None:
+        native = self.native()
+        if native is None:
+            super().update_state(y_true, y_pred, sample_weight, mask)
+            return
+        found = metric_sums(native, y_true, y_pred, sample_weight, mask)
+        if found is None:
+            y_true, y_pred = self._matched(y_true, y_pred)
+            shape = y_pred.shape if self._by_element else y_pred.shape[:-1]
+            rows = weighted_rows(
+                y_true, y_pred, shape, sample_weight, mask, None, type(self).__name__
+            )
+            found = metric_sums(native, *rows.arrays)
+        if found is None:
+            raise ValueError(f"{type(self).__name__}: the predictions must not be empty.")
+        self.add(*found)
+
+    def values(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
+        y_true, y_pred = self._matched(y_true, y_pred)
+        if self._by_element:
+            y_true, y_pred = y_true[..., None], y_pred[..., None]
+        return evaluate(self._described(None), y_true, y_pred, None, None)
+
+    def _matched(self, y_true: Any, y_pred: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Targets and predictions as the core takes them."""
+        name = type(self).__name__
+        y_pred = self._predictions(y_pred)
+        y_true = as_real_array(y_true, y_pred.dtype, f"{name}: the targets")
+        return match_shape(np.asarray(y_true), y_pred, name)
+
+    def _predictions(self, y_pred: Any) -> np.ndarray:
+        known = getattr(y_pred, "dtype", None)
+        dtype = np.float32 if known == np.float32 else np.float64
+        what = f"{type(self).__name__}: the predictions"
+        return np.asarray(as_real_array(y_pred, dtype, what))
+
+
 class FunctionMetric(_MeanMetric):
     """The mean of what a function of (y_true, y_pred) returns.
 
@@ -221,7 +293,7 @@ class Accuracy(_MeanMetric):
         return y_true == y_pred
 
 
-class BinaryAccuracy(_MeanMetric):
+class BinaryAccuracy(_CoreMetric):
     """How often predictions above `threshold` meet targets of 1, and others targets of 0.
 
     Examples
@@ -231,20 +303,20 @@ class BinaryAccuracy(_MeanMetric):
     """
 
     direction = "up"
+    _by_element = True
 
     def __init__(self, name: str | None = None, dtype: Any = None, threshold: float = 0.5) -> None:
         super().__init__(name, dtype)
         self.threshold = real_number("BinaryAccuracy: `threshold`", threshold)
 
-    def values(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
-        y_true, y_pred = match_shape(y_true, y_pred, type(self).__name__)
-        return y_true == (y_pred > self.threshold)
+    def _described(self, reduction: str | None = "sum") -> NativeLoss:
+        return NativeLoss("binary_accuracy", reduction, self.threshold, by_element=True)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "threshold": self.threshold}
 
 
-class CategoricalAccuracy(_MeanMetric):
+class CategoricalAccuracy(_CoreMetric):
     """How often the largest prediction is the class of a one-hot target.
 
     Examples
@@ -255,9 +327,8 @@ class CategoricalAccuracy(_MeanMetric):
 
     direction = "up"
 
-    def values(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
-        y_true, y_pred = match_shape(y_true, y_pred, type(self).__name__)
-        return y_true.argmax(-1) == y_pred.argmax(-1)
+    def _described(self, reduction: str | None = "sum") -> NativeLoss:
+        return NativeLoss("categorical_accuracy", reduction)
 
 
 def _match_labels(y_true: np.ndarray, y_pred: np.ndarray, who: str) -> np.ndarray:
@@ -271,7 +342,19 @@ def _match_labels(y_true: np.ndarray, y_pred: np.ndarray, who: str) -> np.ndarra
     return labels
 
 
-class SparseCategoricalAccuracy(_MeanMetric):
+class _LabelMetric(_CoreMetric):
+    """A metric whose targets are the numbers of classes; what is no number of a class is -1."""
+
+    def _matched(self, y_true: Any, y_pred: Any) -> tuple[np.ndarray, np.ndarray]:
+        y_pred = self._predictions(y_pred)
+        labels = np.asarray(y_true)
+        if labels.dtype.kind == "f":
+            labels = np.where(labels == np.rint(labels), labels, -1)
+        labels = _match_labels(labels, y_pred, type(self).__name__)
+        return np.require(np.atleast_1d(labels), np.intp, ["C", "A"]), y_pred
+
+
+class SparseCategoricalAccuracy(_LabelMetric):
     """How often the largest prediction is the class whose number is the target.
 
     Examples
@@ -282,11 +365,11 @@ class SparseCategoricalAccuracy(_MeanMetric):
 
     direction = "up"
 
-    def values(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
-        return _match_labels(y_true, y_pred, type(self).__name__) == y_pred.argmax(-1)
+    def _described(self, reduction: str | None = "sum") -> NativeLoss:
+        return NativeLoss("sparse_accuracy", reduction)
 
 
-class SparseTopKCategoricalAccuracy(_MeanMetric):
+class SparseTopKCategoricalAccuracy(_LabelMetric):
     """How often the class whose number is the target has one of the `k` largest predictions.
 
     A prediction equal to the k-th largest is among them.
@@ -303,17 +386,18 @@ class SparseTopKCategoricalAccuracy(_MeanMetric):
         super().__init__(name, dtype)
         self.k = int(real_number(f"{type(self).__name__}: `k`", k, low=1))
 
-    def values(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
-        name, classes = type(self).__name__, y_pred.shape[-1]
-        labels = _match_labels(y_true, y_pred, name).astype(np.intp)
+    def _described(self, reduction: str | None = "sum") -> NativeLoss:
+        return NativeLoss("sparse_top_k", reduction, self.k)
+
+    def _matched(self, y_true: Any, y_pred: Any) -> tuple[np.ndarray, np.ndarray]:
+        labels, y_pred = super()._matched(y_true, y_pred)
+        classes = y_pred.shape[-1]
         if labels.size and not (labels.min() >= 0 and labels.max() < classes):
             raise ValueError(
-                f"{name}: class numbers must be from 0 to {classes - 1}, got "
+                f"{type(self).__name__}: class numbers must be from 0 to {classes - 1}, got "
                 f"{labels.min()} to {labels.max()}."
             )
-        chosen = np.take_along_axis(y_pred, labels[..., None], axis=-1)
-        kth_largest = np.sort(y_pred, axis=-1)[..., [-min(self.k, classes)]]
-        return (chosen >= kth_largest)[..., 0]
+        return labels, y_pred
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "k": self.k}
@@ -328,43 +412,32 @@ class TopKCategoricalAccuracy(SparseTopKCategoricalAccuracy):
     1.0
     """
 
-    def values(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
-        y_true, y_pred = match_shape(y_true, y_pred, type(self).__name__)
-        return super().values(y_true.argmax(-1), y_pred)
+    def _described(self, reduction: str | None = "sum") -> NativeLoss:
+        return NativeLoss("top_k", reduction, self.k)
+
+    def _matched(self, y_true: Any, y_pred: Any) -> tuple[np.ndarray, np.ndarray]:
+        return _CoreMetric._matched(self, y_true, y_pred)
 
 
 # ---- losses as metrics ---------------------------------------------------------------------------
 
 
-class _LossMetric(_MeanMetric):
+class _LossMetric(_CoreMetric):
     """The mean of a loss."""
 
     direction = "down"
-    _LOSS: type[losses.Loss]
+    _LOSS: type[losses.CoreLoss]
 
     def __init__(self, name: str | None = None, dtype: Any = None, **arguments: Any) -> None:
         super().__init__(name, dtype)
         self._arguments = arguments
-        self._loss = self._LOSS(reduction=None, dtype=dtype, **arguments)
+        self._loss = self._LOSS(reduction=None, **arguments)
 
-    def update_state(
-        self, y_true: Any, y_pred: Any, sample_weight: Any = None, mask: Any = None
-    ) -> None:
-        values = np.asarray(self._loss(y_true, y_pred))
-        ignored = getattr(self._loss, "ignore_class", None)
-        if ignored is not None:
-            counted = _match_labels(np.asarray(y_true), np.asarray(y_pred), self.name) != ignored
-            what = f"{type(self).__name__}: `mask`"
-            mask = counted if mask is None else counted & as_mask(mask, what)
-        weights = merge_weights(
-            sample_weight,
-            mask,
-            values.shape,
-            np.dtype(np.float64),
-            type(self).__name__,
-            rescale=False,
-        )
-        self._add(values, weights)
+    def _described(self, reduction: str | None = "sum") -> NativeLoss:
+        return self._loss._described(reduction)
+
+    def _matched(self, y_true: Any, y_pred: Any) -> tuple[np.ndarray, np.ndarray]:
+        return self._loss.in_core(*self._loss._arrays(y_true, y_pred))
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), **self._arguments}
@@ -449,7 +522,7 @@ class CosineSimilarity(_LossMetric):
         return -super().result() + 0.0
 
 
-class RootMeanSquaredError(_MeanMetric):
+class RootMeanSquaredError(_CoreMetric):
     """The root of the mean squared error over all values.
 
     Examples
@@ -459,10 +532,13 @@ class RootMeanSquaredError(_MeanMetric):
     """
 
     direction = "down"
+    _by_element = True
 
-    def values(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
-        y_true, y_pred = match_shape(y_true, y_pred, type(self).__name__)
-        return np.square(np.subtract(y_pred, y_true, dtype=np.float64))
+    def _described(self, reduction: str | None = "sum") -> NativeLoss:
+        return NativeLoss("squared", reduction, by_element=True)
+
+    def _matched(self, y_true: Any, y_pred: Any) -> tuple[np.ndarray, np.ndarray]:
+        return super()._matched(y_true, np.asarray(y_pred, np.float64))
 
     def result(self) -> float:
         return math.sqrt(super().result())

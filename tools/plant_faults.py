@@ -642,8 +642,8 @@ FAULTS = [
     Fault(
         "dz of targets taken to add up to 1",
         "csrc/kernels/losses_template.h",
-        "(total * p[i] - t[i])",
-        "(p[i] - t[i])",
+        "(total * p[i] - (keep * t[i] + shift))",
+        "(p[i] - (keep * t[i] + shift))",
         "losses",
     ),
     Fault(
@@ -662,10 +662,24 @@ FAULTS = [
     ),
     Fault(
         "masked losses averaged over all steps",
+        "fastlstm/_core/losses.pyx",
+        "value = rows / valid if valid > 0 else 1",
+        "value = 1",
+        "losses",
+    ),
+    Fault(
+        "masked losses of a class of the program averaged over all steps",
         "fastlstm/_reduction.py",
         "mask_weights *= valid.size / count",
         "mask_weights *= 1",
         "losses",
+    ),
+    Fault(
+        "what a masked row holds reaches the loss",
+        "csrc/kernels/losses_template.h",
+        "if (weight != 0)",
+        "if (1)",
+        "losses_core",
     ),
     Fault(
         "loss of an epoch as the mean over batches of any size",

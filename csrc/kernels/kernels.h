@@ -10,6 +10,7 @@
 #include <stddef.h>
 
 #include "base/typed.h"
+#include "kernels/losses.h"
 
 /* In alphabetical order, as fastlstm.activations.ELEMENTWISE. */
 enum activation_index {

@@ -10,6 +10,7 @@
 
 #include <assert.h>
 #include <math.h>
+#include <stdint.h>
 #include <string.h>
 
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
@@ -93,10 +94,7 @@ const TYPED(kernels) NAMED(kernels) = {
                 .adam = update_adam,
                 .nadam = update_nadam,
                 .adagrad = update_adagrad},
-    .squared_error = squared_error,
-    .softmax_crossentropy = softmax_crossentropy,
-    .label_crossentropy = label_crossentropy,
-    .sigmoid_crossentropy = sigmoid_crossentropy,
+    .run_losses = run_losses,
     .softmax_forward = softmax_forward,
     .softmax_backward = softmax_backward,
 };

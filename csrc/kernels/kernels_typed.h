@@ -121,22 +121,8 @@ typedef struct {
 
     TYPED(updates) updates;
 
-    /* Returns the sum of d^2 for d = y_pred - y_true; gradient (n) OUT: factor d. */
-    double (*squared_error)(ptrdiff_t n, const real *y_true, const real *y_pred, real factor,
-                            real *gradient);
-
-    /* The loss of one row of n predictions p that a softmax or a sigmoid has made of z; dz (n) OUT:
-     * its gradient times factor.
-     *
-     *     softmax  -sum t log p                              dz = factor (p sum(t) - t)
-     *     label    the same for t 1 at `label`, else 0
-     *     sigmoid  -mean(t log p + (1 - t) log(1 - p))       dz = factor (p - t) / n
-     *
-     * Logarithms, but not gradients, are of probabilities kept a little inside 0 and 1. dz may be
-     * neither t nor p. */
-    real (*softmax_crossentropy)(ptrdiff_t n, const real *t, const real *p, real factor, real *dz);
-    real (*label_crossentropy)(ptrdiff_t n, ptrdiff_t label, const real *p, real factor, real *dz);
-    real (*sigmoid_crossentropy)(ptrdiff_t n, const real *t, const real *p, real factor, real *dz);
+    /* Losses of rows and their gradients: see losses.h. */
+    void (*run_losses)(loss_pass *pass);
 
     /* (rows, n), n > 0. y OUT: e^x / sum over a row of e^x. y may be x. */
     void (*softmax_forward)(ptrdiff_t rows, ptrdiff_t n, const real *x, real *y);

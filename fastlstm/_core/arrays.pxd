@@ -11,6 +11,7 @@ cdef struct Located:
     Py_ssize_t shape[MOST_RANK]
 
 
+cdef bint locate_typed(object value, char code, int rank, Located *found) except -1
 cdef bint locate(object value, bint is_double, int rank, Located *found) except -1
 cdef bint locate_matrix(object value, bint is_double, Py_ssize_t rows, Py_ssize_t columns,
                         const void **data) except -1

@@ -19,7 +19,16 @@ cdef object ndarray = np.ndarray
 cdef object FLOAT32 = arguments.FLOAT32, FLOAT64 = arguments.FLOAT64
 
 
-cdef bint locate(object value, bint is_double, int rank, Located *found) except -1:
+cdef bint has_type(const Py_buffer *view, char code) noexcept:
+    """Whether its elements are of the type that struct gives that code; "n" is that of an index."""
+    if view.format[1] != 0:
+        return False
+    if code == c"n":
+        return view.format[0] in (c"l", c"q") and view.itemsize == sizeof(Py_ssize_t)
+    return view.format[0] == code
+
+
+cdef bint locate_typed(object value, char code, int rank, Located *found) except -1:
     """Whether `value` is a C-contiguous, aligned array of that type and rank, and where it is.
 
     A `rank` of -1 is any from 1 to MOST_RANK. What is not found is nowhere, and of rank 0.
@@ -27,14 +36,13 @@ cdef bint locate(object value, bint is_double, int rank, Located *found) except 
     cdef Py_buffer view
     cdef int axis
     cdef bint fits
-    cdef char code = c"d" if is_double else c"f"
     found.data, found.rank = NULL, 0
     if type(value) is not ndarray:
         return False
     if try_buffer(value, &view, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT) != 0:
         PyErr_Clear()
         return False
-    fits = view.format[0] == code and view.format[1] == 0 and (
+    fits = has_type(&view, code) and (
         view.ndim == rank or rank == -1 and 1 <= view.ndim <= MOST_RANK
     ) and <size_t>view.buf % <size_t>view.itemsize == 0
     if fits:
@@ -43,6 +51,11 @@ cdef bint locate(object value, bint is_double, int rank, Located *found) except 
             found.shape[axis] = view.shape[axis]
     PyBuffer_Release(&view)
     return fits
+
+
+cdef bint locate(object value, bint is_double, int rank, Located *found) except -1:
+    """`locate_typed` for a real type."""
+    return locate_typed(value, c"d" if is_double else c"f", rank, found)
 
 
 cdef object located(object value, bint is_double, int rank, Located *found, str what,

@@ -5,6 +5,42 @@ cdef extern from "base/cpu.h" nogil:
     fp_mode flush_denormals()
     void restore_denormals(fp_mode before)
 
+cdef extern from "kernels/losses.h" nogil:
+    cdef enum loss_kind:
+        LOSS_SQUARED
+        LOSS_ABSOLUTE
+        LOSS_HUBER
+        LOSS_LOG_COSH
+        LOSS_BINARY
+        LOSS_BINARY_LOGITS
+        LOSS_BINARY_FUSED
+        METRIC_BINARY_ACCURACY
+        LOSS_ROWS
+        LOSS_CATEGORICAL
+        LOSS_CATEGORICAL_LOGITS
+        LOSS_CATEGORICAL_FUSED
+        LOSS_KL_DIVERGENCE
+        LOSS_COSINE
+        METRIC_CATEGORICAL_ACCURACY
+        METRIC_TOP_K
+        LOSS_LABELS
+        LOSS_SPARSE
+        LOSS_SPARSE_LOGITS
+        LOSS_SPARSE_FUSED
+        METRIC_SPARSE_ACCURACY
+        METRIC_SPARSE_TOP_K
+
+    ctypedef struct loss_pass:
+        int kind
+        Py_ssize_t rows, n
+        const void *targets
+        const void *predictions
+        const double *weights
+        double divisor, parameter, label_smoothing
+        void *losses
+        void *gradient
+        double total
+
 cdef extern from "kernels/kernels.h" nogil:
     const int ACTIVATION_COUNT
     const int ACTIVATION_LINEAR
@@ -81,14 +117,7 @@ cdef extern from "kernels/kernels.h" nogil:
     ctypedef struct kernels_f32:
         activation_f32 activations[13]
         updates_f32 updates
-        double (*squared_error)(Py_ssize_t n, const float *y_true, const float *y_pred,
-                                float factor, float *gradient) noexcept nogil
-        float (*softmax_crossentropy)(Py_ssize_t n, const float *t, const float *p, float factor,
-                                      float *dz) noexcept nogil
-        float (*label_crossentropy)(Py_ssize_t n, Py_ssize_t label, const float *p, float factor,
-                                    float *dz) noexcept nogil
-        float (*sigmoid_crossentropy)(Py_ssize_t n, const float *t, const float *p, float factor,
-                                      float *dz) noexcept nogil
+        void (*run_losses)(loss_pass *loss) noexcept nogil
         void (*softmax_forward)(Py_ssize_t rows, Py_ssize_t n, const float *x,
                                 float *y) noexcept nogil
         void (*softmax_backward)(Py_ssize_t rows, Py_ssize_t n, const float *y, const float *dy,
@@ -97,14 +126,7 @@ cdef extern from "kernels/kernels.h" nogil:
     ctypedef struct kernels_f64:
         activation_f64 activations[13]
         updates_f64 updates
-        double (*squared_error)(Py_ssize_t n, const double *y_true, const double *y_pred,
-                                double factor, double *gradient) noexcept nogil
-        double (*softmax_crossentropy)(Py_ssize_t n, const double *t, const double *p,
-                                       double factor, double *dz) noexcept nogil
-        double (*label_crossentropy)(Py_ssize_t n, Py_ssize_t label, const double *p,
-                                     double factor, double *dz) noexcept nogil
-        double (*sigmoid_crossentropy)(Py_ssize_t n, const double *t, const double *p,
-                                       double factor, double *dz) noexcept nogil
+        void (*run_losses)(loss_pass *loss) noexcept nogil
         void (*softmax_forward)(Py_ssize_t rows, Py_ssize_t n, const double *x,
                                 double *y) noexcept nogil
         void (*softmax_backward)(Py_ssize_t rows, Py_ssize_t n, const double *y, const double *dy,

@@ -1,8 +1,21 @@
-import numpy as np
+KINDS: dict[str, int]
 
-def mean_squared_error(
-    y_true: np.ndarray, y_pred: np.ndarray
-) -> tuple[float, np.ndarray] | None: ...
-def crossentropy(
-    activation: str, y_true: np.ndarray, y_pred: np.ndarray, factors: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]: ...
+class NativeLoss:
+    kind: int
+    fused_kind: int
+    reduction: int
+    parameter: float
+    label_smoothing: float
+    has_ignored: bool
+    by_element: bool
+    ignored: int
+    def __init__(
+        self,
+        kind: str,
+        reduction: str | None,
+        parameter: float = 0,
+        label_smoothing: float = 0,
+        ignored: int | None = None,
+        fused_kind: str | None = None,
+        by_element: bool = False,
+    ) -> None: ...

@@ -1,123 +1,182 @@
-"""Losses that sequence models are trained on most often, each with its gradient in one call."""
+"""Losses and metrics of rows of predictions, with their gradients: see losses.pxd.
 
-from libc.string cimport memset
+The formulas are in csrc/kernels/*losses_template.h.
+"""
 
-import numpy as np
-
-from fastlstm._core.arrays cimport Located, data_of, locate
 from fastlstm._core.kernels cimport (
-    flush_denormals, fp_mode, real, restore_denormals, table_f32, table_f64,
+    LOSS_ABSOLUTE, LOSS_BINARY, LOSS_BINARY_FUSED, LOSS_BINARY_LOGITS, LOSS_CATEGORICAL,
+    LOSS_CATEGORICAL_FUSED, LOSS_CATEGORICAL_LOGITS, LOSS_COSINE, LOSS_HUBER, LOSS_KL_DIVERGENCE,
+    LOSS_LABELS, LOSS_LOG_COSH, LOSS_SPARSE, LOSS_SPARSE_FUSED, LOSS_SPARSE_LOGITS,
+    LOSS_SQUARED, METRIC_BINARY_ACCURACY, METRIC_CATEGORICAL_ACCURACY, METRIC_SPARSE_ACCURACY,
+    METRIC_SPARSE_TOP_K, METRIC_TOP_K, flush_denormals, fp_mode, loss_pass, real, restore_denormals,
+    table_f32, table_f64,
 )
 
-cdef enum:
-    SOFTMAX
-    LABELS
-    SIGMOID
+KINDS = {
+    "squared": LOSS_SQUARED,
+    "absolute": LOSS_ABSOLUTE,
+    "huber": LOSS_HUBER,
+    "log_cosh": LOSS_LOG_COSH,
+    "binary": LOSS_BINARY,
+    "binary_logits": LOSS_BINARY_LOGITS,
+    "binary_fused": LOSS_BINARY_FUSED,
+    "binary_accuracy": METRIC_BINARY_ACCURACY,
+    "categorical": LOSS_CATEGORICAL,
+    "categorical_logits": LOSS_CATEGORICAL_LOGITS,
+    "categorical_fused": LOSS_CATEGORICAL_FUSED,
+    "kl_divergence": LOSS_KL_DIVERGENCE,
+    "cosine": LOSS_COSINE,
+    "categorical_accuracy": METRIC_CATEGORICAL_ACCURACY,
+    "top_k": METRIC_TOP_K,
+    "sparse": LOSS_SPARSE,
+    "sparse_logits": LOSS_SPARSE_LOGITS,
+    "sparse_fused": LOSS_SPARSE_FUSED,
+    "sparse_accuracy": METRIC_SPARSE_ACCURACY,
+    "sparse_top_k": METRIC_SPARSE_TOP_K,
+}
+cdef dict KIND_OF = KINDS
+cdef dict REDUCTION_OF = {
+    "sum_over_batch_size": REDUCTION_MEAN,
+    "mean": REDUCTION_MEAN,
+    "sum": REDUCTION_SUM,
+    "mean_with_sample_weight": REDUCTION_WEIGHTED_MEAN,
+    "none": REDUCTION_NONE,
+    None: REDUCTION_NONE,
+}
 
 
-def mean_squared_error(y_true, y_pred):
-    """The mean of ``(y_pred - y_true) ** 2`` and its gradient in the shape of y_pred.
-
-    For C-contiguous arrays of one real type and shape that are not empty; None for others.
-    """
-    cdef Located true, predicted
-    cdef bint fits = locate(y_pred, False, -1, &predicted), is_double = not fits
-    cdef Py_ssize_t count = 1
-    cdef int axis
-    cdef double total
-    if is_double:
-        fits = locate(y_pred, True, -1, &predicted)
-    fits = fits and locate(y_true, is_double, predicted.rank, &true)
-    for axis in range(predicted.rank):
-        count *= predicted.shape[axis]
-        fits = fits and true.shape[axis] == predicted.shape[axis]
-    if not fits or count == 0:
-        return None
-    gradient = np.empty_like(y_pred)
-    cdef void *dy = data_of(gradient)
-    with nogil:
-        if is_double:
-            total = table_f64().squared_error(
-                count, <const double *>true.data, <const double *>predicted.data, 2.0 / count,
-                <double *>dy)
-        else:
-            total = table_f32().squared_error(
-                count, <const float *>true.data, <const float *>predicted.data,
-                <float>(2.0 / count), <float *>dy)
-    return total / count, gradient
-
-
-def crossentropy(str activation not None, y_true, y_pred, factors):
-    """The losses (R,) of rows of probabilities, and the gradient (R, N) of what they were made of.
+cdef class NativeLoss:
+    """A loss or a metric as the core computes it.
 
     Parameters
     ----------
-    activation : "softmax" or "sigmoid"
-        What has made `y_pred`.
-    y_true : array (R, N), or for a softmax class numbers (R,) of intp
-    y_pred : array (R, N)
-    factors : array (R,)
-        What the gradient of each row is multiplied by. Where it is 0, so are loss and gradient,
-        whatever the row holds.
-
-    All C-contiguous, and but for class numbers of one real type. Raises ``ValueError`` for others
-    and for numbers that are no classes.
+    kind : str
+        Of `KINDS`: what a row of predictions amounts to.
+    reduction : str or None
+        As `fastlstm.losses.Loss` takes it.
+    parameter : float
+        Huber's delta, a threshold, or the k of the k largest.
+    label_smoothing : float
+    ignored : int, optional
+        The class whose rows do not count.
+    fused_kind : str, optional
+        What takes the place of `kind` where a gradient is to be that of what the activation of the
+        predictions was applied to.
+    by_element : bool
+        Whether weights may also be those of every element, in the shape of the predictions.
     """
-    losses, dz = np.empty_like(factors), np.empty_like(y_pred)
-    cdef int kind = (
-        SIGMOID if activation == "sigmoid" else LABELS if y_true.ndim == 1 else SOFTMAX)
-    if y_pred.dtype == np.float32:
-        _crossentropy[float](kind, y_true, y_pred, factors, losses, dz)
-    else:
-        _crossentropy[double](kind, y_true, y_pred, factors, losses, dz)
-    return losses, dz
+
+    def __cinit__(self, str kind not None, str reduction, double parameter=0,
+                  double label_smoothing=0, ignored=None, str fused_kind=None,
+                  bint by_element=False):
+        self.kind = KIND_OF[kind]
+        self.fused_kind = -1 if fused_kind is None else KIND_OF[fused_kind]
+        self.reduction = REDUCTION_OF[reduction]
+        self.parameter, self.label_smoothing = parameter, label_smoothing
+        self.has_ignored, self.by_element = ignored is not None, by_element
+        if self.has_ignored:
+            self.ignored = ignored
+
+    cdef bint has_labels(self) noexcept nogil:
+        """Whether targets are the numbers of classes, and not as the predictions."""
+        return self.kind >= LOSS_LABELS
+
+    cdef bint checks_labels(self) noexcept nogil:
+        """Whether they must be from 0 to n - 1."""
+        return self.has_labels() and self.kind != METRIC_SPARSE_ACCURACY
+
+    cdef bint rescales(self) noexcept nogil:
+        """Whether a mean is over what is valid."""
+        return self.reduction == REDUCTION_MEAN
+
+    cdef void describe(self, bint fused, loss_pass *loss) noexcept nogil:
+        """Say what is to be computed, of whatever arrays."""
+        loss.kind = self.fused_kind if fused else self.kind
+        loss.parameter, loss.label_smoothing = self.parameter, self.label_smoothing
 
 
-cdef _crossentropy(int kind, y_true, const real[:, ::1] y_pred, const real[::1] factors,
-                   real[::1] losses, real[:, ::1] dz):
-    cdef Py_ssize_t rows = y_pred.shape[0], n = y_pred.shape[1], row
-    cdef const Py_ssize_t[::1] labels = y_true if kind == LABELS else None
-    cdef const real[:, ::1] targets = y_true if kind != LABELS else None
-    cdef bint fits = factors.shape[0] == rows and n > 0
-    cdef fp_mode mode
-    if kind == LABELS:
-        fits = fits and labels.shape[0] == rows
-        for row in range(rows if fits else 0):
-            fits = fits and 0 <= labels[row] < n
+# ---- what rows weigh -----------------------------------------------------------------------------
+
+cdef void weigh_rows(row_weights *found) noexcept nogil:
+    """Weights from those of samples, a mask and an ignored class, for each of the rows.
+
+    What does not count weighs 0, whatever its sample weighs.
+    """
+    cdef Py_ssize_t row = 0, rows = found.rows, entry, _each
+    cdef double *weights = found.weights
+    cdef double valid = 0, value
+    found.repeat = rows
+    if found.mask != NULL:
+        found.repeat = min(found.repeat, found.mask_repeat)
+        for entry in range(rows // found.mask_repeat):
+            for _each in range(found.mask_repeat):
+                weights[row] = found.mask[entry] != 0
+                row += 1
     else:
-        fits = fits and targets.shape[0] == rows and targets.shape[1] == n
-    if not fits:
-        raise ValueError("crossentropy: the arrays do not fit each other.")
-    with nogil:
-        mode = flush_denormals()
         for row in range(rows):
-            if factors[row] == 0:
-                losses[row] = 0
-                memset(&dz[row, 0], 0, n * sizeof(real))
-            elif kind == LABELS:
-                losses[row] = _row_of_label(
-                    n, labels[row], &y_pred[row, 0], factors[row], &dz[row, 0])
-            else:
-                losses[row] = _row_of_targets(
-                    kind, n, &targets[row, 0], &y_pred[row, 0], factors[row], &dz[row, 0])
-        restore_denormals(mode)
-
-
-cdef real _row_of_label(Py_ssize_t n, Py_ssize_t label, const real *p, real factor,
-                        real *dz) noexcept nogil:
-    if real is float:
-        return table_f32().label_crossentropy(n, label, p, factor, dz)
+            weights[row] = 1
+    if found.labels != NULL:
+        found.repeat = min(found.repeat, 1)
+        for row in range(rows):
+            if found.labels[row] == found.ignored:
+                weights[row] = 0
+    if found.rescale and (found.mask != NULL or found.labels != NULL):
+        for row in range(rows):
+            valid += weights[row]
+    value = rows / valid if valid > 0 else 1
+    if found.samples == NULL:
+        for row in range(rows):
+            weights[row] *= value
+    elif found.is_double:
+        weigh_samples[double](found, <const double *>found.samples, value)
     else:
-        return table_f64().label_crossentropy(n, label, p, factor, dz)
+        weigh_samples[float](found, <const float *>found.samples, value)
+    found.total = 0
+    for row in range(rows):
+        found.total += weights[row]
 
 
-cdef real _row_of_targets(int kind, Py_ssize_t n, const real *t, const real *p, real factor,
-                          real *dz) noexcept nogil:
-    if real is float:
-        if kind == SIGMOID:
-            return table_f32().sigmoid_crossentropy(n, t, p, factor, dz)
-        return table_f32().softmax_crossentropy(n, t, p, factor, dz)
+cdef void weigh_samples(row_weights *found, const real *samples, double scale) noexcept nogil:
+    cdef Py_ssize_t row = 0, entry, _each
+    cdef double value
+    found.repeat = min(found.repeat, found.samples_repeat)
+    for entry in range(found.rows // found.samples_repeat):
+        value = samples[entry] * scale
+        for _each in range(found.samples_repeat):
+            found.weights[row] = value if found.weights[row] != 0 else 0
+            row += 1
+
+
+cdef double divisor_of(int reduction, Py_ssize_t rows, const row_weights *found) noexcept nogil:
+    """What the sum of the losses is divided by; 1 in place of 0, the sum then being 0 as well.
+
+    `found` is NULL for rows without weights. A weight of several rows counts once.
+    """
+    cdef double divisor = 1
+    if reduction == REDUCTION_WEIGHTED_MEAN and found != NULL:
+        divisor = found.total / max(found.repeat, 1)
+    elif reduction == REDUCTION_MEAN or reduction == REDUCTION_WEIGHTED_MEAN:
+        divisor = <double>rows
+    return divisor if divisor != 0 else 1
+
+
+# ---- one pass over rows --------------------------------------------------------------------------
+
+cdef void run_loss(loss_pass *loss, bint is_double) noexcept nogil:
+    """The losses of all rows, their sum and gradients: see csrc/kernels/losses.h."""
+    cdef fp_mode mode = flush_denormals()
+    if is_double:
+        table_f64().run_losses(loss)
     else:
-        if kind == SIGMOID:
-            return table_f64().sigmoid_crossentropy(n, t, p, factor, dz)
-        return table_f64().softmax_crossentropy(n, t, p, factor, dz)
+        table_f32().run_losses(loss)
+    restore_denormals(mode)
+
+
+cdef Py_ssize_t label_outside(const Py_ssize_t *labels, Py_ssize_t rows, Py_ssize_t n,
+                              bint has_ignored, Py_ssize_t ignored) noexcept nogil:
+    """The first row whose label is none of n classes, nor the ignored one; -1 if there is none."""
+    cdef Py_ssize_t row
+    for row in range(rows):
+        if not (0 <= labels[row] < n or has_ignored and labels[row] == ignored):
+            return row
+    return -1

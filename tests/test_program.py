@@ -31,11 +31,7 @@ def call_every_layer(graph, **use):
 
 def native_layers(model, use="train"):
     """The classes of the layers that a program computes itself."""
-    return [
-        type(step.layer).__name__
-        for part in model._programs[use].parts
-        for step in getattr(part, "steps", [])
-    ]
+    return [type(step.layer).__name__ for part in model._programs[use].parts for step in part.steps]
 
 
 def normal(*shape, seed=0):

@@ -36,3 +36,6 @@ cdef bint locate_bias(Plan plan, Py_ssize_t width, const void **data) except -1
 cdef PackedWeights packed_for(Plan plan, const void *kernels)
 cdef PackedWeights transposed_for(Plan plan, const void *kernels, bint with_kernel)
 cdef bint wants_packing(Plan plan, double rows) except -1
+# Have a plan that nobody else runs forget what it has packed: the contents of its arrays have
+# changed.
+cdef void forget_packed(Plan plan)

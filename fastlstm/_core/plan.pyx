@@ -106,3 +106,8 @@ cdef bint wants_packing(Plan plan, double rows) except -1:
         plan.rows_run += rows
         wanted = plan.packed is not None or plan.is_worth_packing()
     return wanted
+
+
+cdef void forget_packed(Plan plan):
+    plan.packed = plan.transposed = None
+    plan.rows_run = 0

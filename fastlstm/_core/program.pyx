@@ -11,7 +11,7 @@ from fastlstm._core.sequence_ops cimport add_into
 from fastlstm._core.watch cimport begin_watch, end_watch, is_stopped, pass_watch
 from fastlstm._core import arguments
 
-cdef object empty = np.empty
+cdef object empty = np.empty, ndarray = np.ndarray
 cdef tuple DTYPES = (arguments.FLOAT32, arguments.FLOAT64, np.dtype(np.intp), np.dtype(np.bool_))
 
 # ---- values --------------------------------------------------------------------------------------
@@ -107,15 +107,24 @@ cdef tuple shape_of(Value value):
     return tuple([value.shape[axis] for axis in range(value.rank)])
 
 
-cdef int use_array(Value value, object array) except -1:
-    """Have `value` be the contents of an array of its type and shape."""
+cdef bint use_array(Value value, object array) except -1:
+    """Have `value` be the contents of an array, if that has its type and shape."""
     cdef Located found
+    cdef int axis
+    value.array = array
     if value.kind <= DOUBLES and locate(array, value.kind == DOUBLES, value.rank, &found):
-        value.data, value.array = found.data, array
-        return 0
+        for axis in range(value.rank):
+            if found.shape[axis] != value.shape[axis]:
+                return False
+        value.data = found.data
+        return True
+    if type(array) is not ndarray or array.dtype != DTYPES[<int>value.kind] or (
+        array.shape != shape_of(value)
+    ):
+        return False
     value.array = np.require(array, requirements="CA")
     value.data = data_of(value.array)
-    return 0
+    return True
 
 
 cdef int use_fresh_array(Value value) except -1:
@@ -123,20 +132,6 @@ cdef int use_fresh_array(Value value) except -1:
     value.array = empty(shape_of(value), DTYPES[<int>value.kind])
     value.data = data_of(value.array)
     return 0
-
-
-cdef bint fits(Value value, object array):
-    """Whether an array is of the type and shape that `value` was planned for."""
-    cdef Located found
-    cdef int axis
-    if value is None or array is None:
-        return value is None and array is None
-    if value.kind <= DOUBLES and locate(array, value.kind == DOUBLES, value.rank, &found):
-        for axis in range(value.rank):
-            if found.shape[axis] != value.shape[axis]:
-                return False
-        return True
-    return array.shape == shape_of(value) and array.dtype == DTYPES[<int>value.kind]
 
 
 # ---- gradients of weights ------------------------------------------------------------------------
@@ -328,27 +323,22 @@ cdef class Run:
         self._forward = Calls(ops)
         self._forward.work = sum([(<Op>each).work() for each in ops])
 
-    def fits(self, list arrays not None, list masks not None) -> bool:
-        """Whether the run was planned for arrays and masks of these types and shapes."""
-        cdef Py_ssize_t k
-        cdef Value value
-        for k in range(len(self._inputs)):
-            value = self._inputs[k]
-            if not fits(value, arrays[k]) or not fits(value.mask, masks[k]):
-                return False
-        return True
-
     def forward(self, list arrays not None, list masks not None):
-        """Run on arrays that fit; returns the outputs and their masks, in new arrays."""
+        """Run on arrays: the outputs and their masks, in new arrays.
+
+        None, and nothing has been run, where arrays and masks are not of the types and shapes that
+        the run was planned for.
+        """
         cdef Py_ssize_t k
         cdef Value value
         cdef pass_watch memory
         cdef pass_watch *watch
         for k in range(len(self._inputs)):
             value = self._inputs[k]
-            use_array(value, arrays[k])
-            if value.mask is not None:
-                use_array(value.mask, masks[k])
+            if not use_array(value, arrays[k]) or (value.mask is None) != (masks[k] is None) or (
+                value.mask is not None and not use_array(value.mask, masks[k])
+            ):
+                return None
         for value in self._leaving:
             use_fresh_array(value)
         watch = begin_watch(&memory, self._forward.work)
@@ -383,8 +373,10 @@ cdef class Run:
         if plan is None:
             plan = self._backward[pattern] = self._plan_backward(dys, fused)
         for value, dy in zip(plan.arriving, dys, strict=True):
-            if dy is not None:
-                use_array(value, dy)
+            if dy is not None and not use_array(value, dy):
+                raise ValueError(
+                    f"The gradient of an output must be {DTYPES[<int>value.kind]} of shape "
+                    f"{shape_of(value)}, got {dy.dtype} of shape {dy.shape}.")
         watch = begin_watch(&memory, 2 * self._forward.work)
         for op in plan.calls.ops:
             (<Op>op).prepare_backward(gradients, targets, watch)

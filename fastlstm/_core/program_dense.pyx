@@ -12,12 +12,12 @@ from fastlstm._core.dense_plan cimport DensePlan
 from fastlstm._core.engine cimport backward_engine, forward_engine
 from fastlstm._core.kernels cimport ACTIVATION_LINEAR, Engine, the_pool
 from fastlstm._core.passes cimport dense_backward, dense_forward
-from fastlstm._core.plan cimport PackedWeights
+from fastlstm._core.plan cimport PackedWeights, forget_packed
 from fastlstm._core.program cimport (
     DOUBLES, FLOATS, MOST_SHAPE, Gradient, Op, Value, bytes_of, give_memory, rows_of, value_like,
     value_of, wanted_like,
 )
-from fastlstm._core.versions cimport are_as_seen, versions_of
+from fastlstm._core.versions cimport are_as_seen, are_values_of, versions_of
 from fastlstm._core.watch cimport pass_watch
 
 
@@ -26,7 +26,8 @@ cdef class DenseOp(Op):
 
     Parameters
     ----------
-    plan_for : function of an activation that returns the `DensePlan` of the weights as they are now
+    plan_for : function of an activation that returns the `DensePlan` of the weights as they are now,
+        and with True behind it one that nobody else has
     weights : (kernel, bias or None)
     activation : str
     """
@@ -34,7 +35,7 @@ cdef class DenseOp(Op):
     cdef object plan_for, activation
     cdef list weights, used, seen
     cdef DensePlan plan
-    cdef bint is_double, is_ready
+    cdef bint is_double, is_ready, has_own_plan
     cdef Engine engine
     cdef int threads
     cdef dense_forward f
@@ -47,17 +48,24 @@ cdef class DenseOp(Op):
     def __init__(self, plan_for, weights, activation):
         self.plan_for, self.weights, self.activation = plan_for, list(weights), activation
         self.used = [weight for weight in weights if weight is not None]
-        self._refresh()
 
     cdef int _refresh(self) except -1:
         """Take the weights as they are now."""
         self.seen = versions_of(self.used)
-        self.plan = self.plan_for(self.activation)
+        # In training they change at every step, and the layer has no use for what was packed.
+        if self.has_own_plan and self.plan is not None and are_values_of(
+            self.weights, (self.plan.kernel, self.plan.bias)
+        ):
+            forget_packed(self.plan)
+        else:
+            self.plan = self.plan_for(self.activation, self.has_own_plan)
         return 0
 
     cdef list bind(self, list inputs, bint training):
         cdef Value x = inputs[0]
         cdef Py_ssize_t shape[MOST_SHAPE]
+        self.has_own_plan = training
+        self._refresh()
         if x.kind != (DOUBLES if self.plan.is_double else FLOATS) or x.rank < 2 or (
             x.shape[x.rank - 1] != self.plan.features
         ):

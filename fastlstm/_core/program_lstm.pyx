@@ -15,7 +15,8 @@ from fastlstm._core.program cimport (
     DOUBLES, FLAGS, FLOATS, Gradient, Kind, Op, Value, bytes_of, give_memory, value_like, value_of,
     wanted_like,
 )
-from fastlstm._core.versions cimport are_as_seen, versions_of
+from fastlstm._core.plan cimport forget_packed
+from fastlstm._core.versions cimport are_as_seen, are_values_of, versions_of
 from fastlstm._core.watch cimport pass_watch
 from fastlstm._core.arrays cimport data_of
 
@@ -85,7 +86,8 @@ cdef class LSTMOp(Op):
 
     Parameters
     ----------
-    plan_for : function of `settings` that returns the `LSTMPlan` of the weights as they are now
+    plan_for : function of `settings` that returns the `LSTMPlan` of the weights as they are now,
+        and with True behind them one that nobody else has
     weights : (kernel, recurrent kernel, bias or None)
     settings : what a plan holds besides weights
     sequences, returns_state : bool
@@ -96,7 +98,7 @@ cdef class LSTMOp(Op):
     cdef object plan_for, settings, draw
     cdef list weights, used, seen
     cdef LSTMWeights plan
-    cdef bint is_double, sequences, returns_state, keeps
+    cdef bint is_double, sequences, returns_state, keeps, has_own_plan
     cdef Engine engine
     cdef int threads
     cdef lstm_forward f
@@ -114,22 +116,29 @@ cdef class LSTMOp(Op):
         self.weights = list(weights)
         self.used = [weight for weight in weights if weight is not None]
         self.sequences, self.returns_state = sequences, returns_state
-        self._refresh()
 
     cdef int _refresh(self) except -1:
         """Take the weights as they are now."""
         self.seen = versions_of(self.used)
-        self.plan = self.plan_for(self.settings)
+        # In training they change at every step, and the layer has no use for what was packed.
+        if self.has_own_plan and self.plan is not None and are_values_of(
+            self.weights, (self.plan.kernel, self.plan.recurrent_kernel, self.plan.bias)
+        ):
+            forget_packed(self.plan)
+        else:
+            self.plan = self.plan_for(self.settings, self.has_own_plan)
         return 0
 
     cdef list bind(self, list inputs, bint training):
+        self.keeps = self.has_own_plan = training
+        self._refresh()
         cdef Value x = inputs[0]
         cdef Kind kind = DOUBLES if self.plan.is_double else FLOATS
         cdef Py_ssize_t batch, steps, units = self.plan.units
         if x.rank != 3 or x.kind != kind or x.shape[2] != self.plan.features:
             return None
         batch, steps = x.shape[0], x.shape[1]
-        self.is_double, self.x, self.mask, self.keeps = self.plan.is_double, x, x.mask, training
+        self.is_double, self.x, self.mask = self.plan.is_double, x, x.mask
         if len(inputs) > 1:
             self.h0, self.c0 = inputs[1], inputs[2]
             self.began = inputs[3] if len(inputs) > 3 else None
@@ -207,12 +216,10 @@ cdef class LSTMOp(Op):
 
     cdef int prepare(self, pass_watch *watch) except -1:
         cdef Engine engine = self.engine
-        cdef LSTMWeights plan = self.plan
+        cdef bint is_ready = self.kept is not None and are_as_seen(self.used, self.seen)
         self.begin(watch)
         # What is ready stays so until something is another.
-        if self.kept is None or self.plan is not plan or self.engine != engine or (
-            self.threads != the_pool().threads()
-        ):
+        if not is_ready or self.engine != engine or self.threads != the_pool().threads():
             self.threads = the_pool().threads()
             self.kept = None
             self.kept = ready_forward(self.engine, self.plan, &self.f)

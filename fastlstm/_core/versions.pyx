@@ -22,6 +22,14 @@ cdef list versions_of(list things):
     return [(<Versioned>each).version for each in things]
 
 
+cdef bint are_values_of(list weights, tuple arrays) except -1:
+    cdef Py_ssize_t k
+    for k in range(len(weights)):
+        if (None if weights[k] is None else weights[k].value) is not arrays[k]:
+            return False
+    return True
+
+
 cdef long long changes = 0
 
 

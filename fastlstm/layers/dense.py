@@ -144,19 +144,18 @@ class Dense(Layer):
         """The layer's own."""
         return self.activation
 
-    def plan_for(self, activation: str) -> DensePlan:
-        """The weights as they are now, packed once for all calls until they change."""
+    def plan_for(self, activation: str, own: bool = False) -> DensePlan:
+        """The weights as they are now, packed once for all calls until they change.
+
+        With `own`, a plan that nobody else has.
+        """
         bias = self.bias
-        made_of = (
-            self.kernel.version,
-            UNUSED if bias is None else bias.version,
-            activation,
-        )
+        made_of = (self.kernel.version, UNUSED if bias is None else bias.version, activation)
         known = self._plan
-        if known is not None and known[0] == made_of:
+        if not own and known is not None and known[0] == made_of:
             return known[1]
         plan = DensePlan(self.kernel.value, None if bias is None else bias.value, activation)
-        if None not in made_of:
+        if not own and None not in made_of:
             self._plan = (made_of, plan)
         return plan
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from fastlstm._core import merging
-from fastlstm._core.program_shapes import ConcatenateOp
 from fastlstm._core.program_elements import MergeOp
+from fastlstm._core.program_shapes import ConcatenateOp
 from fastlstm.errors import as_mask, shape_text
 from fastlstm.layers.base import Layer
 from fastlstm.layers.context import Context

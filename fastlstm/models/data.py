@@ -249,14 +249,16 @@ def in_precision_of(dtype: str, targets: np.ndarray) -> np.ndarray:
 
 def check_lengths(who: str, batch: Batch) -> None:
     """Refuse arrays of different length, and of none."""
+    given = [*batch.x, *batch.y, *batch.sample_weight]
+    if all(a is None or len(a) == batch.size for a in given):
+        return
     lengths = {
         "x": [len(a) for a in batch.x],
         "y": [len(a) for a in batch.y if a is not None],
         "sample_weight": [len(a) for a in batch.sample_weight if a is not None],
     }
-    if len({n for found in lengths.values() for n in found}) > 1:
-        text = ", ".join(f"{name} {n}" for name, found in lengths.items() for n in found)
-        raise ValueError(f"{who}: all arrays must have the same number of samples, got {text}.")
+    text = ", ".join(f"{name} {n}" for name, found in lengths.items() for n in found)
+    raise ValueError(f"{who}: all arrays must have the same number of samples, got {text}.")
 
 
 def with_class_weights(

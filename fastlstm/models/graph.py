@@ -6,6 +6,7 @@ layer and fills slots. Running leaves nothing behind in the graph, so one graph 
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections import Counter
 from collections.abc import Collection, Sequence
@@ -152,6 +153,20 @@ class Graph:
     def slot_count(self) -> int:
         """How many slots there are: one for each tensor."""
         return len(self._tensors)
+
+    @functools.cached_property
+    def input_dtypes(self) -> list[str | None]:
+        """The types to which data are brought once, rather than in every batch by the layers."""
+        return [self._dtype_of_readers(slot) for slot in self.input_slots]
+
+    def _dtype_of_readers(self, slot: int) -> str | None:
+        """What all layers cast the data of an input to; None where they are not of one mind."""
+        readers = [step for step in self.steps if slot in step.all_reads()]
+        dtypes = {step.layer.dtype for step in readers if step.layer.casts_inputs}
+        is_mask = any(step.mask is not None and slot in as_list(step.mask) for step in readers)
+        if is_mask or len(dtypes) != 1 or not all(step.layer.casts_inputs for step in readers):
+            return None
+        return dtypes.pop()
 
     def layers(self) -> list[Layer]:
         """The layers, each once, in Keras's order."""

@@ -12,7 +12,6 @@ from fastlstm import optimizers, random
 from fastlstm._numbers import real_number
 from fastlstm.callbacks import CallbackList, History
 from fastlstm.errors import check_positive_int, one_of
-from fastlstm.layers.structure import as_list
 from fastlstm.layers.symbolic import SymbolicTensor
 from fastlstm.models.data import (
     ArrayData,
@@ -145,29 +144,14 @@ class Trainer:
             self.ensure_built(array.shape)  # type: ignore[attr-defined]
         names = self.input_names  # type: ignore[attr-defined]
         arrays = []
-        for name, tensor, value in zip(
-            names, self.inputs, in_order(f"{who}: x", x, names), strict=True
-        ):
+        given, dtypes = in_order(f"{who}: x", x, names), self.graph.input_dtypes
+        for name, tensor, dtype, value in zip(names, self.inputs, dtypes, given, strict=True):
             what = f"{self._label}: {who}: the input {name!r}"
-            array = numeric(what, value, self._dtype_for(tensor))
-            fits = array.ndim == len(tensor.shape) and all(
-                known is None or known == size
-                for known, size in zip(tensor.shape[1:], array.shape[1:], strict=True)
-            )
-            if not fits:
+            array = numeric(what, value, dtype)
+            if not _fits(array.shape, tensor.shape):
                 raise ValueError(f"{what} must have shape {tensor.shape}, got {array.shape}.")
             arrays.append(array)
         return arrays
-
-    def _dtype_for(self, tensor: SymbolicTensor) -> str | None:
-        """The type to which data are brought once, rather than in every batch by the layers."""
-        nodes = [step.node for step in self.graph.steps]
-        readers = [n.layer for n in nodes if any(t is tensor for t in n.parents())]
-        is_mask = any(t is tensor for n in nodes for t in as_list(n.keywords.get("mask", [])))
-        dtypes = {layer.dtype for layer in readers if layer.casts_inputs}
-        if is_mask or len(dtypes) != 1 or not all(layer.casts_inputs for layer in readers):
-            return None
-        return dtypes.pop()
 
     def _standard_batch(
         self,
@@ -178,6 +162,9 @@ class Trainer:
     ) -> Batch:
         """`x`, `y` and weights as checked arrays."""
         arrays = self._standard_inputs(who, x)
+        if y is None and sample_weight is None:
+            nothing: list[Any] = [None] * len(self.outputs)
+            return self._checked_batch(who, Batch(arrays, nothing, nothing))
         names = self.output_names  # type: ignore[attr-defined]
         targets = [
             None
@@ -193,7 +180,9 @@ class Trainer:
             None if value is None else numeric(f"{who}: `sample_weight`", value, "float64")
             for value in in_order(f"{who}: sample_weight", sample_weight, names, spread=True)
         ]
-        batch = Batch(arrays, targets, weights)
+        return self._checked_batch(who, Batch(arrays, targets, weights))
+
+    def _checked_batch(self, who: str, batch: Batch) -> Batch:
         check_lengths(f"{self._label}: {who}", batch)
         if batch.size == 0:
             raise ValueError(f"{self._label}: {who}: there are no samples in x.")
@@ -234,7 +223,7 @@ class Trainer:
         outputs, masks, tape = program.run(batch.x, keep=True)
         loss, doutputs = objective.differentiate(batch, outputs, masks, self._fused)
         gradients = program.backward(tape, doutputs, self._fused, self.optimizer.targets)
-        loss += sum(tape.context.penalties)
+        loss += tape.penalties
         if self._regularized:
             add_penalty_gradients(self._regularized, gradients)
             loss += penalty(self._regularized)
@@ -244,8 +233,8 @@ class Trainer:
     def _test(self, batch: Batch, objective: Objective) -> None:
         outputs, masks, tape = self._programs["evaluate"].run(batch.x)
         loss = objective.evaluate(batch, outputs, masks)
-        penalties = sum(tape.context.penalties)
-        objective.update(loss + penalties + penalty(self._regularized), batch, outputs, masks)
+        loss += tape.penalties + penalty(self._regularized)
+        objective.update(loss, batch, outputs, masks)
 
     def _prepare(
         self, who: str, data: ArrayData | IterableData | None = None, *, training: bool
@@ -599,7 +588,18 @@ class Trainer:
 
 def _unshared(output: np.ndarray, batch: Batch) -> np.ndarray:
     """The output, copied where writing to it would change the user's data: Reshape gives views."""
-    return output.copy() if any(np.may_share_memory(output, x) for x in batch.x) else output
+    is_alone = output.base is None and all(output is not x for x in batch.x)
+    if is_alone or not any(np.may_share_memory(output, x) for x in batch.x):
+        return output
+    return output.copy()
+
+
+def _fits(shape: tuple[int, ...], known: tuple[int | None, ...]) -> bool:
+    """Whether arrays of that shape may be batches for an input of the known one."""
+    if len(shape) != len(known):
+        return False
+    sizes = zip(shape[1:], known[1:], strict=True)
+    return all(size is None or size == own for own, size in sizes)
 
 
 def _returned(logs: dict[str, float], return_dict: bool) -> Any:

@@ -14,111 +14,19 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from fastlstm._core.program import Run
 from fastlstm._core.versions import settings_version
 from fastlstm.layers.base import Layer, told_by_class
-from fastlstm.layers.context import Context
-from fastlstm.layers.structure import as_list
 from fastlstm.layers.symbolic import SymbolicTensor
 from fastlstm.layers.weight import Weight
 from fastlstm.models.graph import Graph, Step
+from fastlstm.program.parts import CalledPart, NativePart, Part, Tape
 
-__all__ = ["Program", "Tape"]
-
-# An idle run keeps its memory up to this size: planning it anew takes some microseconds, which
-# larger ones do not notice, and blocks of memory are kept for whoever asks next.
-MOST_IDLE_BYTES = 1 << 24
-MOST_IDLE_RUNS = 8
-
-
-class Tape(NamedTuple):
-    """What one run keeps for `Program.backward`: for each part its run or its context."""
-
-    records: list[Any]
-    context: Context
-
-
-class _Native:
-    """Some steps as ops one after the other, between slots that arrays come in and go out by."""
-
-    def __init__(
-        self,
-        steps: Sequence[Step],
-        nodes: Sequence[Any],
-        wanted: Sequence[bool],
-        read_elsewhere: Callable[[int], bool],
-        training: bool,
-    ) -> None:
-        self.steps, self._training = list(steps), training
-        made = dict.fromkeys(slot for step in steps for slot in as_list(step.outputs))
-        reads = dict.fromkeys(slot for step in steps for slot in step.reads())
-        self.inputs = [slot for slot in reads if slot not in made]
-        self.outputs = [slot for slot in made if read_elsewhere(slot)]
-        self._wanted = [wanted[slot] for slot in self.inputs]
-        self._own = {slot: own for own, slot in enumerate([*self.inputs, *made])}
-        self._nodes = [
-            (make, arguments, self._own_slots(step.reads()), self._own_slots(step.outputs), trains)
-            for (make, arguments, trains), step in zip(nodes, steps, strict=True)
-        ]
-        # How data come in that are not cast to a layer's dtype.
-        self._entries = [
-            [step.layer.entry for step in steps if slot in step.reads()] for slot in self.inputs
-        ]
-        self._idle: list[Run] = []
-
-    def _own_slots(self, slots: Any) -> list[int]:
-        """The numbers of slots among those of this part."""
-        return [self._own[slot] for slot in as_list(slots)]
-
-    def forward(self, values: list[Any], masks: list[Any]) -> Run | None:
-        """Fill slots; the run, or None where its layers were called instead."""
-        arrays = [values[slot] for slot in self.inputs]
-        for k, entries in enumerate(self._entries):
-            for entry in entries:
-                arrays[k] = entry(arrays[k])
-        array_masks = [masks[slot] for slot in self.inputs]
-        run = self._run_for(arrays, array_masks)
-        if run is None:
-            return None
-        outputs, output_masks = run.forward(arrays, array_masks)
-        for slot, output, mask in zip(self.outputs, outputs, output_masks, strict=True):
-            values[slot], masks[slot] = output, mask
-        return run
-
-    def _run_for(self, arrays: list[Any], masks: list[Any]) -> Run | None:
-        """A run for such arrays that nobody uses; None where they are more than ops take."""
-        for run in list(self._idle):
-            if run.fits(arrays, masks):
-                try:
-                    self._idle.remove(run)
-                except ValueError:  # another thread was faster
-                    continue
-                return run
-        try:
-            return Run(
-                self._nodes,
-                len(self._own),
-                self._own_slots(self.inputs),
-                self._own_slots(self.outputs),
-                self._wanted,
-                self._training,
-                arrays,
-                masks,
-            )
-        except NotImplementedError:
-            return None
-
-    def give_back(self, run: Run) -> None:
-        """Keep a run for the next arrays of its shapes."""
-        run.release()
-        if run.bytes <= MOST_IDLE_BYTES:
-            self._idle.append(run)
-            del self._idle[:-MOST_IDLE_RUNS]
+__all__ = ["Program"]
 
 
 class Program:
@@ -140,29 +48,22 @@ class Program:
         self.wanted = graph.wanted(False) if training else [False] * graph.slot_count
         self.parts = self._parts()
 
-    def _parts(self) -> list[_Native | Step]:
+    def _parts(self) -> list[Part]:
         """Neighbours that are native in one part, every other step alone."""
         graph = self.graph
         readers = Counter(slot for step in graph.steps for slot in step.all_reads())
         readers.update(graph.output_slots)
-        parts: list[_Native | Step] = []
-        steps_and_nodes = zip(graph.steps, self.nodes, strict=True)
-        for is_native, group in itertools.groupby(
-            steps_and_nodes, lambda each: each[1] is not None
-        ):
+        parts: list[Part] = []
+        pairs = zip(graph.steps, self.nodes, strict=True)
+        for is_native, group in itertools.groupby(pairs, lambda pair: pair[1] is not None):
             steps, nodes = zip(*group, strict=True)
             if not is_native:
-                parts.extend(steps)
+                parts += [CalledPart(graph, s, self.wanted, self.training) for s in steps]
                 continue
             inside = Counter(slot for step in steps for slot in step.reads())
+            outside = {slot for slot in readers if readers[slot] > inside[slot]}
             parts.append(
-                _Native(
-                    steps,
-                    nodes,
-                    self.wanted,
-                    lambda slot, inside=inside: readers[slot] > inside[slot],
-                    self.training,
-                )
+                NativePart(graph, steps, nodes, self.wanted, self.training, outside.__contains__)
             )
         return parts
 
@@ -181,43 +82,19 @@ class Program:
     def run(
         self, inputs: Sequence[Any], *, keep: bool = False
     ) -> tuple[list[Any], list[Any], Tape]:
-        """Outputs and their masks, and with `keep` the tape for `backward`.
+        """Outputs and their masks, and with `keep` a tape for `backward`.
 
-        Parameters
-        ----------
-        inputs : list of arrays, for the graph's inputs
+        `inputs` are the arrays for the graph's inputs.
         """
-        graph = self.graph
-        values: list[Any] = [None] * graph.slot_count
-        masks: list[Any] = [None] * graph.slot_count
-        for slot, value in zip(graph.input_slots, inputs, strict=True):
+        values: list[Any] = [None] * len(self.wanted)
+        masks: list[Any] = [None] * len(self.wanted)
+        for slot, value in zip(self.graph.input_slots, inputs, strict=True):
             values[slot] = value
-        context = Context()
-        wants_contexts = keep or self.penalties
-        records: list[Any] = []
+        tape = Tape(keep, keep or self.penalties)
         for part in self.parts:
-            if isinstance(part, Step):
-                records.append(self._call(part, values, masks, context, wants_contexts))
-                continue
-            record: Any = part.forward(values, masks)
-            if record is None:
-                record = [
-                    self._call(step, values, masks, context, wants_contexts) for step in part.steps
-                ]
-            elif not keep:
-                part.give_back(record)
-            records.append(record)
-        outputs = [values[slot] for slot in graph.output_slots]
-        return outputs, [masks[slot] for slot in graph.output_slots], Tape(records, context)
-
-    def _call(
-        self, step: Step, values: list[Any], masks: list[Any], context: Context, wanted: bool
-    ) -> Context | None:
-        own = context.child() if wanted else None
-        if own is not None:
-            own.wants_input_gradient = any(self.wanted[slot] for slot in step.reads())
-        self.graph.call(step, values, masks, training=self.training, context=own)
-        return own
+            part.forward(values, masks, tape)
+        slots = self.graph.output_slots
+        return [values[slot] for slot in slots], [masks[slot] for slot in slots], tape
 
     def backward(
         self,
@@ -230,60 +107,47 @@ class Program:
 
         Parameters
         ----------
-        tape : of the run
+        tape : of a run that was kept; good for one backward pass
         doutputs : list of arrays or None
             The gradients of the outputs; where `fused`, of what their `last_activation` made them
             of.
         targets : dict of weight to array
-            Where gradients are put; those of called layers may be elsewhere.
+            Where gradients are put; those of layers that are called may be elsewhere.
         """
-        graph, found = self.graph, tape.context.gradients
-        gradients: list[Any] = [None] * graph.slot_count
+        graph, gradients = self.graph, [None] * len(self.wanted)
         for slot, gradient in zip(graph.output_slots, doutputs, strict=True):
             graph.add_gradient(gradients, self.wanted, slot, gradient)
-        dz = {slot for slot, is_dz in zip(graph.output_slots, fused, strict=True) if is_dz}
+        dz = list(itertools.compress(graph.output_slots, fused))
         for part, record in zip(reversed(self.parts), reversed(tape.records), strict=True):
-            if isinstance(part, Step):
-                graph.differentiate(part, record, gradients, self.wanted, dz)
-            elif isinstance(record, list):
-                for step, context in zip(reversed(part.steps), reversed(record), strict=True):
-                    graph.differentiate(step, context, gradients, self.wanted, dz)
-            else:
-                arriving = [gradients[slot] for slot in part.outputs]
-                is_dz = [slot in dz for slot in part.outputs]
-                leaving = record.backward(arriving, is_dz, found, targets)
-                for slot, gradient in zip(part.inputs, leaving, strict=True):
-                    graph.add_gradient(gradients, self.wanted, slot, gradient)
-                part.give_back(record)
-        return found
+            part.backward(record, gradients, dz, tape, targets)
+        return tape.context.gradients
 
 
 def describe(graph: Graph, *, training: bool, penalties: bool) -> list[Any]:
     """For each step how a native op is made and whether it trains, None where a call it is."""
-    read_by_entries = _read_by_entries(graph)
-    return [
-        None if step.layer.casts_inputs == read_by_entries.issuperset(step.reads())
-        else _described(step, training, penalties)
-        for step in graph.steps
-    ]
+    cast = _slots_that_are_cast(graph)
+    return [_described(step, cast, training, penalties) for step in graph.steps]
 
 
-def _read_by_entries(graph: Graph) -> set[int]:
-    """The slots of inputs that only layers read that bring them in by `Layer.entry`."""
-    found = set(graph.input_slots)
+def _slots_that_are_cast(graph: Graph) -> set[int]:
+    """All slots but those of inputs that no layer casts to its dtype: they hold integers."""
+    slots = set(range(graph.slot_count)).difference(graph.input_slots)
     for step in graph.steps:
         if step.layer.casts_inputs:
-            found.difference_update(step.all_reads())
-    return found
+            slots.update(step.all_reads())
+    return slots
 
 
-def _described(step: Step, training: bool, penalties: bool) -> Any:
+def _described(step: Step, cast: set[int], training: bool, penalties: bool) -> Any:
     layer = step.layer
     if step.mask is not None or step.settings or not set(step.tensors) <= {"initial_state"}:
         return None
     if penalties and layer.has_activity_penalty():
         return None
-    if layer.casts_inputs and any(_differs(tensor, layer) for tensor in step.node.parents()):
+    if layer.casts_inputs:
+        if any(_differs(tensor, layer) for tensor in step.node.parents()):
+            return None
+    elif not cast.isdisjoint(step.reads()):
         return None
     op = told_by_class(layer, "op", training)
     return None if op is None else (*op, training and layer.has_trainable_weights())

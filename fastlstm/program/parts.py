@@ -1,0 +1,220 @@
+"""The parts of a program: some ops in one call of the core, or a call of a layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from fastlstm._core.program import Run
+from fastlstm.layers.context import Context
+from fastlstm.layers.structure import as_list
+from fastlstm.layers.weight import Weight
+from fastlstm.models.graph import Graph, Step
+
+__all__ = ["CalledPart", "NativePart", "Part", "Tape"]
+
+# An idle run keeps its memory up to this size: planning it anew takes some microseconds, which
+# larger ones do not notice, and blocks of memory are kept for whoever asks next.
+MOST_IDLE_BYTES = 1 << 24
+MOST_IDLE_RUNS = 8
+
+
+class Tape:
+    """What one run of a program keeps: for each part a record, and what its layers found.
+
+    Parameters
+    ----------
+    keeps : bool
+        Whether a backward pass may follow.
+    has_contexts : bool
+        Whether layers that are called get contexts: for the backward pass, or for penalties.
+    """
+
+    __slots__ = ("_context", "has_contexts", "keeps", "records")
+
+    def __init__(self, keeps: bool, has_contexts: bool) -> None:
+        self.keeps, self.has_contexts = keeps, has_contexts
+        self.records: list[Any] = []
+        self._context: Context | None = None
+
+    @property
+    def context(self) -> Context:
+        """Where the gradients of weights and the penalties of all layers meet."""
+        if self._context is None:
+            self._context = Context()
+        return self._context
+
+    @property
+    def penalties(self) -> float:
+        """What activity regularizers add to the loss."""
+        return 0.0 if self._context is None else float(sum(self._context.penalties))
+
+
+class Part(Protocol):
+    """Some steps of a graph.
+
+    `forward` reads and fills slots, each with the mask of its value; `backward` adds to the
+    gradients in the slots, and to those of weights on the tape.
+    """
+
+    def forward(self, values: list[Any], masks: list[Any], tape: Tape) -> None:
+        """Append one record to the tape."""
+
+    def backward(
+        self,
+        record: Any,
+        gradients: list[Any],
+        dz: Iterable[int],
+        tape: Tape,
+        targets: Mapping[Weight, np.ndarray],
+    ) -> None:
+        """`dz` are the slots whose gradient is that before their `last_activation`."""
+
+
+class CalledPart:
+    """One call of a layer."""
+
+    def __init__(self, graph: Graph, step: Step, wanted: list[bool], training: bool) -> None:
+        self.steps: tuple[()] = ()
+        self._graph, self._step, self._all_wanted, self._training = graph, step, wanted, training
+        self._wants_input_gradient = any(wanted[slot] for slot in step.reads())
+
+    def forward(self, values: list[Any], masks: list[Any], tape: Tape) -> None:
+        """The layer's outputs; the record is the context, if there are any."""
+        own = None
+        if tape.has_contexts:
+            own = tape.context.child()
+            own.wants_input_gradient = self._wants_input_gradient
+        self._graph.call(self._step, values, masks, training=self._training, context=own)
+        tape.records.append(own)
+
+    def backward(
+        self,
+        record: Context,
+        gradients: list[Any],
+        dz: Iterable[int],
+        tape: Tape,
+        targets: Mapping[Weight, np.ndarray],
+    ) -> None:
+        """The layer's own backward pass."""
+        self._graph.differentiate(self._step, record, gradients, self._all_wanted, dz)
+
+
+class NativePart:
+    """Some steps as ops one after the other, between slots that arrays come in and go out by.
+
+    Where arrays are more than the ops take, as empty ones are, the layers are called instead.
+
+    Parameters
+    ----------
+    steps : sequence of Step
+    nodes : for each how its op is made: (make, arguments, whether it trains)
+    read_elsewhere : function of a slot
+        Whether other parts read it, or it leaves the program.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        steps: Sequence[Step],
+        nodes: Sequence[Any],
+        wanted: list[bool],
+        training: bool,
+        read_elsewhere: Callable[[int], bool],
+    ) -> None:
+        self.steps = tuple(steps)
+        self._graph, self._wanted, self._training = graph, wanted, training
+        self._calls = [CalledPart(graph, step, wanted, training) for step in steps]
+        made = dict.fromkeys(slot for step in steps for slot in as_list(step.outputs))
+        reads = dict.fromkeys(slot for step in steps for slot in step.reads())
+        self._inputs = [slot for slot in reads if slot not in made]
+        self._outputs = [slot for slot in made if read_elsewhere(slot)]
+        own = {slot: number for number, slot in enumerate([*self._inputs, *made])}
+        self._plan = (
+            [
+                (make, arguments, [own[s] for s in step.reads()], fills, trains)
+                for (make, arguments, trains), step in zip(nodes, steps, strict=True)
+                for fills in [[own[s] for s in as_list(step.outputs)]]
+            ],
+            len(own),
+            [own[slot] for slot in self._inputs],
+            [own[slot] for slot in self._outputs],
+            [wanted[slot] for slot in self._inputs],
+            training,
+        )
+        # How data come in that are not cast to a layer's dtype.
+        self._entries = [
+            (number, step.layer.entry)
+            for step in steps
+            if not step.layer.casts_inputs
+            for number, slot in enumerate(self._inputs)
+            if slot in step.reads()
+        ]
+        self._idle: list[Run] = []
+
+    def forward(self, values: list[Any], masks: list[Any], tape: Tape) -> None:
+        """All ops; the record is the run, or None where layers were called."""
+        arrays = [values[slot] for slot in self._inputs]
+        array_masks = [masks[slot] for slot in self._inputs]
+        for number, entry in self._entries:
+            arrays[number] = entry(arrays[number])
+        run, found = self._ran(arrays, array_masks)
+        if found is None:
+            inner = Tape(tape.keeps, tape.has_contexts)
+            inner._context = tape.context if tape.has_contexts else None
+            for call in self._calls:
+                call.forward(values, masks, inner)
+            tape.records.append(inner)
+            return
+        for slot, output, mask in zip(self._outputs, *found, strict=True):
+            values[slot], masks[slot] = output, mask
+        if tape.keeps:
+            tape.records.append(run)
+        else:
+            self._give_back(run)
+
+    def _ran(self, arrays: list[Any], masks: list[Any]) -> tuple[Any, Any]:
+        """A run that has been run, and what came out; None where no op takes such arrays."""
+        for _ in range(len(self._idle)):
+            try:
+                run = self._idle.pop()
+            except IndexError:  # another thread was faster
+                break
+            found = run.forward(arrays, masks)
+            if found is not None:
+                return run, found
+            self._idle.insert(0, run)
+        try:
+            run = Run(*self._plan, arrays, masks)
+        except NotImplementedError:
+            return None, None
+        return run, run.forward(arrays, masks)
+
+    def _give_back(self, run: Run) -> None:
+        """Keep a run for the next arrays of its shapes."""
+        run.release()
+        if run.bytes <= MOST_IDLE_BYTES:
+            self._idle.append(run)
+            del self._idle[:-MOST_IDLE_RUNS]
+
+    def backward(
+        self,
+        record: Run | Tape,
+        gradients: list[Any],
+        dz: Iterable[int],
+        tape: Tape,
+        targets: Mapping[Weight, np.ndarray],
+    ) -> None:
+        """All ops from the last to the first."""
+        if isinstance(record, Tape):
+            for call, context in zip(reversed(self._calls), reversed(record.records), strict=True):
+                call.backward(context, gradients, dz, tape, targets)
+            return
+        arriving = [gradients[slot] for slot in self._outputs]
+        is_dz = [slot in dz for slot in self._outputs]
+        leaving = record.backward(arriving, is_dz, tape.context.gradients, targets)
+        for slot, gradient in zip(self._inputs, leaving, strict=True):
+            self._graph.add_gradient(gradients, self._wanted, slot, gradient)
+        self._give_back(record)

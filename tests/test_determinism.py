@@ -11,7 +11,7 @@ from lstm_cases import GRADIENT_NAMES, random_case
 from test_config import printed
 
 from fastlstm import functional
-from fastlstm._core import dense, kernels, pool
+from fastlstm._core import dense, kernels, lstm, pool
 
 PACKED = [name for name in kernels.available_isas() if name != "baseline"]
 # Work enough for threads: few rows that share the units, odd everything, and many rows.
@@ -125,6 +125,80 @@ print("same")
 @pytest.mark.skipif("avx2" not in kernels.available_isas(), reason="Haswell kernels need AVX2")
 def test_any_number_of_threads_over_blas_that_rounds_by_height():
     assert printed(BY_HEIGHT, FASTLSTM_ENGINE="blas", OPENBLAS_CORETYPE="Haswell") == "same"
+
+
+# (layers, B, T, F, H): few rows, weights of all layers that a core's cache holds.
+STACKS = [
+    (2, 1, 70, 33, 70),
+    (3, 3, 41, 17, 45),
+    (4, 2, 65, 64, 64),
+    (5, 1, 90, 1, 37),
+]
+
+
+def stack_of(shape, dtype, backwards):
+    layers, batch, steps, features, units = shape
+    cases = [
+        random_case((batch, steps, units if layer else features, units), dtype, seed=layer)
+        for layer in range(layers)
+    ]
+    plans = [
+        lstm.LSTMPlan(
+            *(case.arrays[name] for name in ("kernel", "recurrent_kernel", "bias")),
+            *("tanh", "sigmoid", backwards and layer == 0, layer % 2 == 1),
+        )
+        for layer, case in enumerate(cases)
+    ]
+    return plans, cases[0].arrays["x"]
+
+
+def run_one_by_one(plans, x, mask):
+    states = []
+    for plan in plans:
+        x, h, c, _ = lstm.forward(plan, x, mask=mask)
+        states.append((h, c))
+    return x, states
+
+
+@pytest.mark.parametrize("shape", STACKS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("share", [None, 0.7])
+@pytest.mark.parametrize("backwards", [False, True])
+def test_layers_side_by_side_are_as_one_after_the_other(
+    packed_isa, caches, use_threads, shape, dtype, share, backwards
+):
+    caches((1 << 15, 1 << 24, 1 << 26))
+    plans, x = stack_of(shape, dtype, backwards)
+    mask = share and np.random.default_rng(0).random(x.shape[:2]) < share
+    use_threads(1, 0)
+    want, want_states = run_one_by_one(plans, x, mask)
+    for threads in [*THREADS, (len(plans), 0)]:
+        use_threads(*threads)
+        y, states = lstm.forward_stack(plans, x, mask)
+        np.testing.assert_array_equal(y, want, err_msg=f"{threads}")
+        np.testing.assert_array_equal(states, want_states, err_msg=f"{threads}")
+
+
+def test_layers_that_could_be_side_by_side_over_blas(over_blas, set_threads):
+    plans, x = stack_of(STACKS[1], np.float32, False)
+    set_threads(2)
+    want, want_states = run_one_by_one(plans, x, None)
+    y, states = lstm.forward_stack(plans, x)
+    np.testing.assert_array_equal(y, want)
+    np.testing.assert_array_equal(states, want_states)
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_stack_refuses_layers_that_do_not_fit(number):
+    plans, x = stack_of(STACKS[1], np.float32, False)
+    other, _ = stack_of(STACKS[1], np.float64, False)
+    backwards = stack_of((1, 3, 41, 45, 45), np.float32, True)[0][0]
+    for wrong in (other[number], backwards):
+        with pytest.raises(ValueError, match=f"plan {number} must be of the real type"):
+            lstm.forward_stack([*plans[:number], wrong], x)
+    for count in (0, 65):
+        with pytest.raises(ValueError, match=f"must be 1 to 64 plans, got {count}"):
+            lstm.forward_stack([plans[1]] * count, x)
 
 
 def rows_of(case, rows):

@@ -313,6 +313,13 @@ def test_the_mode_for_denormals_comes_back_after_two_passes_side_by_side():
     assert denormals_are_numbers()
 
 
+def test_the_mode_for_denormals_comes_back_after_layers_side_by_side(two_threads):
+    case = random_case((1, 9, 64, 64), np.float32)
+    plan = lstm.LSTMPlan(*(case.arrays[n] for n in WEIGHTS), "tanh", "sigmoid", False, False)
+    lstm.forward_stack([plan, plan], np.ones((1, 300, 64), np.float32))
+    assert denormals_are_numbers()
+
+
 def test_the_mode_for_denormals_comes_back_after_activations(isa):
     x = np.arange(1, 7, dtype=np.uint32).reshape(3, 2).view(np.float32)
     assert not functional.activation_forward(x, "tanh").any()

@@ -119,6 +119,14 @@ def test_a_handler_that_raises_ends_two_passes_side_by_side(alarm):
     assert_can_be_stopped(alarm, lambda: lstm.forward_pair(*plans, case.arrays["x"]))
 
 
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_a_handler_that_raises_ends_layers_side_by_side(set_threads, alarm, threads):
+    set_threads(threads)
+    case = random_case((1, 20000, 64, 64), np.float32)
+    plan = lstm.LSTMPlan(*(case.arrays[name] for name in WEIGHTS), "tanh", "sigmoid", False, False)
+    assert_can_be_stopped(alarm, lambda: lstm.forward_stack([plan] * 3, case.arrays["x"]))
+
+
 @pytest.mark.parametrize("activation", ["linear", "gelu", "softmax"])
 def test_a_handler_that_raises_ends_a_dense_layer(alarm, activation):
     rng = np.random.default_rng(0)

@@ -41,6 +41,9 @@ def forward(
 def forward_pair(
     first: LSTMPlan, second: LSTMPlan, x: Any, sequences: bool = True
 ) -> tuple[tuple[Any, np.ndarray, np.ndarray], tuple[Any, np.ndarray, np.ndarray]]: ...
+def forward_stack(
+    plans: list[LSTMPlan], x: Any, mask: Any = None
+) -> tuple[np.ndarray, list[tuple[np.ndarray, np.ndarray]]]: ...
 def backward(
     cache: LSTMCache, dy: Any = None, dh: Any = None, dc: Any = None, wants_dx: bool = True
 ) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray | None, np.ndarray, np.ndarray]: ...

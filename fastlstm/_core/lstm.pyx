@@ -12,9 +12,10 @@ from fastlstm._core.kernels cimport (
 from fastlstm._core.lstm_cache cimport LSTMCache, cache_for, use_cache
 from fastlstm._core.lstm_passes cimport (
     prepared, run_backward, run_forward, run_forward_or_restore, run_forward_pair,
+    run_forward_stack,
 )
 from fastlstm._core.lstm_weights cimport LSTMWeights
-from fastlstm._core.passes cimport lstm_backward, lstm_forward
+from fastlstm._core.passes cimport WAVEFRONT_MOST_ROWS, lstm_backward, lstm_forward
 from fastlstm._core import arguments
 from fastlstm._core.kernels import isa_name
 
@@ -77,21 +78,14 @@ def forward(LSTMPlan plan not None, x, h0=None, c0=None, mask=None, bint trainin
     """
     cdef LSTMCache cache = None
     cdef lstm_forward f
-    cdef Py_ssize_t batch, steps
     cdef Engine engine
     x, y, h, c = _begin_forward(plan, &f, x, h0, c0, sequences or training)
-    batch, steps = f.base.batch, f.base.steps
     valid = shown = None
     if mask is not None:
-        valid = arguments.mask_in_step_order(
-            mask, (batch, steps), plan.go_backwards, "lstm_forward: `mask`")
-        shown = (valid if plan.zero_output_for_mask
-                 else np.maximum.accumulate(valid, axis=1) if steps else valid)
-        f.base.valid = <const unsigned char *>data_of(valid)
-        f.base.shown = <const unsigned char *>data_of(shown)
+        valid, shown = _use_mask(plan, &f, mask)
     if training:
         cache = cache_for(plan, &f, x, y, valid, shown)
-    if batch > 0 and steps > 0:
+    if f.base.batch > 0 and f.base.steps > 0:
         engine = run_forward(plan, &f)
         if training:
             cache.engine = engine
@@ -107,6 +101,46 @@ def forward_pair(LSTMPlan first not None, LSTMPlan second not None, x, bint sequ
     if f.base.batch > 0 and f.base.steps > 0:
         run_forward_pair(first, &f, second, &g)
     return (y, h, c), (y2, h2, c2)
+
+
+def forward_stack(list plans not None, x, mask=None):
+    """y of the last of some plans, each on the outputs of the one before, and h and c of each, as
+    by calls of `forward`: side by side if that wins. None but the first may go backwards."""
+    cdef lstm_forward passes[WAVEFRONT_MOST_ROWS]
+    cdef lstm_forward *pointers[WAVEFRONT_MOST_ROWS]
+    cdef LSTMPlan plan
+    cdef Py_ssize_t i, count = len(plans)
+    if not 0 < count <= WAVEFRONT_MOST_ROWS:
+        raise ValueError(
+            f"forward_stack: there must be 1 to {WAVEFRONT_MOST_ROWS} plans, got {count}.")
+    kept = []
+    states = []
+    for i in range(count):
+        plan = plans[i]
+        if i > 0 and (plan.go_backwards or plan.dtype != plans[0].dtype):
+            raise ValueError(
+                f"forward_stack: plan {i} must be of the real type of the first, "
+                f"{plans[0].dtype}, and not go backwards.")
+        pointers[i] = &passes[i]
+        x, y, h, c = _begin_forward(plan, pointers[i], x, None, None, True)
+        kept.append((x, None if mask is None else _use_mask(plan, pointers[i], mask)))
+        states.append((h, c))
+        x = y
+    if passes[0].base.batch > 0 and passes[0].base.steps > 0:
+        run_forward_stack(plans, pointers, count)
+    return x, states
+
+
+cdef tuple _use_mask(LSTMPlan plan, lstm_forward *f, mask):
+    """Have `f` heed a mask (B, T); returns which steps count and which outputs are shown, in step
+    order, to be kept while it runs."""
+    valid = arguments.mask_in_step_order(
+        mask, (f.base.batch, f.base.steps), plan.go_backwards, "lstm_forward: `mask`")
+    shown = (valid if plan.zero_output_for_mask
+             else np.maximum.accumulate(valid, axis=1) if f.base.steps else valid)
+    f.base.valid = <const unsigned char *>data_of(valid)
+    f.base.shown = <const unsigned char *>data_of(shown)
+    return valid, shown
 
 
 cdef tuple _begin_forward(LSTMPlan plan, lstm_forward *f, x, h0, c0, bint wants_y):

@@ -9,4 +9,5 @@ cdef Engine run_forward(LSTMWeights plan, lstm_forward *f) except? ENGINE_OF_CHO
 cdef int run_forward_or_restore(LSTMWeights plan, lstm_forward *f) except -1
 cdef int run_forward_pair(LSTMWeights first, lstm_forward *f, LSTMWeights second,
                           lstm_forward *g) except -1
+cdef int run_forward_stack(list plans, lstm_forward **passes, int count) except -1
 cdef int run_backward(LSTMWeights plan, lstm_backward *g, Engine forward) except -1

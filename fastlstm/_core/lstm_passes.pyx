@@ -144,6 +144,38 @@ cdef int run_forward_pair(LSTMWeights first, lstm_forward *f, LSTMWeights second
     return end_watch(f.base.watch)
 
 
+cdef int run_forward_stack(list plans, lstm_forward **passes, int count) except -1:
+    """Run passes, each on the outputs of the one before, side by side if that wins, else one after
+    the other.
+
+    They are of one real type, batch and number of steps; none but the first goes backwards.
+    """
+    cdef LSTMWeights plan = plans[0]
+    cdef const lstm_functions *functions = lstm_functions_of(plan.is_double)
+    cdef list engines = [
+        forward_engine(plans[i], <double>passes[i].base.batch * passes[i].base.steps)
+        for i in range(count)
+    ]
+    cdef list kept = []
+    cdef pass_watch memory
+    cdef pass_watch *watch
+    cdef double work = 0
+    cdef int i
+    if engines != count * [ENGINE_PACKED] or not functions.prefers_wavefront(passes, count):
+        for i in range(count):
+            run_forward_on(engines[i], plans[i], passes[i])
+        return 0
+    for i in range(count):
+        kept.append(_use_packed(plans[i], passes[i], 1))
+        work += work_of(&passes[i].base)
+    watch = begin_watch(&memory, work)
+    for i in range(count):
+        passes[i].base.watch = watch
+    with nogil:
+        functions.run_forward_stack(passes, count)
+    return end_watch(watch)
+
+
 cdef int run_backward(LSTMWeights plan, lstm_backward *g, Engine forward) except -1:
     """Run `g` after a pass on the engine `forward`."""
     cdef const lstm_functions *functions = lstm_functions_of(plan.is_double)

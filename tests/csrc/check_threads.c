@@ -229,7 +229,7 @@ typedef struct {
     pthread_t caller;
     int fork_at, blocks_of_caller; /* after how many of its own the caller forks; -1: never */
     pid_t child;
-    int done[ROWS], too_early[ROWS];
+    int done[ROWS][BLOCKS_OF_A_ROW], too_early[ROWS];
 } front;
 
 static int do_block(void *argument, int row, int block)
@@ -238,8 +238,9 @@ static int do_block(void *argument, int row, int block)
     const int number = row * BLOCKS_OF_A_ROW + block;
     if (f->is_slow)
         pause_for(1000 * (1 + (7 * row + block) % 5));
-    f->too_early[row] += f->done[row] != block || (row > 0 && f->done[row - 1] <= block);
-    f->done[row]++;
+    f->too_early[row] +=
+        (block > 0 && f->done[row][block - 1] != 1) || (row > 0 && f->done[row - 1][block] != 1);
+    f->done[row][block]++;
 #if !defined(NO_FORKS)
     if (pthread_equal(f->caller, pthread_self()) && f->blocks_of_caller++ == f->fork_at) {
         f->child = fork();
@@ -275,9 +276,12 @@ static int is_wrong_front(const front *f)
 {
     int wrong = 0;
     for (int row = 0; row < ROWS; row++) {
-        const int all = row < f->all.rows ? f->all.blocks : 0;
-        wrong +=
-            f->too_early[row] > 0 || f->done[row] > all || (f->done[row] < all && f->stop_at < 0);
+        wrong += f->too_early[row] > 0;
+        for (int block = 0; block < BLOCKS_OF_A_ROW; block++) {
+            const int is_there = row < f->all.rows && block < f->all.blocks;
+            const int done = f->done[row][block];
+            wrong += done > is_there || (done < is_there && f->stop_at < 0);
+        }
     }
     return wrong > 0;
 }

@@ -48,8 +48,12 @@ void wavefront_work(wavefront *all, int worker)
 {
     long long longest = 0; /* of the worker's blocks, in nanoseconds */
     int last = -1, state = 0;
-    while (!READ(all->stopped) && !is_given_out(all)) {
-        const int changes = READ(all->changes), row = best_row(all, last, &state);
+    for (;;) {
+        /* First of all: whatever changes after this look ends the wait. */
+        const int changes = READ(all->changes);
+        if (READ(all->stopped) || is_given_out(all))
+            return;
+        const int row = best_row(all, last, &state);
         if (row < 0) {
             if (!pool_wait_while(&all->changes, changes, worker, longest))
                 return;

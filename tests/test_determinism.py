@@ -13,6 +13,8 @@ from test_config import printed
 from fastlstm import functional
 from fastlstm._core import dense, kernels, pool
 from fastlstm._core.dense_plan import DensePlan
+from fastlstm.layers import LSTM, Input, Masking
+from fastlstm.models import Model
 
 PACKED = [name for name in kernels.available_isas() if name != "baseline"]
 # Work enough for threads: few rows that share the units, odd everything, and many rows.
@@ -126,6 +128,63 @@ print("same")
 @pytest.mark.skipif("avx2" not in kernels.available_isas(), reason="Haswell kernels need AVX2")
 def test_any_number_of_threads_over_blas_that_rounds_by_height():
     assert printed(BY_HEIGHT, FASTLSTM_ENGINE="blas", OPENBLAS_CORETYPE="Haswell") == "same"
+
+
+# (layers, B, T, F, H): few rows, weights of all layers that a core's cache holds.
+STACKS = [
+    (2, 1, 70, 33, 70),
+    (3, 3, 41, 17, 45),
+    (4, 2, 65, 64, 64),
+    (5, 1, 90, 1, 37),
+]
+
+
+def stack_of(shape, dtype, backwards):
+    """A model that gives out the last sequence and the states of every layer."""
+    layers, _, steps, features, units = shape
+    source = y = Input((steps, features), dtype=dtype)
+    if not backwards:
+        y = Masking(dtype=dtype)(y)
+    states = []
+    for number in range(layers):
+        y, *new = LSTM(
+            units,
+            return_sequences=True,
+            return_state=True,
+            bias_initializer="normal",
+            go_backwards=backwards and number == 0,
+            zero_output_for_mask=number % 2 == 1,
+            dtype=dtype,
+        )(y)
+        states += new
+    return Model(source, [y, *states])
+
+
+@pytest.mark.parametrize("shape", STACKS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("share", [1.0, 0.7])
+@pytest.mark.parametrize("backwards", [False, True])
+def test_layers_side_by_side_are_as_one_after_the_other(
+    packed_isa, caches, use_threads, shape, dtype, share, backwards
+):
+    caches((1 << 15, 1 << 24, 1 << 26))
+    model = stack_of(shape, dtype, backwards)
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=shape[1:4]).astype(dtype) * (rng.random((*shape[1:3], 1)) < share)
+    use_threads(1, 0)
+    want = model(x)
+    for threads in [*THREADS, (shape[0], 0)]:
+        use_threads(*threads)
+        for found, wanted in zip(model.predict(x), want, strict=True):
+            np.testing.assert_array_equal(found, wanted, err_msg=f"{threads}")
+
+
+def test_layers_that_could_be_side_by_side_over_blas(over_blas, set_threads):
+    model = stack_of(STACKS[1], "float32", False)
+    x = np.random.default_rng(0).normal(size=STACKS[1][1:4]).astype("float32")
+    set_threads(2)
+    for found, wanted in zip(model.predict(x), model(x), strict=True):
+        np.testing.assert_array_equal(found, wanted)
 
 
 def rows_of(case, rows):

@@ -311,6 +311,13 @@ def test_the_mode_for_denormals_comes_back_after_two_passes_side_by_side():
     assert denormals_are_numbers()
 
 
+def test_the_mode_for_denormals_comes_back_after_layers_side_by_side(set_threads):
+    set_threads(2)
+    layers = [LSTM(64, return_sequences=True), LSTM(64)]
+    Sequential([Input((300, 64)), *layers]).predict(np.ones((1, 300, 64), np.float32))
+    assert denormals_are_numbers()
+
+
 def test_the_mode_for_denormals_comes_back_after_activations(isa):
     x = np.arange(1, 7, dtype=np.uint32).reshape(3, 2).view(np.float32)
     assert not functional.activation_forward(x, "tanh").any()

@@ -26,7 +26,7 @@ def run(folder, program, *sources):
 
 
 def test_every_part_is_done_once_by_whoever_comes(tmp_path):
-    run(tmp_path, "check_threads", "pool.c", "affinity.c", "blocks.c")
+    run(tmp_path, "check_threads", "pool.c", "affinity.c", "blocks.c", "wavefront.c")
 
 
 def test_when_a_caller_goes_on_alone(tmp_path):

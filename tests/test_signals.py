@@ -119,6 +119,15 @@ def test_a_handler_that_raises_ends_two_passes_side_by_side(alarm):
     assert_can_be_stopped(alarm, lambda: model.predict(x))
 
 
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_a_handler_that_raises_ends_layers_side_by_side(set_threads, alarm, threads):
+    set_threads(threads)
+    layers = [LSTM(64, return_sequences=True) for _ in range(3)]
+    model = Sequential([Input((20000, 64)), *layers])
+    x = np.random.default_rng(0).normal(size=(1, 20000, 64)).astype(np.float32)
+    assert_can_be_stopped(alarm, lambda: model.predict(x))
+
+
 @pytest.mark.parametrize("activation", ["linear", "gelu", "softmax"])
 def test_a_handler_that_raises_ends_a_dense_layer(alarm, activation):
     rng = np.random.default_rng(0)

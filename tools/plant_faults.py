@@ -36,7 +36,7 @@ CORE, GATES, PRODUCTS, PACKING = (
 SOFTMAX = "csrc/kernels/softmax_template.h"
 DENSE = "csrc/layers/dense_pack.c"
 DENSE_FORWARD, DENSE_BACKWARD = "csrc/layers/dense_forward.c", "csrc/layers/dense_backward.c"
-POOL = "csrc/base/pool.c"
+POOL, WAVEFRONT = "csrc/base/pool.c", "csrc/base/wavefront.c"
 FORWARD, BACKWARD = "csrc/layers/lstm_forward.c", "csrc/layers/lstm_backward.c"
 STEPS = "csrc/model/steps.c"
 LSTM_TESTS = "lstm_golden lstm_core"
@@ -234,8 +234,8 @@ FAULTS = [
     Fault(
         "h of the step before the last handed out",
         FORWARD,
-        "copy_states(&my, before, 0);",
-        "copy_states(&my, after, 0);",
+        "copy_states(&my, my.buffers->states[steps % 2], 0);",
+        "copy_states(&my, my.buffers->states[(steps + 1) % 2], 0);",
         LSTM_TESTS,
     ),
     Fault(
@@ -298,14 +298,14 @@ FAULTS = [
     Fault(
         "nobody waits at a barrier",
         POOL,
-        "const long long waited = wait_until(&at->epoch, epoch + 1);",
+        "const long long waited = wait_until(&at->epoch, 0, epoch);",
         "const long long waited = 0;",
         "determinism pool",
     ),
     Fault(
         "nobody waits for the parts of others",
         POOL,
-        "    pool.lost += wait_until(&pool.done, by_workers);\n    return 0;",
+        "    pool.lost += wait_until(&pool.done, 1, by_workers);\n    return 0;",
         "    return 0;",
         "pool_in_c",
     ),
@@ -380,6 +380,36 @@ FAULTS = [
         DENSE_BACKWARD,
         "if (!dense_goes_on_back(task, &my, block))\n            return;\n        pack_tiles(",
         "pack_tiles(",
+        "determinism",
+    ),
+    Fault(
+        "a layer of a stack does not wait for the one before",
+        WAVEFRONT,
+        "(row == 0 || READ(all->states[row - 1]) > *state + 1)",
+        "(row == 0 || READ(all->states[row - 1]) > *state - 1)",
+        "determinism pool_in_c",
+    ),
+    Fault(
+        "two threads do one block of a stack",
+        WAVEFRONT,
+        "} else if (claim(&all->states[row], state)) {",
+        "} else if (claim(&all->states[row], state) || state > 8) {",
+        "determinism pool_in_c",
+        can_hang=True,
+    ),
+    Fault(
+        "the caller waits for a block that its parent's threads had",
+        POOL,
+        "return my_task != TASK_BEFORE_FORK;",
+        "return 1;",
+        "pool_in_c",
+        can_hang=True,
+    ),
+    Fault(
+        "later blocks of a layer begin with its first states",
+        FORWARD,
+        "    if (steps.begin == 0)\n        copy_states(",
+        "    copy_states(",
         "determinism",
     ),
     Fault(

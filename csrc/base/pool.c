@@ -149,20 +149,20 @@ static int close_offer(int epoch)
 
 /* ---- waiting for others --------------------------------------------------------------------- */
 
-/* Waits until *value is `wanted`; the CPU is given away to whom it may be that it waits for, if
- * that one is not in another process. Returns how long a long wait took, in nanoseconds, 0 for a
- * short one. */
-static long long wait_until(const int *value, int wanted)
+/* Waits until *value `is` the number, or for 0 until it is not any more; the CPU is given away to
+ * whom it may be that it waits for, if that one is not in another process. Returns how long a long
+ * wait took, in nanoseconds, 0 for a short one. */
+static long long wait_until(const int *value, int is, int number)
 {
-    if (READ(*value) == wanted || my_task == TASK_BEFORE_FORK)
+    if ((READ(*value) == number) == is || my_task == TASK_BEFORE_FORK)
         return 0;
     for (int look = 0; look < LOOKS_BEFORE_YIELD; look++) {
         PAUSE();
-        if (READ(*value) == wanted)
+        if ((READ(*value) == number) == is)
             return 0;
     }
     const long long start = now();
-    while (READ(*value) != wanted)
+    while ((READ(*value) == number) != is)
         sched_yield();
     return now() - start;
 }
@@ -213,7 +213,7 @@ static void take_part(int epoch)
 {
     for (int part; (part = claim(epoch)) >= 0; ADD(pool.done, 1)) {
         if (pool.parts == PARTS_TOGETHER)
-            wait_until(&pool.agreed, epoch);
+            wait_until(&pool.agreed, 1, epoch);
         pool.task(pool.argument, part, pool.count);
     }
 }
@@ -323,14 +323,14 @@ static int run_together(int count, pool_parts parts, pool_task task, void *argum
         pool.met = now();
         task(argument, 0, came);
         by_workers = came - 1;
-        pool.lost += wait_until(&pool.done, by_workers);
+        pool.lost += wait_until(&pool.done, 1, by_workers);
         return came < wanted;
     }
     task(argument, 0, wanted);
     by_workers = wanted - 1;
     for (int part; (part = claim(epoch)) >= 0; by_workers--)
         task(argument, part, wanted);
-    pool.lost += wait_until(&pool.done, by_workers);
+    pool.lost += wait_until(&pool.done, 1, by_workers);
     return 0;
 }
 
@@ -456,23 +456,27 @@ int pool_run(int workers, pool_parts parts, int wakes, pool_task task, void *arg
     return is_done;
 }
 
+/* `arrived` counts, `epoch` counts meetings; both above the word, which so takes no write of its
+ * own: each is another journey of a cache line. */
 int barrier_wait(barrier *at, int worker, int workers, int word)
 {
-    const int epoch = READ(at->epoch);
-    int *const place = &at->words[epoch & 1]; /* of the next meeting: the other one */
-    if (worker == 0)
-        WRITE(*place, word);
-    if (ADD(at->arrived, 1) == workers) {
-        WRITE(at->arrived, 0);
-        WRITE(at->epoch, epoch + 1);
-        return READ(*place);
+    enum { ONE = 1 << 8, WORDS = ONE - 1 };
+    const int epoch = __atomic_load_n(&at->epoch, __ATOMIC_RELAXED);
+    const int bring = worker == 0 ? ONE + word : ONE;
+    const int arrived = __atomic_add_fetch(&at->arrived, bring, __ATOMIC_ACQ_REL);
+    if (arrived / ONE == workers) {
+        const unsigned next = ((unsigned)epoch & ~(unsigned)WORDS) + ONE;
+        __atomic_store_n(&at->arrived, 0, __ATOMIC_RELAXED);
+        __atomic_store_n(&at->epoch, (int)(next + (unsigned)(arrived % ONE)), __ATOMIC_RELEASE);
+        return worker == 0 ? word : arrived % ONE;
     }
-    const long long waited = wait_until(&at->epoch, epoch + 1);
+    const long long waited = wait_until(&at->epoch, 0, epoch);
     if (worker == 0) {
         pool.lost += waited;
         pool.waited += waited;
+        return word;
     }
-    return READ(*place);
+    return READ(at->epoch) & WORDS;
 }
 
 int pool_better_alone(int workers)
@@ -484,5 +488,15 @@ int pool_better_alone(int workers)
     pool.parted = workers * pool.waited > (workers - 1) * (now() - pool.met + GRACE);
     return pool.parted;
 }
+
+int pool_wait_while(const int *value, int seen, int worker, long long usual)
+{
+    const long long waited = wait_until(value, 0, seen);
+    if (worker == 0 && waited > usual)
+        pool.lost += waited - usual;
+    return my_task != TASK_BEFORE_FORK;
+}
+
+long long pool_clock(void) { return now(); }
 
 void pool_part_at(int meeting) { pool.part_at = meeting; }

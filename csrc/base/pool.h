@@ -62,21 +62,32 @@ typedef enum {
  * for ever in such a child. */
 int pool_run(int workers, pool_parts parts, int wakes, pool_task task, void *argument);
 
-/* A place where the workers of one task wait for each other; starts as zero. They write to it all
- * the time: what lies beside it in a struct that all of them read is to be in other cache lines,
- * and by this room, since not every stack can be aligned to a line. */
+/* A place where the workers of one task wait for each other; starts as zero. Those that arrive
+ * write to one cache line, those that wait look at another; and what lies beside it in a struct
+ * that all of them read is to be in neither, by this room, since not every stack can be aligned to
+ * a line. */
 typedef struct {
     char room_before[CACHE_LINE];
-    int arrived, epoch, words[2];
+    int arrived;
+    char room_between[CACHE_LINE - sizeof(int)];
+    int epoch;
     char room_after[CACHE_LINE];
 } barrier;
 
-/* All wait for all, and get the word that worker 0 brings. */
+/* All wait for all, and get the word, 0 to 255, that worker 0 brings. */
 int barrier_wait(barrier *at, int worker, int workers, int word);
 
 /* For worker 0 of a task whose workers meet: whether it had better go on alone, since waiting for
  * those that have lost their CPUs takes more of the time than they save. */
 int pool_better_alone(int workers);
+
+/* For a worker of a task: waits while *value is `seen`, which another part of the task changes.
+ * What the caller waits longer than `usual` nanoseconds counts as lost to the busy machine. Returns
+ * whether that other part may still be at work: in a child of a fork there is none. */
+int pool_wait_while(const int *value, int seen, int worker, long long usual);
+
+/* Nanoseconds since some moment. */
+long long pool_clock(void);
 
 /* For tests: it had, at so many a meeting of every task; 0 for never. */
 void pool_part_at(int meeting);

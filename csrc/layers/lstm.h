@@ -79,6 +79,13 @@ typedef struct {
      * than one after the other, each by all; and to do it, with one worker for each. */
     int (*prefers_company)(const lstm_pass *pass);
     void (*run_forward_pair)(lstm_forward *const *passes);
+    /* Whether `count` passes, each on the outputs of the one before, had better run side by side,
+     * each some steps behind the one before, than one after the other; and to do it, for 2 to
+     * WAVEFRONT_MOST_ROWS of one batch and as many steps, each with one worker and a workspace of
+     * its own: from the second on, x is the y of the one before, and none goes backwards. They have
+     * the watch of the first. */
+    int (*prefers_wavefront)(lstm_forward *const *passes, int count);
+    void (*run_forward_stack)(lstm_forward *const *passes, int count);
 } lstm_functions;
 
 extern const lstm_functions lstm_functions_f32, lstm_functions_f64;

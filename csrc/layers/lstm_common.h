@@ -15,6 +15,7 @@ size_t TYPED(lstm_forward_workspace_bytes)(const lstm_forward *f);
 size_t TYPED(lstm_backward_workspace_bytes)(const lstm_backward *g);
 void TYPED(lstm_run_forward)(lstm_forward *f);
 void TYPED(lstm_run_forward_pair)(lstm_forward *const *passes);
+void TYPED(lstm_run_forward_stack)(lstm_forward *const *passes, int count);
 void TYPED(lstm_run_forward_unpacked)(lstm_forward *f);
 void TYPED(lstm_run_backward)(lstm_backward *g);
 

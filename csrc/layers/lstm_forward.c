@@ -11,27 +11,11 @@
  * whole tiles, and kept in second-level cache until its step comes.
  */
 #include "base/cpu.h"
-#include "layers/lstm_common.h"
+#include "layers/lstm_forward.h"
 
 /* ---- buffers -------------------------------------------------------------------------------- */
 
-/* One worker's lists of rows. */
-typedef struct {
-    const_row *x, *h_before;
-    row *projected, *h_after, *c, *gates;
-} row_lists;
-
-typedef struct {
-    ptrdiff_t block;       /* steps projected at a time; 0: none, a step does both products */
-    ptrdiff_t state_width; /* units, padded to whole cache lines */
-    ptrdiff_t z_width;     /* the strips of a row side by side */
-    real *states[2];       /* (B, state_width): h before and after a step, in turn */
-    real *projected;       /* (B, block, z_width): bias + x kernel */
-    row_lists *lists;
-} forward_buffers;
-
-/* Lays them out in pass->workspace; returns how many bytes they take. */
-static size_t lay_out_lstm_forward(const lstm_forward *f, forward_buffers *buffers)
+size_t TYPED(lay_out_lstm_forward)(const lstm_forward *f, forward_buffers *buffers)
 {
     const lstm_pass *const pass = &f->pass;
     const ptrdiff_t rows = pass->batch, width = width_of(pass->kernels);
@@ -64,7 +48,7 @@ size_t TYPED(lstm_forward_workspace_bytes)(const lstm_forward *f)
     forward_buffers buffers;
     lstm_forward counted = *f;
     counted.pass.workspace = 0;
-    return lay_out_lstm_forward(&counted, &buffers);
+    return TYPED(lay_out_lstm_forward)(&counted, &buffers);
 }
 
 typedef struct {
@@ -222,6 +206,16 @@ static void activate_tile(const forward_share *my, z_tile *tile)
     my->gates.forward(&my->gates, shape, tile->z, my->f->gates ? kept : 0, c, h, workspace);
 }
 
+/* What other workers have just made of h is in their caches: all of its lines come at once, and not
+ * one after the other when a product reaches them. Two threads are 1.75 times as fast as one on
+ * three layers of 256 units, and would be 1.7 times. */
+static void fetch_states(const forward_share *my, ptrdiff_t count)
+{
+    for (ptrdiff_t r = 0; r < count; r++)
+        for (ptrdiff_t k = 0; k < my->pass->units; k += CACHE_LINE / (ptrdiff_t)sizeof(real))
+            __builtin_prefetch(my->lists.h_before[r] + k);
+}
+
 /* One step of the rows in the lists, in this worker's strips: from the first to the last and back
  * in turn, so that a step begins with the weights that are still in cache from the one before. */
 static void advance(const forward_share *my, ptrdiff_t step, ptrdiff_t count)
@@ -231,6 +225,8 @@ static void advance(const forward_share *my, ptrdiff_t step, ptrdiff_t count)
     const ptrdiff_t depth = my->pass->units + (my->buffers->block ? 0 : my->pass->features);
     const ptrdiff_t work = my->kernels->width * (GATES * depth + WORK_OF_A_UNIT);
     z_tile tile;
+    if (my->workers_to_meet > 1)
+        fetch_states(my, count);
     for (ptrdiff_t i = 0; i < strips; i++) {
         tile.strip = step % 2 ? my->strips.end - 1 - i : my->strips.begin + i;
         for (int number = 0; number < tiles; number++) {
@@ -302,26 +298,47 @@ static int goes_on_forward(const forward_task *task, forward_share *my)
     return next != LEAVE;
 }
 
+/* A step on the states that the one before has left in its buffer. */
+static void run_step(const forward_share *my, ptrdiff_t step)
+{
+    const ptrdiff_t block = my->buffers->block, first = block ? step - step % block : step;
+    real *const before = my->buffers->states[step % 2];
+    real *const after = my->buffers->states[(step + 1) % 2];
+    if (block && step == first)
+        project(my, (range){first, at_most(my->pass->steps, first + block)});
+    advance(my, step, list_forward_step(my, first, step, before, after));
+    finish_step(my, step, before, after);
+}
+
 static void run_share(const forward_task *task, int worker, int workers)
 {
     forward_share my = share_of(task, worker, workers);
-    real *before = my.buffers->states[0], *after = my.buffers->states[1];
-    copy_states(&my, before, 1);
+    const ptrdiff_t steps = my.pass->steps;
+    copy_states(&my, my.buffers->states[0], 1);
     if (!goes_on_forward(task, &my))
         return;
-    for (ptrdiff_t step = 0, first = 0; step < my.pass->steps; step++) {
-        if (my.buffers->block && step % my.buffers->block == 0) {
-            first = step;
-            project(&my, (range){step, at_most(my.pass->steps, step + my.buffers->block)});
-        }
-        advance(&my, step, list_forward_step(&my, first, step, before, after));
-        finish_step(&my, step, before, after);
-        real *const swap = before;
-        before = after, after = swap;
+    for (ptrdiff_t step = 0; step < steps; step++) {
+        run_step(&my, step);
         if (!goes_on_forward(task, &my))
             return;
     }
-    copy_states(&my, before, 0);
+    copy_states(&my, my.buffers->states[steps % 2], 0);
+}
+
+int TYPED(lstm_run_forward_steps)(lstm_forward *f, const forward_buffers *buffers, range steps)
+{
+    const forward_task task = {f, buffers};
+    const forward_share my = share_of(&task, 0, 1);
+    if (steps.begin == 0)
+        copy_states(&my, my.buffers->states[0], 1);
+    for (ptrdiff_t step = steps.begin; step < steps.end; step++) {
+        run_step(&my, step);
+        if (is_stopped(my.pass->watch))
+            return 0;
+    }
+    if (steps.end == my.pass->steps)
+        copy_states(&my, my.buffers->states[steps.end % 2], 0);
+    return 1;
 }
 
 static void lstm_forward_worker(void *argument, int worker, int workers)
@@ -334,31 +351,10 @@ static void lstm_forward_worker(void *argument, int worker, int workers)
 void TYPED(lstm_run_forward)(lstm_forward *f)
 {
     forward_buffers buffers;
-    lay_out_lstm_forward(f, &buffers);
+    TYPED(lay_out_lstm_forward)(f, &buffers);
     forward_task task = {f, &buffers};
     const pool_parts parts =
         lstm_shares_rows(&f->pass, f->pass.workers) ? PARTS_ALONE : PARTS_TOGETHER;
     run_pass(f->pass.watch, f->pass.workers, parts, lstm_wakes(&f->pass, 1), lstm_forward_worker,
              &task);
-}
-
-static void pair_worker(void *argument, int worker, int workers)
-{
-    forward_task *const tasks = argument;
-    const fp_mode mode = flush_denormals();
-    for (int i = worker; i < 2; i += workers)
-        run_share(&tasks[i], 0, 1);
-    restore_denormals(mode);
-}
-
-void TYPED(lstm_run_forward_pair)(lstm_forward *const *passes)
-{
-    forward_buffers buffers[2];
-    forward_task tasks[2];
-    for (int i = 0; i < 2; i++) {
-        lay_out_lstm_forward(passes[i], &buffers[i]);
-        tasks[i] = (forward_task){passes[i], &buffers[i]};
-    }
-    run_pass(passes[0]->pass.watch, 2, PARTS_ALONE, lstm_wakes(&passes[0]->pass, 2), pair_worker,
-             tasks);
 }

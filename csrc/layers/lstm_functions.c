@@ -32,4 +32,6 @@ const lstm_functions TYPED(lstm_functions) = {
     .run_backward = TYPED(lstm_run_backward),
     .prefers_company = lstm_prefers_company,
     .run_forward_pair = TYPED(lstm_run_forward_pair),
+    .prefers_wavefront = lstm_prefers_wavefront,
+    .run_forward_stack = TYPED(lstm_run_forward_stack),
 };

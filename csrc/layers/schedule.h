@@ -16,6 +16,7 @@
 #include "layers/lstm.h"
 #include "base/pool.h"
 #include "base/real.h"
+#include "base/wavefront.h"
 
 /* In multiplications, of which a core does some 50 in a nanosecond. Threads are worth their while
  * when each has some 5 us of work, and, if they meet after every step, more than a barrier takes
@@ -95,6 +96,50 @@ static inline int lstm_prefers_company(const lstm_pass *pass)
     return !lstm_shares_rows(pass, 2) && lstm_weight_bytes(pass) <= (double)get_caches().second &&
            lstm_products_of_a_step(pass) * (double)pass->steps >= LEAST_PRODUCTS_PER_WORKER &&
            pool_threads() > 1;
+}
+
+/* Steps of a block of a stack of passes: enough to hide what finding the next one takes, and what
+ * its weights take that come back from another core's cache, but blocks enough that the first and
+ * the last ones, which some threads wait for, do not weigh. */
+static inline ptrdiff_t lstm_stack_block(const lstm_pass *pass)
+{
+    enum { MOST = 16, LEAST = 4, BLOCKS = 8 };
+    const ptrdiff_t block = pass->steps / BLOCKS;
+    return block > MOST ? MOST : block < LEAST ? LEAST : block;
+}
+
+/* Passes that run side by side meet once a block and not once a step, and need not have units
+ * enough for all threads; but every thread reads the weights of every pass. While a core's cache
+ * holds these together, that wins; with more of them each thread had better have a part of every
+ * layer that stays in its own cache. T = 200, F = 64, two threads, in times as fast as one thread,
+ * sharing the units of a layer and side by side (AVX-512, 2 MiB of second-level cache):
+ *
+ *     layers, H, B    2,64,1     3,64,1     3,64,4     2,128,1    3,128,1    3,128,4    4,128,4
+ *     by units        1.0        1.0        1.1        1.3        1.4        1.5        1.4
+ *     side by side    1.7        1.8        1.9        1.7        1.8        1.9        1.8
+ *
+ *     layers, H, B    2,256,1    3,256,1    4,256,1    2,256,4    3,256,4    2,512,1    3,512,1
+ *     by units        1.7        1.75       1.75       2.1        2.4        3.2        3.2
+ *     side by side    1.5        1.6        1.6        1.5        1.9        1.6        1.8
+ *
+ * With more threads for a layer than there are layers, some would have nothing to do. */
+static inline int lstm_prefers_wavefront(lstm_forward *const *passes, int count)
+{
+    enum { LEAST_BLOCKS = 4 };
+    const int threads = pool_threads();
+    double bytes = 0, products = 0;
+    if (threads < 2 || count < 2 || count > WAVEFRONT_MOST_ROWS ||
+        passes[0]->pass.steps < LEAST_BLOCKS * lstm_stack_block(&passes[0]->pass))
+        return 0;
+    for (int i = 0; i < count; i++) {
+        const lstm_pass *const pass = &passes[i]->pass;
+        const ptrdiff_t width = ((const TYPED(kernels) *)pass->kernels)->width;
+        if (lstm_shares_rows(pass, threads) || lstm_workers(pass, width) > count)
+            return 0;
+        bytes += lstm_weight_bytes(pass);
+        products += lstm_products_of_a_step(pass) * (double)pass->steps;
+    }
+    return bytes <= (double)get_caches().second && products >= 2.0 * LEAST_PRODUCTS_PER_WORKER;
 }
 
 /* Whether a step does both products, or x kernel is made for blocks of steps at a time. With a tile

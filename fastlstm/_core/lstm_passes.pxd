@@ -22,4 +22,8 @@ cdef int run_forward_or_restore(LSTMWeights plan, lstm_forward *f) except -1
 cdef tuple ready_pair(LSTMWeights first, lstm_forward *f, Engine engine, LSTMWeights second,
                       lstm_forward *g, Engine other)
 cdef void compute_pair(lstm_forward *f, lstm_forward *g, bint is_double) noexcept nogil
+# The same for passes of one real type, batch and number of steps, each on the outputs of the one
+# before; none but the first goes backwards.
+cdef list ready_stack(list plans, lstm_forward **passes, list engines)
+cdef void compute_stack(lstm_forward **passes, int count, bint is_double) noexcept nogil
 cdef int run_backward(LSTMWeights plan, lstm_backward *g, Engine forward) except -1

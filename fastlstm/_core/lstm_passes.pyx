@@ -12,7 +12,9 @@ from fastlstm._core.kernels cimport (
 )
 from fastlstm._core.lstm_weights cimport LSTMWeights, plain_weights
 from fastlstm._core.memory cimport Memory
-from fastlstm._core.passes cimport lstm_backward, lstm_forward, lstm_functions, lstm_pass
+from fastlstm._core.passes cimport (
+    WAVEFRONT_MOST_ROWS, lstm_backward, lstm_forward, lstm_functions, lstm_pass,
+)
 from fastlstm._core.plan cimport PackedWeights, packed_for, transposed_for
 from fastlstm._core.watch cimport (
     WORK_OF_A_STEP, WORK_OF_A_UNIT, begin_watch, can_be_stopped, end_watch, pass_watch,
@@ -144,6 +146,22 @@ cdef void compute_pair(lstm_forward *f, lstm_forward *g, bint is_double) noexcep
     cdef lstm_forward *both[2]
     both[0], both[1] = f, g
     lstm_functions_of(is_double).run_forward_pair(both)
+
+
+cdef list ready_stack(list plans, lstm_forward **passes, list engines):
+    """What passes refer to side by side, each on the outputs of the one before; None if that does
+    not win."""
+    cdef const lstm_functions *functions = lstm_functions_of((<LSTMWeights>plans[0]).is_double)
+    cdef int k, count = len(plans)
+    if count > WAVEFRONT_MOST_ROWS or engines != count * [ENGINE_PACKED] or (
+        not functions.prefers_wavefront(passes, count)
+    ):
+        return None
+    return [_use_packed(plans[k], passes[k], 1) for k in range(count)]
+
+
+cdef void compute_stack(lstm_forward **passes, int count, bint is_double) noexcept nogil:
+    lstm_functions_of(is_double).run_forward_stack(passes, count)
 
 
 cdef tuple ready_backward(Engine engine, LSTMWeights plan, lstm_backward *g):

@@ -3,13 +3,14 @@
 Every kernel takes, in this order, the parameters (IN/OUT), their gradients (IN), the slots
 (IN/OUT, None where the variant has none) and the step's numbers, which are rounded to the
 buffers' type first. All buffers are 1-D, contiguous, of one dtype and length, and distinct. The
-formulas and their loops are in csrc/kernels/updates_template.h.
+formulas and their loops are in csrc/kernels/updates_template.h. Denormals count as zero: the means
+of a weight whose gradient is zero for long would else take many times as long.
 """
 
 from libc.math cimport sqrt
 
 from fastlstm._core.kernels cimport (
-    adam_numbers_f32, adam_numbers_f64, real, rmsprop_numbers_f32, rmsprop_numbers_f64, table_f32,
+    flush_denormals, fp_mode, restore_denormals, adam_numbers_f32, adam_numbers_f64, real, rmsprop_numbers_f32, rmsprop_numbers_f64, table_f32,
     table_f64,
 )
 
@@ -46,11 +47,14 @@ def sgd(
     cdef real *g = data_of(gradients)
     cdef real *v = data_of(velocity)
     cdef real lr = <real>learning_rate, mu = <real>momentum
+    cdef fp_mode mode
     with nogil:
+        mode = flush_denormals()
         if real is float:
             table_f32().updates.sgd(n, p, g, v, lr, mu, nesterov)
         else:
             table_f64().updates.sgd(n, p, g, v, lr, mu, nesterov)
+        restore_denormals(mode)
 
 
 def rmsprop(
@@ -78,7 +82,9 @@ def rmsprop(
     cdef real *a = data_of(mean)
     cdef rmsprop_numbers_f32 numbers_f32
     cdef rmsprop_numbers_f64 numbers_f64
+    cdef fp_mode mode
     with nogil:
+        mode = flush_denormals()
         if real is float:
             numbers_f32 = rmsprop_numbers_f32(
                 learning_rate, decay, 1.0 - decay, momentum, epsilon)
@@ -87,6 +93,7 @@ def rmsprop(
             numbers_f64 = rmsprop_numbers_f64(
                 learning_rate, decay, 1.0 - decay, momentum, epsilon)
             table_f64().updates.rmsprop(n, p, g, s, v, a, &numbers_f64)
+        restore_denormals(mode)
 
 
 def adam(
@@ -114,7 +121,9 @@ def adam(
     cdef real *w = data_of(largest)
     cdef adam_numbers_f32 numbers_f32
     cdef adam_numbers_f64 numbers_f64
+    cdef fp_mode mode
     with nogil:
+        mode = flush_denormals()
         if real is float:
             numbers_f32 = adam_numbers_f32(
                 step_size, 1.0 - beta_1, 1.0 - beta_2, epsilon, 0, 0, 0)
@@ -123,6 +132,7 @@ def adam(
             numbers_f64 = adam_numbers_f64(
                 step_size, 1.0 - beta_1, 1.0 - beta_2, epsilon, 0, 0, 0)
             table_f64().updates.adam(n, p, g, m, v, w, &numbers_f64)
+        restore_denormals(mode)
 
 
 def nadam(
@@ -152,7 +162,9 @@ def nadam(
     cdef real *v = data_of(mean_square)
     cdef adam_numbers_f32 numbers_f32
     cdef adam_numbers_f64 numbers_f64
+    cdef fp_mode mode
     with nogil:
+        mode = flush_denormals()
         if real is float:
             numbers_f32 = adam_numbers_f32(
                 learning_rate, 1.0 - beta_1, 1.0 - beta_2, epsilon, mean_factor, gradient_factor,
@@ -163,6 +175,7 @@ def nadam(
                 learning_rate, 1.0 - beta_1, 1.0 - beta_2, epsilon, mean_factor, gradient_factor,
                 square_factor)
             table_f64().updates.nadam(n, p, g, m, v, &numbers_f64)
+        restore_denormals(mode)
 
 
 def adagrad(
@@ -179,11 +192,14 @@ def adagrad(
     cdef real *g = data_of(gradients)
     cdef real *s = data_of(square_sum)
     cdef real lr = <real>learning_rate, eps = <real>epsilon
+    cdef fp_mode mode
     with nogil:
+        mode = flush_denormals()
         if real is float:
             table_f32().updates.adagrad(n, p, g, s, lr, eps)
         else:
             table_f64().updates.adagrad(n, p, g, s, lr, eps)
+        restore_denormals(mode)
 
 
 cdef double sum_of_squares(const real *x, Py_ssize_t n) noexcept nogil:

@@ -4,6 +4,9 @@ cdef extern from "base/pool.h" nogil:
     ctypedef struct barrier_t "barrier":
         pass
 
+cdef extern from "base/wavefront.h" nogil:
+    enum: WAVEFRONT_MOST_ROWS
+
 from fastlstm._core.watch cimport pass_watch
 
 cdef extern from "layers/lstm.h" nogil:
@@ -60,6 +63,8 @@ cdef extern from "layers/lstm.h" nogil:
         void (*run_backward)(lstm_backward *self) noexcept nogil
         int (*prefers_company)(const lstm_pass *self) noexcept nogil
         void (*run_forward_pair)(lstm_forward **passes) noexcept nogil
+        int (*prefers_wavefront)(lstm_forward **passes, int count) noexcept nogil
+        void (*run_forward_stack)(lstm_forward **passes, int count) noexcept nogil
 
     const lstm_functions lstm_functions_f32, lstm_functions_f64
 

@@ -88,6 +88,8 @@ cdef class Op:
     # With the GIL before each run: weights, memory, numbers to draw.
     cdef int prepare(self, pass_watch *watch) except -1
     cdef void forward(self) noexcept nogil
+    # One op that does what this one and the next do, forward, or None.
+    cdef Op joined(self, Op later)
     # Plan for gradients of the outputs, None where none arrives: those of the inputs, None where
     # none is wanted.
     cdef list bind_backward(self, list arriving)
@@ -108,5 +110,7 @@ cdef class Calls:
     cdef Py_ssize_t count
     cdef double work
 
+# The ops in their order, with those in one that may be.
+cdef list joined_ops(list ops)
 # Call all of them, until the watch says stop.
 cdef void call_forward(Calls calls, const pass_watch *watch) noexcept nogil

@@ -184,6 +184,9 @@ cdef class Op:
     cdef void forward(self) noexcept nogil:
         pass
 
+    cdef Op joined(self, Op later):
+        return None
+
     cdef list bind_backward(self, list arriving):
         raise NotImplementedError
 
@@ -192,6 +195,18 @@ cdef class Op:
 
     cdef void backward(self) noexcept nogil:
         pass
+
+
+cdef list joined_ops(list ops):
+    cdef list found = []
+    cdef Op last = None, one
+    for op in ops:
+        one = None if last is None else last.joined(op)
+        if one is not None:
+            found.pop()
+        last = op if one is None else one
+        found.append(last)
+    return found
 
 
 cdef class Sum(Op):
@@ -278,7 +293,7 @@ cdef class Run:
         For inputs that an op does not take.
     """
 
-    cdef list _inputs, _outputs
+    cdef list _inputs, _outputs, _ops
     cdef bint _training
     cdef Calls _forward
     cdef dict _backward
@@ -320,7 +335,7 @@ cdef class Run:
                 self.bytes += bytes_of(value) * (8 if training else 2)
                 if value.mask is not None:
                     give_memory(value.mask)
-        self._forward = Calls(ops)
+        self._ops, self._forward = ops, Calls(joined_ops(ops))
         self._forward.work = sum([(<Op>each).work() for each in ops])
 
     def forward(self, list arrays not None, list masks not None):
@@ -400,7 +415,7 @@ cdef class Run:
                 add_gradient(gradients, calls, value, dy)
             plan.arriving.append(dy)
         dz = {value for value, is_dz in zip(self._outputs, fused, strict=True) if is_dz}
-        for op in reversed(self._forward.ops):
+        for op in reversed(self._ops):
             arriving = [gradients.get(value) for value in op.outputs]
             if not (<Value>op.outputs[0]).is_wanted or not any(
                 [each is not None for each in arriving]

@@ -1,13 +1,14 @@
 """LSTM and Bidirectional as ops of a program."""
 
+from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
 from fastlstm._core.dropout cimport multiply_steps
 from fastlstm._core.engine cimport backward_engine, forward_engine
 from fastlstm._core.kernels cimport GATES, Engine, real, the_pool
 from fastlstm._core.lstm_passes cimport (
-    compute_backward, compute_forward, compute_pair, prepared, ready_backward, ready_forward,
-    ready_pair, work_of,
+    compute_backward, compute_forward, compute_pair, compute_stack, prepared, ready_backward,
+    ready_forward, ready_pair, ready_stack, work_of,
 )
 from fastlstm._core.lstm_weights cimport LSTMWeights
 from fastlstm._core.passes cimport lstm_backward, lstm_forward
@@ -262,6 +263,9 @@ cdef class LSTMOp(Op):
         compute_forward(self.engine, &self.f, self.is_double)
         self.leave()
 
+    cdef Op joined(self, Op later):
+        return joined_lstms([self], later)
+
     # ---- backward ----------------------------------------------------------------------------
 
     cdef list bind_backward(self, list arriving):
@@ -329,6 +333,76 @@ cdef class LSTMOp(Op):
                         self.f.base.steps, size // self.f.base.batch, <char *>self.dh.data)
         if self.dh_in is not None:
             add_arrays(self.dh.kind, self.dh.size, self.dh_in.data, self.dh.data, self.dh.data)
+
+
+# ---- one behind the other ------------------------------------------------------------------------
+
+cdef bint reads_from(LSTMOp later, LSTMOp op):
+    """Whether an LSTM can go on with what another one gives out while that is still at work."""
+    return (
+        op.sequences and later.x is op.y and later.draw is None
+        and not later.f.base.go_backwards and later.is_double == op.is_double
+    )
+
+
+cdef Op joined_lstms(list members, Op later):
+    """LSTMs with one more behind them, if it can be."""
+    if type(later) is LSTMOp and reads_from(later, members[len(members) - 1]):
+        return StackOp([*members, later])
+    return None
+
+
+cdef class StackOp(Op):
+    """LSTMs each of which reads the outputs of the one before: side by side, some steps apart,
+    where that is faster than one after the other. In the backward pass each is by itself."""
+
+    cdef list members
+    cdef int count
+    cdef void **pointers
+    cdef lstm_forward **passes
+    cdef object kept
+
+    def __cinit__(self, list members):
+        cdef int k
+        self.members, self.count = members, len(members)
+        self.pointers = <void **>malloc(self.count * sizeof(void *))
+        self.passes = <lstm_forward **>malloc(self.count * sizeof(void *))
+        if self.pointers == NULL or self.passes == NULL:
+            raise MemoryError("There is no memory for a program.")
+        for k in range(self.count):
+            self.pointers[k] = <void *>members[k]
+            self.passes[k] = &(<LSTMOp>members[k]).f
+
+    def __dealloc__(self):
+        free(self.pointers)
+        free(self.passes)
+
+    cdef Op joined(self, Op later):
+        return joined_lstms(self.members, later)
+
+    cdef int prepare(self, pass_watch *watch) except -1:
+        cdef LSTMOp op
+        for op in self.members:
+            op.begin(watch)
+        self.kept = ready_stack([(<LSTMOp>op).plan for op in self.members], self.passes,
+                                [(<LSTMOp>op).engine for op in self.members])
+        if self.kept is None:
+            for op in self.members:
+                op.kept = None
+                op.kept = ready_forward(op.engine, op.plan, &op.f)
+        return 0
+
+    cdef void forward(self) noexcept nogil:
+        cdef int k
+        if self.kept is None:
+            for k in range(self.count):
+                (<LSTMOp>self.pointers[k]).forward()
+            return
+        for k in range(self.count):
+            (<LSTMOp>self.pointers[k]).enter()
+        compute_stack(self.passes, self.count, (<LSTMOp>self.pointers[0]).is_double)
+        for k in range(self.count):
+            (<LSTMOp>self.pointers[k]).leave()
 
 
 # ---- both directions -----------------------------------------------------------------------------

@@ -112,6 +112,74 @@ static void check_pair(const problem *p, const problem *other, const void *kerne
     compare_forward(workers, other, &second, &alone);
 }
 
+/* ---- a stack of passes ---------------------------------------------------------------------- */
+
+enum { MOST_LAYERS = 5 };
+
+/* Each has work enough that sleeping threads are woken. */
+static const struct {
+    const char *way;
+    int layers;
+    shape n;
+    int masked;
+} stacks[] = {
+    {"stack: blocks projected", 2, {1, 75, 70, 131}, 0},
+    {"stack: blocks projected, masked", 3, {2, 41, 99, 103}, 1},
+    {"stack: both products in a step", 4, {5, 33, 64, 71}, 0},
+    {"stack: both products, masked", 5, {7, 37, 30, 67}, 1},
+};
+
+static lstm_forward prepared_layer(const problem *p, const void *kernels, const lstm_forward *below)
+{
+    lstm_forward f = prepared_forward(p, kernels, 1);
+    f.saved_h = numbers(p->n.batch * p->n.steps * p->n.units);
+    if (below)
+        f.pass.x = below->y;
+    else
+        f.pass.go_backwards = p->valid != 0;
+    return f;
+}
+
+static void compare_layer(int workers, const problem *p, const lstm_forward *got,
+                          const lstm_forward *want)
+{
+    const ptrdiff_t states = p->n.batch * p->n.steps * p->n.units;
+    compare_forward(workers, p, got, want);
+    compare("saved h", workers, got->saved_h, want->saved_h, states);
+    compare("saved c", workers, got->saved_c, want->saved_c, states);
+    if (!p->valid)
+        compare("gates", workers, got->gates, want->gates, states * GATES);
+}
+
+static void check_stack(const void *kernels, size_t number)
+{
+    const int layers = stacks[number].layers;
+    problem problems[MOST_LAYERS];
+    lstm_forward want[MOST_LAYERS];
+    shape n = stacks[number].n;
+    way = stacks[number].way;
+    pool_set_size(1);
+    for (int i = 0; i < layers; i++) {
+        problems[i] = random_case(n, stacks[number].masked);
+        n.features = n.units;
+        want[i] = prepared_layer(&problems[i], kernels, i ? &want[i - 1] : 0);
+        functions->run_forward(&want[i]);
+    }
+    for (int workers = 1; workers <= MOST_WORKERS; workers++) {
+        lstm_forward got[MOST_LAYERS], *passes[MOST_LAYERS];
+        pool_set_size(workers);
+        for (int i = 0; i < layers; i++) {
+            got[i] = prepared_layer(&problems[i], kernels, i ? &got[i - 1] : 0);
+            passes[i] = &got[i];
+        }
+        functions->run_forward_stack(passes, layers);
+        for (int i = 0; i < layers; i++)
+            compare_layer(workers, &problems[i], &got[i], &want[i]);
+    }
+}
+
+/* ---- all the ways --------------------------------------------------------------------------- */
+
 static void check(const void *kernels, shape n, int masked)
 {
     const problem p = random_case(n, masked), other = random_case(n, masked);
@@ -238,6 +306,8 @@ int main(void)
             check(kernels, cases[n].n, cases[n].masked);
             give_back_numbers();
         }
+        for (size_t n = 0; n < sizeof stacks / sizeof *stacks; n++)
+            check_stack(kernels, n), give_back_numbers();
         for (size_t n = 0; n < sizeof dense_cases / sizeof *dense_cases; n++)
             check_dense(kernels, n), give_back_numbers();
         way = "several callers";

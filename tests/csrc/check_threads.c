@@ -6,6 +6,7 @@
  */
 #include "base/blocks.h"
 #include "base/pool.h"
+#include "base/wavefront.h"
 
 #include <pthread.h>
 #include <stdint.h>
@@ -217,6 +218,116 @@ static int wrong_forks_within(void)
 }
 #endif
 
+/* ---- rows of blocks ------------------------------------------------------------------------- */
+
+enum { ROWS = 5, BLOCKS_OF_A_ROW = 9 };
+
+/* Plain numbers again. */
+typedef struct {
+    wavefront all;
+    int is_slow, stop_at; /* the row and block, as one number, that ends it; -1: none */
+    pthread_t caller;
+    int fork_at, blocks_of_caller; /* after how many of its own the caller forks; -1: never */
+    pid_t child;
+    int done[ROWS][BLOCKS_OF_A_ROW], too_early[ROWS];
+} front;
+
+static int do_block(void *argument, int row, int block)
+{
+    front *const f = argument;
+    const int number = row * BLOCKS_OF_A_ROW + block;
+    if (f->is_slow)
+        pause_for(1000 * (1 + (7 * row + block) % 5));
+    f->too_early[row] +=
+        (block > 0 && f->done[row][block - 1] != 1) || (row > 0 && f->done[row - 1][block] != 1);
+    f->done[row][block]++;
+#if !defined(NO_FORKS)
+    if (pthread_equal(f->caller, pthread_self()) && f->blocks_of_caller++ == f->fork_at) {
+        f->child = fork();
+        if (f->child == 0)
+            alarm(60);
+    }
+#endif
+    return number != f->stop_at;
+}
+
+static void work_on_front(void *argument, int worker, int workers)
+{
+    front *const f = argument;
+    (void)workers;
+    wavefront_work(&f->all, worker);
+}
+
+static front new_front(int rows, int blocks)
+{
+    return (front){.all = {.rows = rows, .blocks = blocks, .run = do_block},
+                   .stop_at = -1,
+                   .caller = pthread_self(),
+                   .fork_at = -1};
+}
+
+static int runs_front(front *f, int workers)
+{
+    f->all.argument = f;
+    return pool_run(workers, PARTS_ALONE, 1, work_on_front, f);
+}
+
+static int is_wrong_front(const front *f)
+{
+    int wrong = 0;
+    for (int row = 0; row < ROWS; row++) {
+        wrong += f->too_early[row] > 0;
+        for (int block = 0; block < BLOCKS_OF_A_ROW; block++) {
+            const int is_there = row < f->all.rows && block < f->all.blocks;
+            const int done = f->done[row][block];
+            wrong += done > is_there || (done < is_there && f->stop_at < 0);
+        }
+    }
+    return wrong > 0;
+}
+
+static int wrong_fronts(void)
+{
+    int wrong = 0;
+    pool_oversubscribe(1);
+    for (int workers = 1; workers <= 6; workers++) {
+        pool_set_size(workers);
+        for (int round = 0; round < 200; round++) {
+            front f = new_front(1 + round % ROWS, 1 + round % BLOCKS_OF_A_ROW);
+            f.is_slow = round % 4 == 0;
+            f.stop_at = round % 10 == 9 ? round / 10 : -1;
+            wrong += !runs_front(&f, workers) || is_wrong_front(&f);
+        }
+    }
+    pool_oversubscribe(0);
+    return wrong;
+}
+
+/* The caller forks in one of its blocks: the child has to do without the others, and knows. */
+#if defined(NO_FORKS)
+static int wrong_forks_in_fronts(void) { return 0; }
+#else
+static int wrong_forks_in_fronts(void)
+{
+    int wrong = 0;
+    pool_oversubscribe(1);
+    pool_set_size(3);
+    for (int i = 0; i < FORKS; i++) {
+        front f = new_front(ROWS, BLOCKS_OF_A_ROW);
+        int status = 0;
+        f.is_slow = 1, f.fork_at = i, f.child = -1;
+        const int is_done = runs_front(&f, 3);
+        if (f.child == 0)
+            _exit(is_done || wrong_in_child() > 0);
+        if (f.child > 0)
+            waitpid(f.child, &status, 0);
+        wrong += status != 0 || !is_done || is_wrong_front(&f);
+    }
+    pool_oversubscribe(0);
+    return wrong;
+}
+#endif
+
 static int wrong_callers(void)
 {
     pthread_t callers[CALLERS], changer;
@@ -262,11 +373,13 @@ int main(void)
 {
     const int with_five = wrong_with_many(5, 1000), of_callers = wrong_callers();
     const int within = wrong_forks_within();
+    const int fronts = wrong_fronts(), within_fronts = wrong_forks_in_fronts();
     const double start = seconds();
     const int with_most = wrong_with_many(POOL_LARGEST, 100);
     const double took = seconds() - start;
     printf("%d of %d rounds of threads wrong; %d and %d with 5 and %d workers, in %.1f s; %d of %d "
-           "forks within a task wrong\n",
-           of_callers, CALLERS * ROUNDS, with_five, with_most, POOL_LARGEST, took, within, FORKS);
-    return of_callers || with_five || with_most || within || took > 60;
+           "forks within a task wrong; %d fronts, %d forks in them\n",
+           of_callers, CALLERS * ROUNDS, with_five, with_most, POOL_LARGEST, took, within, FORKS,
+           fronts, within_fronts);
+    return of_callers || with_five || with_most || within || fronts || within_fronts || took > 60;
 }

@@ -84,5 +84,7 @@ def as_real_array(value: Any, dtype: Any, what: str) -> np.ndarray:
                     f"scale them or convert them to floats yourself."
                 )
             return np.require(converted, dtype, ["C", "A"])
-    with np.errstate(over="ignore"):
+    if array is not value and array.dtype == dtype:
         return np.require(array, dtype, ["C", "A"])
+    with np.errstate(over="ignore"):
+        return array.astype(dtype, order="C", subok=False)

@@ -77,12 +77,12 @@ def check_strides(batch: int, steps: int, width: int, what: str) -> None:
 def array_for_step(value: Any, dtype: np.dtype, what: str) -> np.ndarray:
     """`value` as an array of `dtype` in C order, converted if that loses nothing of its meaning."""
     if dtype in (FLOAT32, FLOAT64):
-        return np.require(as_real_array(value, dtype, what), requirements="CA")
+        return np.require(as_real_array(value, dtype, what), requirements=["C", "A"])
     array = np.asarray(value)
     kinds = "b" if dtype.kind == "b" else "iu"
     if array.dtype.kind not in kinds:
         raise TypeError(f"{what} must hold {dtype}, got an array of dtype {array.dtype}.")
-    return np.require(array.astype(dtype), requirements="CA")
+    return np.require(array.astype(dtype), requirements=["C", "A"])
 
 
 def described(value: Any) -> str:

@@ -10,8 +10,8 @@ of a weight whose gradient is zero for long would else take many times as long.
 from libc.math cimport sqrt
 
 from fastlstm._core.kernels cimport (
-    flush_denormals, fp_mode, restore_denormals, adam_numbers_f32, adam_numbers_f64, real, rmsprop_numbers_f32, rmsprop_numbers_f64, table_f32,
-    table_f64,
+    adam_numbers_f32, adam_numbers_f64, flush_denormals, fp_mode, real, restore_denormals,
+    rmsprop_numbers_f32, rmsprop_numbers_f64, table_f32, table_f64,
 )
 
 

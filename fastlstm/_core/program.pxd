@@ -69,7 +69,7 @@ cdef class Gradient:
     cdef void *sum
     cdef Memory memory
     # Find out where, given the sums so far and where those of the weights that train shall be.
-    cdef int prepare(self, dict gradients, dict targets) except -1
+    cdef int prepare(self, dict gradients, object targets) except -1
     # After the pass.
     cdef void add(self) noexcept nogil
 
@@ -93,7 +93,7 @@ cdef class Op:
     # Plan for gradients of the outputs, None where none arrives: those of the inputs, None where
     # none is wanted.
     cdef list bind_backward(self, list arriving)
-    cdef int prepare_backward(self, dict gradients, dict targets, pass_watch *watch) except -1
+    cdef int prepare_backward(self, dict gradients, object targets, pass_watch *watch) except -1
     cdef void backward(self) noexcept nogil
 
 

@@ -147,7 +147,7 @@ cdef class Gradient:
     def __cinit__(self, weight, Kind kind, Py_ssize_t size):
         self.weight, self.kind, self.size = weight, kind, size
 
-    cdef int prepare(self, dict gradients, dict targets) except -1:
+    cdef int prepare(self, dict gradients, object targets) except -1:
         target = None if self.weight is None else targets.get(self.weight)
         known = None if target is None else gradients.get(self.weight)
         self.data = self.sum = NULL
@@ -190,7 +190,7 @@ cdef class Op:
     cdef list bind_backward(self, list arriving):
         raise NotImplementedError
 
-    cdef int prepare_backward(self, dict gradients, dict targets, pass_watch *watch) except -1:
+    cdef int prepare_backward(self, dict gradients, object targets, pass_watch *watch) except -1:
         return 0
 
     cdef void backward(self) noexcept nogil:
@@ -271,78 +271,81 @@ cdef list bound_ops(list nodes, list values, bint training):
 # ---- runs ----------------------------------------------------------------------------------------
 
 cdef class Run:
-    """Native ops one after the other, forward and backward, for inputs of some shapes.
+    """Native ops one after the other, forward and backward, for arrays of some shapes.
+
+    Its arrays come from and go to the slots of the whole program.
 
     Parameters
     ----------
     nodes : list of (make, arguments, inputs, outputs, trains)
-        ``make(*arguments)`` is the `Op`; the numbers of the slots that it reads and fills, an input
-        None where it is not given; and whether it has weights that train.
-    slots : int
-        How many slots there are.
-    inputs, outputs : list of int
-        The slots that arrays come in and go out by.
+        ``make(*arguments)`` is the `Op`; the numbers of the values that it reads and fills, those
+        of the run's inputs first; and whether it has weights that train.
+    count : int
+        How many values there are.
+    inputs : list of slots
+    outputs : list of (slot, number of the value)
     wanted : list of bool
         For each input whether its gradient is wanted.
-    arrays, masks : list of arrays, and of arrays or None
-        As the first run will get them.
+    training : bool
+    slots, masks : lists
+        What the slots hold when the run is first used.
 
     Raises
     ------
     NotImplementedError
-        For inputs that an op does not take.
+        For arrays that an op does not take.
     """
 
-    cdef list _inputs, _outputs, _ops
+    cdef list _inputs, _outputs, _ops, _input_slots, _output_slots
+    # The values that leave the run in arrays, each once.
+    cdef list _leaving
     cdef bint _training
     cdef Calls _forward
     cdef dict _backward
     cdef object __weakref__
-    # The values that leave the run in arrays, each once.
-    cdef list _leaving
     # About how much memory the run holds.
     cdef readonly double bytes
 
-    def __init__(self, list nodes, Py_ssize_t slots, list inputs, list outputs, list wanted,
-                 bint training, list arrays, list masks):
-        cdef list values = [None] * slots
+    def __init__(self, list nodes, Py_ssize_t count, list inputs, list outputs, list wanted,
+                 bint training, list slots, list masks):
+        cdef list values = [None] * count
         cdef Value value
-        cdef Op op
-        self._training, self._backward = training, {}
-        self._inputs = []
-        for k, slot in enumerate(inputs):
-            value = value_for(arrays[k])
+        cdef Py_ssize_t k
+        self._training, self._backward, self._inputs = training, {}, []
+        self._input_slots, self._output_slots = inputs, [slot for slot, _ in outputs]
+        for k in range(len(inputs)):
+            value = value_for(slots[inputs[k]])
+            mask = masks[inputs[k]]
             if value is None:
                 raise NotImplementedError("an input")
-            if masks[k] is not None:
-                value.mask = value_for(masks[k])
+            if mask is not None:
+                value.mask = value_for(mask)
                 if value.mask is None or value.mask.kind != FLAGS:
                     raise NotImplementedError("a mask")
             value.is_wanted = wanted[k]
-            values[slot] = value
+            values[k] = value
             self._inputs.append(value)
-        ops = bound_ops(nodes, values, training)
-        self._outputs = [values[slot] for slot in outputs]
+        self._ops = bound_ops(nodes, values, training)
+        self._outputs = [values[number] for _, number in outputs]
         self._leaving = []
         for value in self._outputs:
             for each in (value, value.mask):
                 if each is not None and not (<Value>each).is_external:
                     (<Value>each).is_external = True
                     self._leaving.append(each)
-        for op in ops:
-            for value in op.outputs:
+        for op in self._ops:
+            for value in (<Op>op).outputs:
                 give_memory(value)
                 self.bytes += bytes_of(value) * (8 if training else 2)
                 if value.mask is not None:
                     give_memory(value.mask)
-        self._ops, self._forward = ops, Calls(joined_ops(ops))
-        self._forward.work = sum([(<Op>each).work() for each in ops])
+        self._forward = Calls(joined_ops(self._ops))
+        self._forward.work = sum([(<Op>op).work() for op in self._ops])
 
-    def forward(self, list arrays not None, list masks not None):
-        """Run on arrays: the outputs and their masks, in new arrays.
+    def forward(self, list slots not None, list masks not None) -> bool:
+        """Run on what the slots of the inputs hold, and fill those of the outputs.
 
-        None, and nothing has been run, where arrays and masks are not of the types and shapes that
-        the run was planned for.
+        False, and nothing has been run, where they hold arrays of another type or shape.
         """
         cdef Py_ssize_t k
         cdef Value value
@@ -350,10 +353,11 @@ cdef class Run:
         cdef pass_watch *watch
         for k in range(len(self._inputs)):
             value = self._inputs[k]
-            if not use_array(value, arrays[k]) or (value.mask is None) != (masks[k] is None) or (
-                value.mask is not None and not use_array(value.mask, masks[k])
-            ):
-                return None
+            mask = masks[self._input_slots[k]]
+            if not use_array(value, slots[self._input_slots[k]]) or (
+                (value.mask is None) != (mask is None)
+            ) or (value.mask is not None and not use_array(value.mask, mask)):
+                return False
         for value in self._leaving:
             use_fresh_array(value)
         watch = begin_watch(&memory, self._forward.work)
@@ -362,18 +366,22 @@ cdef class Run:
         with nogil:
             call_forward(self._forward, watch)
         end_watch(watch)
-        masks = [(<Value>value).mask for value in self._outputs]
-        return ([(<Value>value).array for value in self._outputs],
-                [None if mask is None else (<Value>mask).array for mask in masks])
+        for k in range(len(self._outputs)):
+            value = self._outputs[k]
+            slots[self._output_slots[k]] = value.array
+            masks[self._output_slots[k]] = None if value.mask is None else value.mask.array
+        return True
 
-    def backward(self, list dys not None, list fused not None, dict gradients not None,
-                 dict targets not None) -> list:
+    def backward(self, list slots not None, dz not None, dict gradients not None,
+                 targets not None) -> list:
         """The gradients of the inputs after the last `forward`, None where none is wanted.
 
         Parameters
         ----------
-        dys : list of arrays or None
-            The gradients of the outputs; where `fused`, of what the last activation was applied to.
+        slots : list
+            Those of the outputs hold their gradients, None where none arrives.
+        dz : collection of slots
+            Whose gradient is that of what the last activation was applied to.
         gradients : dict of weight to array
             The sums so far, to which those of this run are added.
         targets : dict of weight to array
@@ -383,11 +391,16 @@ cdef class Run:
         cdef pass_watch *watch
         cdef Value value
         cdef BackwardPlan plan
-        pattern = tuple([dy is not None for dy in dys]), tuple(fused)
+        cdef Py_ssize_t k
+        cdef list dys = [slots[slot] for slot in self._output_slots]
+        pattern = tuple([(dy is not None, slot in dz)
+                         for dy, slot in zip(dys, self._output_slots)])
         plan = self._backward.get(pattern)
         if plan is None:
-            plan = self._backward[pattern] = self._plan_backward(dys, fused)
-        for value, dy in zip(plan.arriving, dys, strict=True):
+            plan = self._backward[pattern] = self._plan_backward(
+                dys, [slot in dz for slot in self._output_slots])
+        for k in range(len(dys)):
+            value, dy = plan.arriving[k], dys[k]
             if dy is not None and not use_array(value, dy):
                 raise ValueError(
                     f"The gradient of an output must be {DTYPES[<int>value.kind]} of shape "

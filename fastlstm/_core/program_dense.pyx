@@ -26,8 +26,8 @@ cdef class DenseOp(Op):
 
     Parameters
     ----------
-    plan_for : function of an activation that returns the `DensePlan` of the weights as they are now,
-        and with True behind it one that nobody else has
+    plan_for : function of an activation that returns the `DensePlan` of the weights as they are
+        now, and with True behind it one that nobody else has
     weights : (kernel, bias or None)
     activation : str
     """
@@ -110,7 +110,7 @@ cdef class DenseOp(Op):
         self.dbias = Gradient(self.weights[1], self.x.kind, self.plan.units)
         return [self.dx]
 
-    cdef int prepare_backward(self, dict gradients, dict targets, pass_watch *watch) except -1:
+    cdef int prepare_backward(self, dict gradients, object targets, pass_watch *watch) except -1:
         memset(&self.g, 0, sizeof(self.g))
         self.g.base = self.f.base
         self.g.base.watch = watch

@@ -10,8 +10,8 @@ from fastlstm._core.normalization cimport (
     normalize, normalize_backward, normalize_backward_weights,
 )
 from fastlstm._core.program cimport (
-    DOUBLES, FLOATS, INTEGERS, MOST_PARTS, MOST_SHAPE, Gradient, Op, Value, any_counts, bytes_of, give_memory, mask_like, places_of, rows_of, shape_of, value_like,
-    value_of, wanted_like,
+    DOUBLES, FLOATS, INTEGERS, MOST_PARTS, MOST_SHAPE, Gradient, Op, Value, any_counts, bytes_of,
+    give_memory, mask_like, places_of, rows_of, shape_of, value_like, value_of, wanted_like,
 )
 from fastlstm._core.sequence_ops cimport (
     add_rows, fill_masked, first_out_of_range, mask_of_indices, steps_that_count, take_rows,
@@ -79,7 +79,7 @@ cdef class EmbeddingOp(Op):
         self.dtable = Gradient(self.table, self.y.kind, self.count * self.width)
         return [None]
 
-    cdef int prepare_backward(self, dict gradients, dict targets, pass_watch *watch) except -1:
+    cdef int prepare_backward(self, dict gradients, object targets, pass_watch *watch) except -1:
         return self.dtable.prepare(gradients, targets)
 
     cdef void backward(self) noexcept nogil:
@@ -269,7 +269,7 @@ cdef class MergeOp(Op):
         return [dx if (<Value>x).is_wanted else None
                 for dx, x in zip(self.leaving, self.inputs)]
 
-    cdef int prepare_backward(self, dict gradients, dict targets, pass_watch *watch) except -1:
+    cdef int prepare_backward(self, dict gradients, object targets, pass_watch *watch) except -1:
         return places_of(self.leaving, self.dxs)
 
     cdef void backward(self) noexcept nogil:
@@ -373,7 +373,7 @@ cdef class NormalizationOp(Op):
         self.dbeta = Gradient(self.beta, self.x.kind, self.n)
         return [self.dx]
 
-    cdef int prepare_backward(self, dict gradients, dict targets, pass_watch *watch) except -1:
+    cdef int prepare_backward(self, dict gradients, object targets, pass_watch *watch) except -1:
         self.dgamma.prepare(gradients, targets)
         return self.dbeta.prepare(gradients, targets)
 

@@ -186,7 +186,8 @@ cdef class LSTMOp(Op):
             if self.mask is not None:
                 # The outputs are not the states.
                 self.saved_h = own_value(kind, batch, steps, units)
-            self.first_h, self.first_c = own_value(kind, batch, units), own_value(kind, batch, units)
+            self.first_h = own_value(kind, batch, units)
+            self.first_c = own_value(kind, batch, units)
         return 0
 
     cdef double work(self) noexcept:
@@ -282,7 +283,7 @@ cdef class LSTMOp(Op):
         self.dbias = Gradient(self.weights[2], kind, GATES * units)
         return [self.dx] if self.h0 is None else [self.dx, self.dh, self.dc]
 
-    cdef int prepare_backward(self, dict gradients, dict targets, pass_watch *watch) except -1:
+    cdef int prepare_backward(self, dict gradients, object targets, pass_watch *watch) except -1:
         cdef Engine engine = backward_engine(self.engine)
         memset(&self.g, 0, sizeof(self.g))
         self.g.base = self.f.base
@@ -571,7 +572,7 @@ cdef class BidirectionalOp(Op):
             give_memory(self.dx)
         return [self.dx, *leaving[1:], *leaving_back[1:]]
 
-    cdef int prepare_backward(self, dict gradients, dict targets, pass_watch *watch) except -1:
+    cdef int prepare_backward(self, dict gradients, object targets, pass_watch *watch) except -1:
         self.first.prepare_backward(gradients, targets, watch)
         self.second.prepare_backward(gradients, targets, watch)
         return 0

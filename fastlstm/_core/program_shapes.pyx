@@ -60,7 +60,7 @@ cdef class ReshapeOp(Op):
         self.dy = arriving[0]
         return [self.dx]
 
-    cdef int prepare_backward(self, dict gradients, dict targets, pass_watch *watch) except -1:
+    cdef int prepare_backward(self, dict gradients, object targets, pass_watch *watch) except -1:
         if self.x.is_wanted:
             self.dx.data = self.dy.data
         return 0
@@ -211,7 +211,7 @@ cdef class ConcatenateOp(Op):
         return [part if (<Value>x).is_wanted else None
                 for part, x in zip(self.parts, self.inputs)]
 
-    cdef int prepare_backward(self, dict gradients, dict targets, pass_watch *watch) except -1:
+    cdef int prepare_backward(self, dict gradients, object targets, pass_watch *watch) except -1:
         places_of(self.parts, self.dxs)
         return 0
 

@@ -1,17 +1,13 @@
 """A program that goes on step by step: its states stay, and nothing is allocated between steps."""
 
-cimport cython
-from cpython.buffer cimport (
-    PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer,
-)
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy
 
 import numpy as np
 
 from fastlstm._core.arrays cimport Located, data_of, locate
 from fastlstm._core.program cimport (
-    DOUBLES, FLAGS, FLOATS, INTEGERS, MOST_SHAPE, Calls, Kind, Op, Value, bound_ops, bytes_of,
-    call_forward, give_memory, value_of,
+    DOUBLES, MOST_SHAPE, Calls, Kind, Op, Value, bound_ops, bytes_of, call_forward, give_memory,
+    value_of,
 )
 from fastlstm._core.versions cimport version_of_settings
 from fastlstm._core.watch cimport begin_watch, end_watch, pass_watch
@@ -206,7 +202,6 @@ cdef class Stream:
 
     cdef object _step(self, x, out, rows):
         cdef Steps steps = self._all
-        cdef Value value
         cdef pass_watch memory
         cdef pass_watch *watch
         cdef Py_ssize_t[::1] places = None
@@ -220,7 +215,7 @@ cdef class Stream:
             if count == 0:
                 raise ValueError(f"{self._label}: `rows` is empty.")
             steps = self._steps_for(count)
-        kept = self._take_inputs(steps, x, count)
+        _kept = self._take_inputs(steps, x, count)
         found = self._take_outputs(steps, out, count)
         self._gather(steps, places)
         watch = begin_watch(&memory, steps.calls.work)
@@ -261,7 +256,7 @@ cdef class Stream:
 
     cdef list _take_inputs(self, Steps steps, x, Py_ssize_t count):
         cdef Value value
-        cdef Py_ssize_t k, width
+        cdef Py_ssize_t k
         cdef Located found
         cdef list given = [x] if len(steps.inputs) == 1 else list(x)
         cdef list kept = []
@@ -304,7 +299,7 @@ cdef class Stream:
                     f"arrays as `out`.")
         for k in range(len(steps.outputs)):
             value = steps.outputs[k]
-            _, name, dtype, shape = self._recipe.outputs[k]
+            _, _, dtype, shape = self._recipe.outputs[k]
             if given is None:
                 array = empty((count, *shape), dtype)
                 value.data = data_of(array)
@@ -316,7 +311,6 @@ cdef class Stream:
 
     cdef int _use_out(self, Steps steps, Value value, array, tuple shape, dtype) except -1:
         """Have an array of the caller's be where an output goes."""
-        cdef Py_buffer view
         cdef Value other
         if type(array) is not np.ndarray or array.shape != shape or array.dtype != dtype or not (
             array.flags.c_contiguous and array.flags.writeable and array.flags.aligned

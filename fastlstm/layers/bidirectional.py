@@ -145,7 +145,7 @@ class Bidirectional(Layer):
     @stateful.setter
     def stateful(self, value: bool) -> None:
         for layer in self._layers:
-            layer.stateful = value  # type: ignore[attr-defined]
+            layer.stateful = value
 
     @property
     def states(self) -> list[np.ndarray] | None:

@@ -61,7 +61,7 @@ class Model(Trainer, Layer):
     _bookkeeping = (*Layer._bookkeeping, "_regularized", "_stack", "_chain", "_input")
 
     # How a model trains is none of the settings that programs are compiled from.
-    __setattr__ = object.__setattr__
+    __setattr__ = object.__setattr__  # type: ignore[assignment]
 
     def __call__(self, inputs: Any, **call: Any) -> Any:
         """Compute on arrays; on symbolic tensors become a layer of another model's graph."""

@@ -223,7 +223,7 @@ class Trainer:
         outputs, masks, tape = program.run(batch.x, keep=True)
         loss, doutputs = objective.differentiate(batch, outputs, masks, self._fused)
         gradients = program.backward(tape, doutputs, self._fused, self.optimizer.targets)
-        loss += tape.penalties
+        loss += sum(tape.penalties)
         if self._regularized:
             add_penalty_gradients(self._regularized, gradients)
             loss += penalty(self._regularized)
@@ -233,7 +233,7 @@ class Trainer:
     def _test(self, batch: Batch, objective: Objective) -> None:
         outputs, masks, tape = self._programs["evaluate"].run(batch.x)
         loss = objective.evaluate(batch, outputs, masks)
-        loss += tape.penalties + penalty(self._regularized)
+        loss += sum(tape.penalties) + penalty(self._regularized)
         objective.update(loss, batch, outputs, masks)
 
     def _prepare(

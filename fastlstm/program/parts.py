@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -24,32 +24,30 @@ MOST_IDLE_RUNS = 8
 class Tape:
     """What one run of a program keeps: for each part a record, and what its layers found.
 
-    Parameters
+    Attributes
     ----------
     keeps : bool
         Whether a backward pass may follow.
     has_contexts : bool
         Whether layers that are called get contexts: for the backward pass, or for penalties.
+    records : list, one for each part
+    gradients : dict of weight to array, the sums so far
+    penalties : list of float, what activity regularizers add to the loss
     """
 
-    __slots__ = ("_context", "has_contexts", "keeps", "records")
+    __slots__ = ("gradients", "has_contexts", "keeps", "penalties", "records")
 
     def __init__(self, keeps: bool, has_contexts: bool) -> None:
         self.keeps, self.has_contexts = keeps, has_contexts
         self.records: list[Any] = []
-        self._context: Context | None = None
+        self.gradients: dict[Weight, np.ndarray] = {}
+        self.penalties: list[float] = []
 
-    @property
-    def context(self) -> Context:
-        """Where the gradients of weights and the penalties of all layers meet."""
-        if self._context is None:
-            self._context = Context()
-        return self._context
-
-    @property
-    def penalties(self) -> float:
-        """What activity regularizers add to the loss."""
-        return 0.0 if self._context is None else float(sum(self._context.penalties))
+    def new_context(self) -> Context:
+        """A context whose gradients and penalties are the tape's."""
+        context = Context()
+        context.gradients, context.penalties = self.gradients, self.penalties
+        return context
 
 
 class Part(Protocol):
@@ -66,7 +64,7 @@ class Part(Protocol):
         self,
         record: Any,
         gradients: list[Any],
-        dz: Iterable[int],
+        dz: Collection[int],
         tape: Tape,
         targets: Mapping[Weight, np.ndarray],
     ) -> None:
@@ -85,7 +83,7 @@ class CalledPart:
         """The layer's outputs; the record is the context, if there are any."""
         own = None
         if tape.has_contexts:
-            own = tape.context.child()
+            own = tape.new_context()
             own.wants_input_gradient = self._wants_input_gradient
         self._graph.call(self._step, values, masks, training=self._training, context=own)
         tape.records.append(own)
@@ -94,7 +92,7 @@ class CalledPart:
         self,
         record: Context,
         gradients: list[Any],
-        dz: Iterable[int],
+        dz: Collection[int],
         tape: Tape,
         targets: Mapping[Weight, np.ndarray],
     ) -> None:
@@ -130,7 +128,6 @@ class NativePart:
         made = dict.fromkeys(slot for step in steps for slot in as_list(step.outputs))
         reads = dict.fromkeys(slot for step in steps for slot in step.reads())
         self._inputs = [slot for slot in reads if slot not in made]
-        self._outputs = [slot for slot in made if read_elsewhere(slot)]
         own = {slot: number for number, slot in enumerate([*self._inputs, *made])}
         self._plan = (
             [
@@ -139,82 +136,74 @@ class NativePart:
                 for fills in [[own[s] for s in as_list(step.outputs)]]
             ],
             len(own),
-            [own[slot] for slot in self._inputs],
-            [own[slot] for slot in self._outputs],
+            self._inputs,
+            [(slot, own[slot]) for slot in made if read_elsewhere(slot)],
             [wanted[slot] for slot in self._inputs],
             training,
         )
         # How data come in that are not cast to a layer's dtype.
         self._entries = [
-            (number, step.layer.entry)
+            (slot, step.layer.entry)
             for step in steps
             if not step.layer.casts_inputs
-            for number, slot in enumerate(self._inputs)
-            if slot in step.reads()
+            for slot in step.reads()
         ]
         self._idle: list[Run] = []
 
     def forward(self, values: list[Any], masks: list[Any], tape: Tape) -> None:
-        """All ops; the record is the run, or None where layers were called."""
-        arrays = [values[slot] for slot in self._inputs]
-        array_masks = [masks[slot] for slot in self._inputs]
-        for number, entry in self._entries:
-            arrays[number] = entry(arrays[number])
-        run, found = self._ran(arrays, array_masks)
-        if found is None:
+        """All ops; the record is the run, or a list of contexts where layers were called."""
+        for slot, entry in self._entries:
+            values[slot] = entry(values[slot])
+        run = self._ran(values, masks)
+        if run is None:
             inner = Tape(tape.keeps, tape.has_contexts)
-            inner._context = tape.context if tape.has_contexts else None
+            inner.gradients, inner.penalties = tape.gradients, tape.penalties
             for call in self._calls:
                 call.forward(values, masks, inner)
-            tape.records.append(inner)
-            return
-        for slot, output, mask in zip(self._outputs, *found, strict=True):
-            values[slot], masks[slot] = output, mask
-        if tape.keeps:
-            tape.records.append(run)
-        else:
+            run = inner.records
+        elif not tape.keeps:
             self._give_back(run)
+        tape.records.append(run)
 
-    def _ran(self, arrays: list[Any], masks: list[Any]) -> tuple[Any, Any]:
-        """A run that has been run, and what came out; None where no op takes such arrays."""
+    def _ran(self, values: list[Any], masks: list[Any]) -> Any:
+        """A run that has been run; None where no op takes what the slots hold."""
         for _ in range(len(self._idle)):
             try:
                 run = self._idle.pop()
             except IndexError:  # another thread was faster
                 break
-            found = run.forward(arrays, masks)
-            if found is not None:
-                return run, found
+            if run.forward(values, masks):
+                return run
             self._idle.insert(0, run)
         try:
-            run = Run(*self._plan, arrays, masks)
+            run = Run(*self._plan, values, masks)
         except NotImplementedError:
-            return None, None
-        return run, run.forward(arrays, masks)
+            return None
+        run.forward(values, masks)
+        return run
 
     def _give_back(self, run: Run) -> None:
         """Keep a run for the next arrays of its shapes."""
         run.release()
         if run.bytes <= MOST_IDLE_BYTES:
             self._idle.append(run)
-            del self._idle[:-MOST_IDLE_RUNS]
+            if len(self._idle) > MOST_IDLE_RUNS:
+                del self._idle[:-MOST_IDLE_RUNS]
 
     def backward(
         self,
-        record: Run | Tape,
+        record: Run | list[Context],
         gradients: list[Any],
-        dz: Iterable[int],
+        dz: Collection[int],
         tape: Tape,
         targets: Mapping[Weight, np.ndarray],
     ) -> None:
         """All ops from the last to the first."""
-        if isinstance(record, Tape):
-            for call, context in zip(reversed(self._calls), reversed(record.records), strict=True):
+        if isinstance(record, list):
+            for call, context in zip(reversed(self._calls), reversed(record), strict=True):
                 call.backward(context, gradients, dz, tape, targets)
             return
-        arriving = [gradients[slot] for slot in self._outputs]
-        is_dz = [slot in dz for slot in self._outputs]
-        leaving = record.backward(arriving, is_dz, tape.context.gradients, targets)
+        leaving = record.backward(gradients, dz, tape.gradients, targets)
         for slot, gradient in zip(self._inputs, leaving, strict=True):
             self._graph.add_gradient(gradients, self._wanted, slot, gradient)
         self._give_back(record)

@@ -120,7 +120,7 @@ class Program:
         dz = list(itertools.compress(graph.output_slots, fused))
         for part, record in zip(reversed(self.parts), reversed(tape.records), strict=True):
             part.backward(record, gradients, dz, tape, targets)
-        return tape.context.gradients
+        return tape.gradients
 
 
 def describe(graph: Graph, *, training: bool, penalties: bool) -> list[Any]:

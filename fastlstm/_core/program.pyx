@@ -6,7 +6,6 @@ from libc.string cimport memcpy
 import numpy as np
 
 from fastlstm._core.arrays cimport Located, data_of, locate
-from fastlstm._core.kernels cimport flush_denormals, fp_mode, restore_denormals
 from fastlstm._core.memory cimport Memory
 from fastlstm._core.watch cimport begin_watch, end_watch, is_stopped, pass_watch
 from fastlstm._core import arguments
@@ -84,6 +83,15 @@ cdef int use_array(Value value, object array) except -1:
     return 0
 
 
+cdef int use_gradient(Value value, object array) except -1:
+    """Have `value` be a gradient, be it that a layer of a user's own made it in another type."""
+    if not fits(value, array):
+        array = arguments.array_of_shape(
+            array, DTYPES[<int>value.kind], shape_of(value),
+            "backward: the gradient of an array", "of the array")
+    return use_array(value, array)
+
+
 cdef int use_fresh_array(Value value) except -1:
     """Have `value` leave the run in an array of its own."""
     value.array = empty(shape_of(value), DTYPES[<int>value.kind])
@@ -102,7 +110,8 @@ cdef bint fits(Value value, object array):
             if found.shape[axis] != value.shape[axis]:
                 return False
         return True
-    return array.shape == shape_of(value) and array.dtype == DTYPES[<int>value.kind]
+    return (type(array) is np.ndarray and array.shape == shape_of(value)
+            and array.dtype == DTYPES[<int>value.kind])
 
 
 # ---- gradients of weights ------------------------------------------------------------------------
@@ -194,22 +203,18 @@ cdef class Calls:
 
 cdef void call_forward(Calls calls, const pass_watch *watch) noexcept nogil:
     cdef Py_ssize_t k
-    cdef fp_mode mode = flush_denormals()
     for k in range(calls.count):
         (<Op>calls.pointers[k]).forward()
         if is_stopped(watch):
             break
-    restore_denormals(mode)
 
 
 cdef void call_backward(Calls calls, const pass_watch *watch) noexcept nogil:
     cdef Py_ssize_t k
-    cdef fp_mode mode = flush_denormals()
     for k in range(calls.count):
         (<Op>calls.pointers[k]).backward()
         if is_stopped(watch):
             break
-    restore_denormals(mode)
 
 
 cdef list bound_ops(list nodes, list values, bint training):
@@ -259,7 +264,9 @@ cdef class Run:
     cdef list _inputs, _outputs
     cdef bint _training
     cdef Calls _forward
-    cdef dict _backward
+    # Of the last backward pass: ops are bound to the gradients of one at a time.
+    cdef BackwardPlan _backward
+    cdef tuple _pattern
     cdef object __weakref__
     # The values that leave the run in arrays, each once.
     cdef list _leaving
@@ -271,7 +278,7 @@ cdef class Run:
         cdef list values = [None] * slots
         cdef Value value
         cdef Op op
-        self._training, self._backward = training, {}
+        self._training = training
         self._inputs = []
         for k, slot in enumerate(inputs):
             value = value_for(arrays[k])
@@ -334,14 +341,16 @@ cdef class Run:
         return ([(<Value>value).array for value in self._outputs],
                 [None if mask is None else (<Value>mask).array for mask in masks])
 
-    def backward(self, list dys not None, list fused not None, dict gradients not None,
-                 dict targets not None) -> list:
-        """The gradients of the inputs after the last `forward`, None where none is wanted.
+    def backward(self, list dys not None, list known not None, list fused not None,
+                 dict gradients not None, dict targets not None) -> list:
+        """The gradients of the inputs after the last `forward`, None where none is added.
 
         Parameters
         ----------
         dys : list of arrays or None
             The gradients of the outputs; where `fused`, of what the last activation was applied to.
+        known : list of arrays or None
+            For each input the sum so far, to which those of this run are added.
         gradients : dict of weight to array
             The sums so far, to which those of this run are added.
         targets : dict of weight to array
@@ -351,13 +360,16 @@ cdef class Run:
         cdef pass_watch *watch
         cdef Value value
         cdef BackwardPlan plan
-        pattern = tuple([dy is not None for dy in dys]), tuple(fused)
-        plan = self._backward.get(pattern)
-        if plan is None:
-            plan = self._backward[pattern] = self._plan_backward(dys, fused)
-        for value, dy in zip(plan.arriving, dys, strict=True):
-            if dy is not None:
-                use_array(value, dy)
+        cdef list given = [*dys, *known]
+        cdef tuple pattern = (*[each is not None for each in given], *fused)
+        if pattern != self._pattern:
+            self._pattern = None
+            self._backward = self._plan_backward(dys, known, fused)
+            self._pattern = pattern
+        plan = self._backward
+        for value, gradient in zip(plan.arriving, given, strict=True):
+            if value is not None:
+                use_gradient(value, gradient)
         watch = begin_watch(&memory, 2 * self._forward.work)
         for op in plan.calls.ops:
             (<Op>op).prepare_backward(gradients, targets, watch)
@@ -366,14 +378,14 @@ cdef class Run:
         end_watch(watch)
         return [None if value is None else copied(value) for value in plan.leaving]
 
-    cdef BackwardPlan _plan_backward(self, list dys, list fused):
+    cdef BackwardPlan _plan_backward(self, list dys, list known, list fused):
         cdef BackwardPlan plan = BackwardPlan.__new__(BackwardPlan)
         cdef dict gradients = {}
         cdef list calls = []
         cdef Value value, dy
         cdef Op op
         plan.arriving = []
-        for value, given in zip(self._outputs, dys, strict=True):
+        for value, given in zip([*self._outputs, *self._inputs], [*dys, *known], strict=True):
             dy = None
             if given is not None:
                 dy = value_like(value)
@@ -393,8 +405,11 @@ cdef class Run:
             for value, dy in zip(op.inputs, leaving, strict=True):
                 if dy is not None:
                     add_gradient(gradients, calls, value, dy)
-        plan.leaving = [gradients.get(value) if (<Value>value).is_wanted else None
-                        for value in self._inputs]
+        plan.leaving = []
+        for value in self._inputs:
+            dy = gradients.get(value)
+            # What came as it goes is no news.
+            plan.leaving.append(None if dy is None or dy.is_external else dy)
         plan.calls = Calls(calls)
         return plan
 
@@ -405,8 +420,8 @@ cdef class Run:
             value.array = None
             if value.mask is not None:
                 value.mask.array = None
-        for plan in self._backward.values():
-            for value in (<BackwardPlan>plan).arriving:
+        if self._backward is not None:
+            for value in self._backward.arriving:
                 if value is not None:
                     value.array = None
 

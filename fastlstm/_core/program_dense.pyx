@@ -11,7 +11,9 @@ from fastlstm._core.dense_passes cimport (
 )
 from fastlstm._core.dense_plan cimport DensePlan
 from fastlstm._core.engine cimport backward_engine, forward_engine
-from fastlstm._core.kernels cimport ACTIVATION_LINEAR, Engine, real, the_pool
+from fastlstm._core.kernels cimport (
+    ACTIVATION_LINEAR, Engine, flush_denormals, fp_mode, real, restore_denormals, the_pool,
+)
 from fastlstm._core.passes cimport dense_backward, dense_forward
 from fastlstm._core.plan cimport PackedWeights
 from fastlstm._core.program cimport (
@@ -52,8 +54,10 @@ cdef class DenseOp(Op):
 
     cdef int _refresh(self) except -1:
         """Take the weights as they are now."""
-        self.seen = versions_of(self.used)
+        # In this order: what changes in the meantime, or is interrupted, is seen next time.
+        cdef list seen = versions_of(self.used)
         self.plan = self.plan_for(self.activation)
+        self.seen = seen
         return 0
 
     cdef list bind(self, list inputs, bint training):
@@ -147,12 +151,14 @@ cdef class ActivationOp(Op):
         return [self.y]
 
     cdef void forward(self) noexcept nogil:
+        cdef fp_mode mode = flush_denormals()
         if self.x.kind == DOUBLES:
             activate(self.index, self.rows, self.width, <const double *>self.x.data,
                      <double *>self.y.data)
         else:
             activate(self.index, self.rows, self.width, <const float *>self.x.data,
                      <float *>self.y.data)
+        restore_denormals(mode)
 
     cdef list bind_backward(self, list arriving):
         self.dy = arriving[0]
@@ -163,11 +169,14 @@ cdef class ActivationOp(Op):
         return [self.dx]
 
     cdef void backward(self) noexcept nogil:
+        cdef fp_mode mode
         if not self.x.is_wanted:
             return
         if self.takes_dz:
             memcpy(self.dx.data, self.dy.data, bytes_of(self.dx))
-        elif self.x.kind == DOUBLES:
+            return
+        mode = flush_denormals()
+        if self.x.kind == DOUBLES:
             activate_backward(
                 self.index, self.rows, self.width, <const double *>self.x.data,
                 <const double *>self.y.data, <const double *>self.dy.data, <double *>self.dx.data)
@@ -175,6 +184,7 @@ cdef class ActivationOp(Op):
             activate_backward(
                 self.index, self.rows, self.width, <const float *>self.x.data,
                 <const float *>self.y.data, <const float *>self.dy.data, <float *>self.dx.data)
+        restore_denormals(mode)
 
 
 cdef class ReshapeOp(Op):
@@ -184,13 +194,14 @@ cdef class ReshapeOp(Op):
     ----------
     shape_for : function of the inputs' shape that returns that of the outputs; None for the same
     keeps_mask : bool
+    target : what `shape_for` depends on besides
     """
 
     cdef object shape_for
     cdef bint keeps_mask
     cdef Value x, y, dy, dx
 
-    def __init__(self, shape_for, bint keeps_mask):
+    def __init__(self, shape_for, bint keeps_mask, target=None):
         self.shape_for, self.keeps_mask = shape_for, keeps_mask
 
     cdef list bind(self, list inputs, bint training):

@@ -130,8 +130,10 @@ cdef class LSTMOp(Op):
 
     cdef int _refresh(self) except -1:
         """Take the weights as they are now."""
-        self.seen = versions_of(self.used)
+        # In this order: what changes in the meantime, or is interrupted, is seen next time.
+        cdef list seen = versions_of(self.used)
         self.plan = self.plan_for(self.settings)
+        self.seen = seen
         return 0
 
     cdef list bind(self, list inputs, bint training):

@@ -60,12 +60,18 @@ class _Native:
         self.inputs = [slot for slot in reads if slot not in made]
         self.outputs = [slot for slot in made if read_elsewhere(slot)]
         self._wanted = [wanted[slot] for slot in self.inputs]
+        self._dtypes = [self._dtypes_for(slot) for slot in self.inputs]
         self._own = {slot: own for own, slot in enumerate([*self.inputs, *made])}
         self._nodes = [
             (make, arguments, self._own_slots(step.reads()), self._own_slots(step.outputs), trains)
             for (make, arguments, trains), step in zip(nodes, steps, strict=True)
         ]
         self._idle: list[Run] = []
+
+    def _dtypes_for(self, slot: int) -> set[np.dtype]:
+        """What the layers that read a slot would cast it to."""
+        readers = [step.layer for step in self.steps if slot in step.reads()]
+        return {np.dtype(layer.dtype) for layer in readers if layer.casts_inputs}
 
     def _own_slots(self, slots: Any) -> list[int]:
         """The numbers of slots among those of this part."""
@@ -92,6 +98,9 @@ class _Native:
                 except ValueError:  # another thread was faster
                     continue
                 return run
+        for array, dtypes in zip(arrays, self._dtypes, strict=True):
+            if any(getattr(array, "dtype", None) != dtype for dtype in dtypes):
+                return None
         try:
             return Run(
                 self._nodes,
@@ -244,9 +253,11 @@ class Program:
             else:
                 arriving = [gradients[slot] for slot in part.outputs]
                 is_dz = [slot in dz for slot in part.outputs]
-                leaving = record.backward(arriving, is_dz, found, targets)
+                known = [gradients[slot] for slot in part.inputs]
+                leaving = record.backward(arriving, known, is_dz, found, targets)
                 for slot, gradient in zip(part.inputs, leaving, strict=True):
-                    graph.add_gradient(gradients, self.wanted, slot, gradient)
+                    if gradient is not None:
+                        gradients[slot] = gradient
                 part.give_back(record)
         return found
 
@@ -262,13 +273,13 @@ def _described(step: Step, training: bool, penalties: bool) -> Any:
         return None
     if penalties and layer.has_activity_penalty():
         return None
-    if layer.casts_inputs and any(_differs(tensor, layer) for tensor in step.node.parents()):
+    if layer.casts_inputs and any(differs(tensor, layer) for tensor in step.node.parents()):
         return None
     op = told_by_class(layer, "op", training)
     return None if op is None else (*op, training and layer.has_trainable_weights())
 
 
-def _differs(tensor: SymbolicTensor, layer: Layer) -> bool:
+def differs(tensor: SymbolicTensor, layer: Layer) -> bool:
     """Whether the layer would have to cast what another one makes; data come as they are read."""
     is_made = tensor.node is not None and tensor.node.inputs is not None
     return is_made and tensor.dtype != layer.dtype

@@ -10,6 +10,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from fastlstm._core.program import Run
 
 from fastlstm import activations, set_floatx
 from fastlstm._core import kernels
@@ -274,6 +275,37 @@ def test_inputs_and_outputs_have_the_names_of_the_model():
         np.testing.assert_array_equal(found[name], y)
     with pytest.raises(ValueError, match=r"x must be named \['a', 'b'\]"):
         stream.step({"a": given["a"], "c": given["b"]})
+
+
+# ---- masks ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sequences", [False, True])
+@pytest.mark.parametrize("zeros", [False, True])
+def test_flags_carry_over_which_rows_have_begun(sequences, zeros, dtype):
+    layer = LSTM(6, return_sequences=sequences, return_state=True, zero_output_for_mask=zeros)
+    rows, steps = 5, 8
+    x = normal(rows, steps, 3, dtype=dtype)
+    mask = np.random.default_rng(2).random((rows, steps)) > 0.4
+    mask[0], mask[1], mask[2, :3], mask[3, 5:] = True, False, False, False
+    layer(x)
+    make, arguments = layer.op(False, True)
+    node = (make, arguments, [0, 1, 2, 3], [4, 5, 6], False)
+    h, c = np.zeros((2, rows, 6), dtype)
+    began = np.zeros(rows, bool)
+    run = None
+    for t in range(steps):
+        arrays = [x[:, t : t + 1].copy(), h, c, began]
+        masks = [mask[:, t : t + 1].copy(), None, None, None]
+        if run is None:
+            run = Run([node], 7, [0, 1, 2, 3], [4, 5, 6], [False] * 4, False, arrays, masks)
+        (y, h, c), _ = run.forward(arrays, masks)
+        want = layer(x[:, : t + 1], mask=mask[:, : t + 1])
+        assert_same(
+            [y[:, 0] if sequences else y, h, c],
+            [want[0][:, -1] if sequences else want[0], *want[1:]],
+        )
+        np.testing.assert_array_equal(began, mask[:, : t + 1].any(axis=1))
 
 
 # ---- rows ----------------------------------------------------------------------------------------

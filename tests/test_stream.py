@@ -10,6 +10,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from cores import CORES
 from fastlstm._core.program import Run
 
 from fastlstm import activations, set_floatx
@@ -220,6 +221,28 @@ def test_every_activation_streams(activation, dtype):
     assert_streams(
         randomized(Model(x, [Dense(7, activation=activation)(y), Activation(activation)(y)])), dtype
     )
+
+
+def test_streams_and_programs_follow_the_instruction_set_and_the_engine():
+    model = randomized(Sequential([series(33), LSTM(40, return_sequences=True), Dense(65)]))
+    x = data_for(model, rows=9)
+    stream, before = model.stream(9), (kernels.isa_name(), kernels.engine_name())
+    try:
+        for core in (*CORES, *CORES[::-1]):
+            kernels.use_isa(core.isa)
+            kernels.use_engine(core.engine)
+            want = model.layers[1](model.layers[0](x[0]))
+            np.testing.assert_array_equal(model.predict(x), want)
+            stream.reset()
+            found = np.stack([stream.step(at(x, t)) for t in range(STEPS)], axis=1)
+            fresh = model.stream(9)
+            np.testing.assert_array_equal(
+                found, np.stack([fresh.step(at(x, t)) for t in range(STEPS)], axis=1)
+            )
+            assert_as_near_as(core, found, want)
+    finally:
+        kernels.use_isa(before[0])
+        kernels.use_engine(before[1])
 
 
 def test_a_stateful_model_streams_without_touching_its_own_states():
@@ -987,7 +1010,7 @@ def test_a_signal_in_the_middle_of_a_step_changes_nothing(some, engine):
 
     def handle(number, frame):
         try:
-            stream.reset([0])
+            _ = stream.states
         except RuntimeError:
             raise KeyboardInterrupt from None
         # It came between two steps.

@@ -12,7 +12,8 @@ from fastlstm._core.dense_passes cimport (
 from fastlstm._core.dense_plan cimport DensePlan
 from fastlstm._core.engine cimport backward_engine, forward_engine
 from fastlstm._core.kernels cimport (
-    ACTIVATION_LINEAR, Engine, flush_denormals, fp_mode, real, restore_denormals, the_pool,
+    ACTIVATION_LINEAR, Engine, flush_denormals, fp_mode, real, restore_denormals, table_of,
+    the_pool,
 )
 from fastlstm._core.passes cimport dense_backward, dense_forward
 from fastlstm._core.plan cimport PackedWeights
@@ -83,6 +84,7 @@ cdef class DenseOp(Op):
 
     cdef int prepare(self, pass_watch *watch) except -1:
         cdef Engine engine
+        cdef const void *kernels = table_of(self.is_double)
         cdef bint is_ready = self.is_ready and are_as_seen(self.used, self.seen)
         if not is_ready:
             self._refresh()
@@ -91,8 +93,11 @@ cdef class DenseOp(Op):
         self.f.z = self.f.y if self.z is None else self.z.data
         engine = forward_engine(self.plan, self.f.base.rows)
         # What is ready stays so until something is another.
-        if not is_ready or engine != self.engine or self.threads != the_pool().threads():
+        if not is_ready or engine != self.engine or self.threads != the_pool().threads() or (
+            self.f.base.kernels != kernels
+        ):
             self.engine, self.threads, self.is_ready = engine, the_pool().threads(), False
+            self.f.base.kernels = kernels
             self.kept = ready_forward(self.engine, self.plan, &self.f)
             self.is_ready = True
         return 0

@@ -4,7 +4,7 @@ from libc.string cimport memcpy, memset
 
 from fastlstm._core.activations cimport activation_index
 from fastlstm._core.engine cimport backward_engine, forward_engine
-from fastlstm._core.kernels cimport GATES, Engine, real, the_pool
+from fastlstm._core.kernels cimport GATES, Engine, real, table_of, the_pool
 from fastlstm._core.lstm_passes cimport (
     compute_backward, compute_forward, compute_pair, prepared, ready_backward, ready_forward,
     ready_pair, work_of,
@@ -205,7 +205,7 @@ cdef class LSTMOp(Op):
         if self.draw is not None:
             drawn = self.draw((self.x.shape[0], self.x.shape[2]))
             memcpy(self.factors.data, data_of(drawn), bytes_of(self.factors))
-        self.f.base.watch = watch
+        self.f.base.watch, self.f.base.kernels = watch, table_of(self.is_double)
         self.f.base.x = self.x.data if self.dropped is None else self.dropped.data
         self.f.h, self.f.c = self.h.data, self.c.data
         self.f.y = NULL if self.y is None else self.y.data
@@ -222,10 +222,11 @@ cdef class LSTMOp(Op):
     cdef int prepare(self, pass_watch *watch) except -1:
         cdef Engine engine = self.engine
         cdef LSTMWeights plan = self.plan
+        cdef const void *kernels = self.f.base.kernels
         self.begin(watch)
         # What is ready stays so until something is another.
         if self.kept is None or self.plan is not plan or self.engine != engine or (
-            self.threads != the_pool().threads()
+            self.threads != the_pool().threads() or self.f.base.kernels != kernels
         ):
             self.threads = the_pool().threads()
             self.kept = None

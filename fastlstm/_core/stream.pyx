@@ -105,10 +105,12 @@ cdef Value value_with(object dtype, tuple shape):
     return value_of(<Kind><int>DTYPES.index(dtype), len(shape), sizes)
 
 
-cdef bint overlaps(Value value, list others):
-    """Whether a value's memory is also that of one of the others."""
+cdef bint overlaps(Value value, list others, Py_ssize_t count):
+    """Whether a value's memory is also that of one of so many others."""
     cdef Value other
-    for other in others:
+    cdef Py_ssize_t k
+    for k in range(count):
+        other = others[k]
         if <char *>other.data < <char *>value.data + bytes_of(value) and (
             <char *>value.data < <char *>other.data + bytes_of(other)
         ):
@@ -370,9 +372,9 @@ cdef class Stream:
                 f"{self._label}: step: `out` must be an array of shape {shape} and type {dtype}, "
                 f"in C order and writeable, got {arguments.described(array)}.")
         value.data = data_of(array)
-        if overlaps(value, steps.inputs):
+        if overlaps(value, steps.inputs, len(steps.inputs)):
             raise ValueError(f"{self._label}: step: `out` must not overlap x: pass another array.")
-        if overlaps(value, steps.outputs[:k]):
+        if overlaps(value, steps.outputs, k):
             raise ValueError(f"{self._label}: step: the arrays of `out` must not overlap.")
         return 0
 

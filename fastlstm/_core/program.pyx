@@ -122,9 +122,18 @@ cdef bint use_array(Value value, object array) except -1:
         array.shape != shape_of(value)
     ):
         return False
-    value.array = np.require(array, requirements="CA")
+    value.array = np.require(array, requirements=["C", "A"])
     value.data = data_of(value.array)
     return True
+
+
+cdef int use_gradient(Value value, object array) except -1:
+    """Have `value` be a gradient, be it that a layer of a user's own made it in another type."""
+    if not use_array(value, array):
+        use_array(value, arguments.array_of_shape(
+            array, DTYPES[<int>value.kind], shape_of(value),
+            "backward: the gradient of an array", "of the array"))
+    return 0
 
 
 cdef int use_fresh_array(Value value) except -1:
@@ -301,7 +310,9 @@ cdef class Run:
     cdef list _leaving
     cdef bint _training
     cdef Calls _forward
-    cdef dict _backward
+    # Of the last backward pass: ops are bound to the gradients of one at a time.
+    cdef BackwardPlan _backward
+    cdef tuple _pattern
     cdef object __weakref__
     # About how much memory the run holds.
     cdef readonly double bytes
@@ -311,7 +322,7 @@ cdef class Run:
         cdef list values = [None] * count
         cdef Value value
         cdef Py_ssize_t k
-        self._training, self._backward, self._inputs = training, {}, []
+        self._training, self._inputs = training, []
         self._input_slots, self._output_slots = inputs, [slot for slot, _ in outputs]
         for k in range(len(inputs)):
             value = value_for(slots[inputs[k]])
@@ -373,17 +384,17 @@ cdef class Run:
         return True
 
     def backward(self, list slots not None, dz not None, dict gradients not None,
-                 targets not None) -> list:
-        """The gradients of the inputs after the last `forward`, None where none is wanted.
+                 targets not None) -> None:
+        """Add to the gradients of the inputs after the last `forward`, and to those of weights.
 
         Parameters
         ----------
         slots : list
-            Those of the outputs hold their gradients, None where none arrives.
+            The gradients of arrays, None where there is none so far.
         dz : collection of slots
             Whose gradient is that of what the last activation was applied to.
         gradients : dict of weight to array
-            The sums so far, to which those of this run are added.
+            The sums so far.
         targets : dict of weight to array
             Where the sums of those that train shall be.
         """
@@ -391,43 +402,46 @@ cdef class Run:
         cdef pass_watch *watch
         cdef Value value
         cdef BackwardPlan plan
-        cdef Py_ssize_t k
-        cdef list dys = [slots[slot] for slot in self._output_slots]
-        pattern = tuple([(dy is not None, slot in dz)
-                         for dy, slot in zip(dys, self._output_slots)])
-        plan = self._backward.get(pattern)
-        if plan is None:
-            plan = self._backward[pattern] = self._plan_backward(
-                dys, [slot in dz for slot in self._output_slots])
-        for k in range(len(dys)):
-            value, dy = plan.arriving[k], dys[k]
-            if dy is not None and not use_array(value, dy):
-                raise ValueError(
-                    f"The gradient of an output must be {DTYPES[<int>value.kind]} of shape "
-                    f"{shape_of(value)}, got {dy.dtype} of shape {dy.shape}.")
+        cdef Py_ssize_t k, count = len(self._output_slots)
+        cdef list given = [slots[slot] for slot in self._output_slots]
+        given += [slots[slot] for slot in self._input_slots]
+        cdef list is_dz = [slot in dz for slot in self._output_slots]
+        cdef tuple pattern = tuple([array is not None for array in given] + is_dz)
+        if pattern != self._pattern:
+            self._pattern = None
+            self._backward = self._plan_backward(given, is_dz)
+            self._pattern = pattern
+        plan = self._backward
+        for k in range(len(given)):
+            value = plan.arriving[k]
+            if value is not None:
+                use_gradient(value, given[k])
         watch = begin_watch(&memory, 2 * self._forward.work)
         for op in plan.calls.ops:
             (<Op>op).prepare_backward(gradients, targets, watch)
         with nogil:
             call_backward(plan.calls, watch)
         end_watch(watch)
-        return [None if value is None else copied(value) for value in plan.leaving]
+        for k in range(len(plan.leaving)):
+            value = plan.leaving[k]
+            if value is not None:
+                slots[self._input_slots[k]] = copied(value)
 
-    cdef BackwardPlan _plan_backward(self, list dys, list fused):
+    cdef BackwardPlan _plan_backward(self, list known, list is_dz):
         cdef BackwardPlan plan = BackwardPlan.__new__(BackwardPlan)
         cdef dict gradients = {}
         cdef list calls = []
         cdef Value value, dy
         cdef Op op
         plan.arriving = []
-        for value, given in zip(self._outputs, dys, strict=True):
+        for value, given in zip([*self._outputs, *self._inputs], known, strict=True):
             dy = None
             if given is not None:
                 dy = value_like(value)
                 dy.is_external = True
                 add_gradient(gradients, calls, value, dy)
             plan.arriving.append(dy)
-        dz = {value for value, is_dz in zip(self._outputs, fused, strict=True) if is_dz}
+        dz = {value for value, fused in zip(self._outputs, is_dz, strict=True) if fused}
         for op in reversed(self._ops):
             arriving = [gradients.get(value) for value in op.outputs]
             if not (<Value>op.outputs[0]).is_wanted or not any(
@@ -440,8 +454,11 @@ cdef class Run:
             for value, dy in zip(op.inputs, leaving, strict=True):
                 if dy is not None:
                     add_gradient(gradients, calls, value, dy)
-        plan.leaving = [gradients.get(value) if (<Value>value).is_wanted else None
-                        for value in self._inputs]
+        plan.leaving = []
+        for value in self._inputs:
+            dy = gradients.get(value)
+            # What came as it goes is no news.
+            plan.leaving.append(None if dy is None or dy.is_external else dy)
         plan.calls = Calls(calls)
         return plan
 
@@ -452,8 +469,8 @@ cdef class Run:
             value.array = None
             if value.mask is not None:
                 value.mask.array = None
-        for plan in self._backward.values():
-            for value in (<BackwardPlan>plan).arriving:
+        if self._backward is not None:
+            for value in self._backward.arriving:
                 if value is not None:
                     value.array = None
 

@@ -10,7 +10,7 @@ from fastlstm._core.dense_passes cimport (
 )
 from fastlstm._core.dense_plan cimport DensePlan
 from fastlstm._core.engine cimport backward_engine, forward_engine
-from fastlstm._core.kernels cimport ACTIVATION_LINEAR, Engine, the_pool
+from fastlstm._core.kernels cimport ACTIVATION_LINEAR, Engine, table_of, the_pool
 from fastlstm._core.passes cimport dense_backward, dense_forward
 from fastlstm._core.plan cimport PackedWeights, forget_packed
 from fastlstm._core.program cimport (
@@ -51,7 +51,8 @@ cdef class DenseOp(Op):
 
     cdef int _refresh(self) except -1:
         """Take the weights as they are now."""
-        self.seen = versions_of(self.used)
+        # In this order: what changes in the meantime, or is interrupted, is seen next time.
+        cdef list seen = versions_of(self.used)
         # In training they change at every step, and the layer has no use for what was packed.
         if self.has_own_plan and self.plan is not None and are_values_of(
             self.weights, (self.plan.kernel, self.plan.bias)
@@ -59,6 +60,7 @@ cdef class DenseOp(Op):
             forget_packed(self.plan)
         else:
             self.plan = self.plan_for(self.activation, self.has_own_plan)
+        self.seen = seen
         return 0
 
     cdef list bind(self, list inputs, bint training):
@@ -86,6 +88,7 @@ cdef class DenseOp(Op):
 
     cdef int prepare(self, pass_watch *watch) except -1:
         cdef Engine engine
+        cdef const void *kernels = table_of(self.is_double)
         cdef bint is_ready = self.is_ready and are_as_seen(self.used, self.seen)
         if not is_ready:
             self._refresh()
@@ -94,8 +97,11 @@ cdef class DenseOp(Op):
         self.f.z = self.f.y if self.z is None else self.z.data
         engine = forward_engine(self.plan, self.f.base.rows)
         # What is ready stays so until something is another.
-        if not is_ready or engine != self.engine or self.threads != the_pool().threads():
+        if not is_ready or engine != self.engine or self.threads != the_pool().threads() or (
+            self.f.base.kernels != kernels
+        ):
             self.engine, self.threads, self.is_ready = engine, the_pool().threads(), False
+            self.f.base.kernels = kernels
             self.kept = ready_forward(self.engine, self.plan, &self.f)
             self.is_ready = True
         return 0

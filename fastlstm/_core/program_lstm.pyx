@@ -5,7 +5,7 @@ from libc.string cimport memcpy, memset
 
 from fastlstm._core.dropout cimport multiply_steps
 from fastlstm._core.engine cimport backward_engine, forward_engine
-from fastlstm._core.kernels cimport GATES, Engine, real, the_pool
+from fastlstm._core.kernels cimport GATES, Engine, real, table_of, the_pool
 from fastlstm._core.lstm_passes cimport (
     compute_backward, compute_forward, compute_pair, compute_stack, prepared, ready_backward,
     ready_forward, ready_pair, ready_stack, work_of,
@@ -120,7 +120,8 @@ cdef class LSTMOp(Op):
 
     cdef int _refresh(self) except -1:
         """Take the weights as they are now."""
-        self.seen = versions_of(self.used)
+        # In this order: what changes in the meantime, or is interrupted, is seen next time.
+        cdef list seen = versions_of(self.used)
         # In training they change at every step, and the layer has no use for what was packed.
         if self.has_own_plan and self.plan is not None and are_values_of(
             self.weights, (self.plan.kernel, self.plan.recurrent_kernel, self.plan.bias)
@@ -128,6 +129,7 @@ cdef class LSTMOp(Op):
             forget_packed(self.plan)
         else:
             self.plan = self.plan_for(self.settings, self.has_own_plan)
+        self.seen = seen
         return 0
 
     cdef list bind(self, list inputs, bint training):
@@ -202,7 +204,7 @@ cdef class LSTMOp(Op):
         if self.draw is not None:
             drawn = self.draw((self.x.shape[0], self.x.shape[2]))
             memcpy(self.factors.data, data_of(drawn), bytes_of(self.factors))
-        self.f.base.watch = watch
+        self.f.base.watch, self.f.base.kernels = watch, table_of(self.is_double)
         self.f.base.x = self.x.data if self.dropped is None else self.dropped.data
         self.f.h, self.f.c = self.h.data, self.c.data
         self.f.y = NULL if self.y is None else self.y.data
@@ -218,10 +220,13 @@ cdef class LSTMOp(Op):
 
     cdef int prepare(self, pass_watch *watch) except -1:
         cdef Engine engine = self.engine
+        cdef const void *kernels = self.f.base.kernels
         cdef bint is_ready = self.kept is not None and are_as_seen(self.used, self.seen)
         self.begin(watch)
         # What is ready stays so until something is another.
-        if not is_ready or self.engine != engine or self.threads != the_pool().threads():
+        if not is_ready or self.engine != engine or self.threads != the_pool().threads() or (
+            self.f.base.kernels != kernels
+        ):
             self.threads = the_pool().threads()
             self.kept = None
             self.kept = ready_forward(self.engine, self.plan, &self.f)

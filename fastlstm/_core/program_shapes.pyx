@@ -18,13 +18,14 @@ cdef class ReshapeOp(Op):
     ----------
     shape_for : function of the inputs' shape that returns that of the outputs; None for the same
     keeps_mask : bool
+    target : what `shape_for` depends on besides
     """
 
     cdef object shape_for
     cdef bint keeps_mask
     cdef Value x, y, dy, dx
 
-    def __init__(self, shape_for, bint keeps_mask):
+    def __init__(self, shape_for, bint keeps_mask, target=None):
         self.shape_for, self.keeps_mask = shape_for, keeps_mask
 
     cdef list bind(self, list inputs, bint training):

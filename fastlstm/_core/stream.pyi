@@ -9,6 +9,7 @@ class Recipe:
     inputs: list[Any]
     outputs: list[Any]
     states: list[Any]
+    names_outputs: bool
 
     def __init__(
         self,
@@ -17,12 +18,13 @@ class Recipe:
         inputs: list[Any],
         outputs: list[Any],
         states: list[Any],
+        names_outputs: bool,
     ) -> None: ...
 
 class Stream:
     batch_size: int
 
-    def __init__(self, describe: Callable[[], Recipe], label: str, batch_size: int) -> None: ...
+    def __new__(cls, describe: Callable[[], Recipe], label: str, batch_size: int) -> Stream: ...
     def step(self, x: Any, out: Any = None, rows: Sequence[int] | None = None) -> Any: ...
     def reset(self, rows: Sequence[int] | None = None) -> None: ...
     @property

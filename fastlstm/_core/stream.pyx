@@ -2,16 +2,20 @@
 
 from libc.string cimport memcpy
 
+from collections.abc import Mapping
+from math import prod
+
 import numpy as np
 
 from fastlstm._core.arrays cimport Located, data_of, locate
 from fastlstm._core.program cimport (
-    DOUBLES, MOST_SHAPE, Calls, Kind, Op, Value, bound_ops, bytes_of, call_forward, give_memory,
-    value_of,
+    DOUBLES, MOST_SHAPE, Calls, Kind, Op, Value, bound_ops, bytes_of,
+    call_forward, give_memory, value_of,
 )
 from fastlstm._core.versions cimport version_of_settings
 from fastlstm._core.watch cimport begin_watch, end_watch, pass_watch
 from fastlstm._core import arguments
+from fastlstm.errors import as_array
 
 cdef extern from "Python.h":
     ctypedef void *PyThread_type_lock
@@ -34,20 +38,27 @@ cdef class Recipe:
     slots : int
     inputs, outputs : lists of (slot, name, dtype, shape)
         Shapes of one row and one step, without either.
+    names_outputs : bool
+        Whether outputs are returned by their names.
     states : list of (name, slot, slot after the step, dtype, size)
         Flags change in place: their two slots are one.
     """
 
     cdef readonly list nodes, inputs, outputs, states
     cdef readonly Py_ssize_t slots
+    cdef readonly bint names_outputs
 
-    def __init__(self, list nodes, Py_ssize_t slots, list inputs, list outputs, list states):
+    def __init__(self, list nodes, Py_ssize_t slots, list inputs, list outputs, list states,
+                 bint names_outputs):
         self.nodes, self.slots, self.inputs, self.outputs = nodes, slots, inputs, outputs
-        self.states = states
+        self.states, self.names_outputs = states, names_outputs
 
 
 cdef class Steps:
-    """The ops for so many rows, and the values that come, go and stay."""
+    """The ops for so many rows, and the values that come, go and stay.
+
+    Raises ``NotImplementedError`` for what ops do not take, or make otherwise than the recipe says.
+    """
 
     cdef Calls calls
     cdef list inputs, outputs, before, after
@@ -67,8 +78,10 @@ cdef class Steps:
             values[slot] = value
             self.before.append(value)
         ops = bound_ops(recipe.nodes, values, False)
-        for slot, *_ in recipe.outputs:
+        for slot, name, dtype, shape in recipe.outputs:
             value = values[slot]
+            if value.kind != DTYPES.index(dtype) or value.size != rows * prod(shape):
+                raise NotImplementedError(f"the output {name!r} is of another type or shape")
             value.is_external = True
             self.outputs.append(value)
         for _, _, slot, _, _ in recipe.states:
@@ -85,27 +98,45 @@ cdef class Steps:
 cdef Value value_with(object dtype, tuple shape):
     cdef Py_ssize_t sizes[MOST_SHAPE]
     cdef int axis
+    if len(shape) > MOST_SHAPE:
+        raise NotImplementedError(f"arrays have at most {MOST_SHAPE} axes")
     for axis in range(len(shape)):
         sizes[axis] = shape[axis]
     return value_of(<Kind><int>DTYPES.index(dtype), len(shape), sizes)
+
+
+cdef bint overlaps(Value value, list others, Py_ssize_t count):
+    """Whether a value's memory is also that of one of so many others."""
+    cdef Value other
+    cdef Py_ssize_t k
+    for k in range(count):
+        other = others[k]
+        if <char *>other.data < <char *>value.data + bytes_of(value) and (
+            <char *>value.data < <char *>other.data + bytes_of(other)
+        ):
+            return True
+    return False
 
 
 cdef class Stream:
     """A model that reads sequences one time step at a time, and keeps its states in between.
 
     Made by ``model.stream(batch_size)`` or ``layer.stream(batch_size)``. What the steps return is
-    bit for bit what `predict` returns for the whole sequence. It uses the weights as they are at
-    each step; its states are its own. One thread at a time may use a stream; several streams of one
-    model may be used by several.
+    bit for bit what `predict` returns for the whole sequence, and what each row alone would give;
+    over BLAS, as on the baseline instruction set, but for rounding. It uses the weights as they are
+    at each step; its states are its own. One thread at a time may use a stream; several streams of
+    one model may be used by several.
 
     Attributes
     ----------
     batch_size : int
         How many independent sequences, the rows, the stream has.
     states : dict of str to array (batch_size, H)
-        Copies of the states, by names such as ``lstm_1/h`` and ``lstm_1/c``. Assigning such a
-        mapping, be it what ``np.load`` reads of what ``np.savez(file, **stream.states)`` wrote,
-        sets them all; ``ValueError`` for other names or shapes, and then nothing has changed.
+        Copies of the states, by names such as ``lstm_1/h`` and ``lstm_1/c``, and bool (batch_size,)
+        as ``lstm_1/began``: whether a step has counted. Assigning such a mapping, be it what
+        ``np.load`` reads of what ``np.savez(file, **stream.states)`` wrote, sets them all;
+        ``ValueError`` or ``TypeError`` for other names, shapes or types, and then nothing has
+        changed.
 
     Examples
     --------
@@ -128,16 +159,10 @@ cdef class Stream:
     cdef list _states
     cdef PyThread_type_lock _lock
 
-    def __cinit__(self, *arguments):
+    def __cinit__(self, describe, str label not None, Py_ssize_t batch_size):
         self._lock = PyThread_allocate_lock()
         if self._lock == NULL:
             raise MemoryError("There is no memory for a stream.")
-
-    def __dealloc__(self):
-        if self._lock != NULL:
-            PyThread_free_lock(self._lock)
-
-    def __init__(self, describe, str label, Py_ssize_t batch_size):
         self._describe, self._label, self.batch_size = describe, label, batch_size
         self._settings = version_of_settings()
         self._compile(describe())
@@ -146,11 +171,19 @@ cdef class Stream:
             for _, _, _, dtype, size in self._recipe.states
         ]
 
+    def __dealloc__(self):
+        if self._lock != NULL:
+            PyThread_free_lock(self._lock)
+
     def __reduce__(self):
         raise TypeError(f"{self._label}: a stream cannot be pickled; save its `states`.")
 
     cdef int _compile(self, Recipe recipe) except -1:
-        all_rows = Steps(recipe, self.batch_size)
+        try:
+            all_rows = Steps(recipe, self.batch_size)
+        except NotImplementedError as error:
+            raise ValueError(
+                f"{self._label}: stream: single time steps cannot be computed: {error}.") from None
         self._recipe, self._all, self._steps = recipe, all_rows, {}
         return 0
 
@@ -159,10 +192,17 @@ cdef class Stream:
         cdef long long version = version_of_settings()
         cdef Recipe recipe = self._describe()
         if recipe.nodes != self._recipe.nodes:
-            if recipe.states != self._recipe.states:
+            if (recipe.states, recipe.outputs) != (self._recipe.states, self._recipe.outputs):
                 raise ValueError(f"{self._label}: its layers have changed: make a new stream.")
             self._compile(recipe)
         self._settings = version
+        return 0
+
+    cdef int _enter(self) except -1:
+        """Be the only one at the stream until `PyThread_release_lock`."""
+        if not PyThread_acquire_lock(self._lock, 0):
+            raise RuntimeError(
+                f"{self._label}: another thread is using this stream: make one for each thread.")
         return 0
 
     # ---- steps -------------------------------------------------------------------------------
@@ -172,17 +212,17 @@ cdef class Stream:
 
         Parameters
         ----------
-        x : array (B, F), or (B,) of integers, or a list of them for several inputs
+        x : array (B, F), or (B,) of integers; a list or a dict of names for several inputs
             B is `batch_size`, or the number of `rows`.
         out : array of the outputs' shape and dtype, in C order, optional
-            Where to put the outputs instead of a new array; a list for several outputs. It must
-            not overlap x.
+            Where to put the outputs instead of a new array; a list or a dict for several outputs.
+            It must not overlap x. After an exception its contents are undefined.
         rows : list of int, optional
             Which rows x belongs to, none of them twice; the states of the others stay.
 
         Returns
         -------
-        array (B, ...), or a list of them for several outputs
+        array (B, ...), or a list or a dict of them for several outputs, as of `predict`
 
         Raises
         ------
@@ -192,9 +232,7 @@ cdef class Stream:
         RuntimeError
             When another thread is in a step of the stream.
         """
-        if not PyThread_acquire_lock(self._lock, 0):
-            raise RuntimeError(
-                f"{self._label}: another thread is using this stream: make one for each thread.")
+        self._enter()
         try:
             return self._step(x, out, rows)
         finally:
@@ -225,6 +263,8 @@ cdef class Stream:
             call_forward(steps.calls, watch)
         end_watch(watch)
         self._scatter(steps, places)
+        if self._recipe.names_outputs:
+            return {name: array for (_, name, *_), array in zip(self._recipe.outputs, found)}
         return found[0] if len(found) == 1 else found
 
     cdef Steps _steps_for(self, Py_ssize_t count):
@@ -240,7 +280,7 @@ cdef class Stream:
         return steps
 
     cdef Py_ssize_t[::1] _places(self, rows) except *:
-        places = np.asarray(rows)
+        places = as_array(rows, f"{self._label}: `rows`")
         if places.ndim != 1 or (places.size and places.dtype.kind not in "iu"):
             raise TypeError(
                 f"{self._label}: `rows` must be a list of integers, got {rows!r}.")
@@ -254,15 +294,32 @@ cdef class Stream:
 
     # ---- arrays that come and go -------------------------------------------------------------
 
+    cdef list _in_order(self, given, list wanted, str what):
+        """One array for each of the inputs or outputs `wanted`."""
+        if len(wanted) == 1 and not isinstance(given, dict):
+            return [given]
+        names = [name for _, name, *_ in wanted]
+        if isinstance(given, dict):
+            if given.keys() != set(names):
+                raise ValueError(
+                    f"{self._label}: step: {what} must be named {names}, got {list(given)}.")
+            return [given[name] for name in names]
+        if not isinstance(given, (list, tuple)):
+            raise TypeError(
+                f"{self._label}: step: {what} must be a list of {len(names)} arrays or a dict of "
+                f"{names}, got {arguments.described(given)}.")
+        if len(given) != len(names):
+            raise ValueError(
+                f"{self._label}: step: {what} must be a list of {len(names)} arrays, "
+                f"got {len(given)}.")
+        return list(given)
+
     cdef list _take_inputs(self, Steps steps, x, Py_ssize_t count):
         cdef Value value
         cdef Py_ssize_t k
         cdef Located found
-        cdef list given = [x] if len(steps.inputs) == 1 else list(x)
+        cdef list given = self._in_order(x, self._recipe.inputs, "x")
         cdef list kept = []
-        if len(given) != len(steps.inputs):
-            raise ValueError(
-                f"{self._label}: a step takes {len(steps.inputs)} inputs, got {len(given)}.")
         for k in range(len(given)):
             value = steps.inputs[k]
             array = given[k]
@@ -292,11 +349,7 @@ cdef class Stream:
         cdef Py_ssize_t k
         cdef list given = None, found = []
         if out is not None:
-            given = [out] if len(steps.outputs) == 1 else list(out)
-            if len(given) != len(steps.outputs):
-                raise ValueError(
-                    f"{self._label}: a step has {len(steps.outputs)} outputs, got {len(given)} "
-                    f"arrays as `out`.")
+            given = self._in_order(out, self._recipe.outputs, "`out`")
         for k in range(len(steps.outputs)):
             value = steps.outputs[k]
             _, _, dtype, shape = self._recipe.outputs[k]
@@ -305,13 +358,13 @@ cdef class Stream:
                 value.data = data_of(array)
             else:
                 array = given[k]
-                self._use_out(steps, value, array, (count, *shape), dtype)
+                self._use_out(steps, k, array, (count, *shape), dtype)
             found.append(array)
         return found
 
-    cdef int _use_out(self, Steps steps, Value value, array, tuple shape, dtype) except -1:
-        """Have an array of the caller's be where an output goes."""
-        cdef Value other
+    cdef int _use_out(self, Steps steps, Py_ssize_t k, array, tuple shape, dtype) except -1:
+        """Have an array of the caller's be where the k-th output goes."""
+        cdef Value value = steps.outputs[k]
         if type(array) is not np.ndarray or array.shape != shape or array.dtype != dtype or not (
             array.flags.c_contiguous and array.flags.writeable and array.flags.aligned
         ):
@@ -319,11 +372,10 @@ cdef class Stream:
                 f"{self._label}: step: `out` must be an array of shape {shape} and type {dtype}, "
                 f"in C order and writeable, got {arguments.described(array)}.")
         value.data = data_of(array)
-        for other in steps.inputs:
-            if <char *>other.data < <char *>value.data + bytes_of(value) and (
-                <char *>value.data < <char *>other.data + bytes_of(other)
-            ):
-                raise ValueError(f"{self._label}: step: `out` must not overlap x.")
+        if overlaps(value, steps.inputs, len(steps.inputs)):
+            raise ValueError(f"{self._label}: step: `out` must not overlap x: pass another array.")
+        if overlaps(value, steps.outputs, k):
+            raise ValueError(f"{self._label}: step: the arrays of `out` must not overlap.")
         return 0
 
     # ---- states ------------------------------------------------------------------------------
@@ -365,19 +417,35 @@ cdef class Stream:
     def reset(self, rows=None) -> None:
         """Begin new sequences: set the states to zero, all of them or those of some rows."""
         chosen = slice(None) if rows is None else np.asarray(self._places(rows))
-        for state in self._states:
-            state[chosen] = 0
+        self._enter()
+        try:
+            for state in self._states:
+                state[chosen] = 0
+        finally:
+            PyThread_release_lock(self._lock)
 
     @property
     def states(self):
-        return {name: state.copy() for (name, *_), state in zip(self._recipe.states, self._states)}
+        names = self._state_names()
+        self._enter()
+        try:
+            return {name: state.copy() for name, state in zip(names, self._states)}
+        finally:
+            PyThread_release_lock(self._lock)
+
+    cdef list _state_names(self):
+        return [name for name, *_ in self._recipe.states]
 
     @states.setter
     def states(self, given):
-        names = [name for name, *_ in self._recipe.states]
-        if sorted(given) != sorted(names):
+        names = self._state_names()
+        if not isinstance(given, Mapping):
+            raise TypeError(
+                f"{self._label}: `states` must be a mapping of {names} to arrays, "
+                f"got {arguments.described(given)}.")
+        if given.keys() != set(names):
             raise ValueError(
-                f"{self._label}: `states` must be named {names}, got {sorted(given)}.")
+                f"{self._label}: `states` must be named {names}, got {list(given)}.")
         checked = []
         for name, state in zip(names, self._states):
             array = arguments.array_for_step(
@@ -387,8 +455,12 @@ cdef class Stream:
                     f"{self._label}: the state {name!r} must have shape {state.shape}, "
                     f"got {array.shape}.")
             checked.append(array)
-        for state, array in zip(self._states, checked):
-            state[...] = array
+        self._enter()
+        try:
+            for state, array in zip(self._states, checked):
+                state[...] = array
+        finally:
+            PyThread_release_lock(self._lock)
 
     def copy(self) -> "Stream":
         """Another stream of the same model that goes on from the same states."""

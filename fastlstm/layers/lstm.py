@@ -437,6 +437,8 @@ class LSTM(Layer):
         """As sequences are returned."""
         if self.go_backwards:
             raise self._needs_sequence("reads backwards")
+        if not has_time:
+            raise self._needs_sequence("reads what is made anew at every step")
         return self.return_sequences
 
     def __getstate__(self) -> dict[str, Any]:

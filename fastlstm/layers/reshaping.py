@@ -161,7 +161,7 @@ class Reshape(Layer):
 
     def op(self, training: bool, streaming: bool = False) -> tuple[Any, ...] | None:
         """The same memory."""
-        return ReshapeOp, (self.compute_output_shape, False)
+        return ReshapeOp, (self.compute_output_shape, False, self.target_shape)
 
     def time_after(self, has_time: bool, rank: int) -> bool:
         """Only after the steps: the time axis is one that it moves."""

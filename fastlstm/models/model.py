@@ -290,7 +290,14 @@ class Model(Trainer, Layer):
         True
         """
         self._require_built("stream")
-        return stream_of(self.graph, self.label, batch_size)
+        return stream_of(
+            self.graph,
+            self.label,
+            batch_size,
+            inputs=self.input_names,
+            outputs=self.output_names,
+            names_outputs=self._output_names is not None,
+        )
 
     # ---- computing as a layer ----------------------------------------------------------------
 

@@ -123,7 +123,6 @@ class NativePart:
         read_elsewhere: Callable[[int], bool],
     ) -> None:
         self.steps = tuple(steps)
-        self._graph, self._wanted, self._training = graph, wanted, training
         self._calls = [CalledPart(graph, step, wanted, training) for step in steps]
         made = dict.fromkeys(slot for step in steps for slot in as_list(step.outputs))
         reads = dict.fromkeys(slot for step in steps for slot in step.reads())
@@ -147,6 +146,14 @@ class NativePart:
             for step in steps
             if not step.layer.casts_inputs
             for slot in step.reads()
+        ]
+        # What the layers that read a slot would cast it to.
+        self._casts = [
+            (slot, {np.dtype(step.layer.dtype)})
+            for step in steps
+            if step.layer.casts_inputs
+            for slot in step.reads()
+            if slot not in made
         ]
         self._idle: list[Run] = []
 
@@ -175,6 +182,8 @@ class NativePart:
             if run.forward(values, masks):
                 return run
             self._idle.insert(0, run)
+        if any(getattr(values[slot], "dtype", None) not in dtypes for slot, dtypes in self._casts):
+            return None
         try:
             run = Run(*self._plan, values, masks)
         except NotImplementedError:
@@ -203,7 +212,5 @@ class NativePart:
             for call, context in zip(reversed(self._calls), reversed(record), strict=True):
                 call.backward(context, gradients, dz, tape, targets)
             return
-        leaving = record.backward(gradients, dz, tape.gradients, targets)
-        for slot, gradient in zip(self._inputs, leaving, strict=True):
-            self._graph.add_gradient(gradients, self._wanted, slot, gradient)
+        record.backward(gradients, dz, tape.gradients, targets)
         self._give_back(record)

@@ -26,7 +26,7 @@ from fastlstm.layers.weight import Weight
 from fastlstm.models.graph import Graph, Step
 from fastlstm.program.parts import CalledPart, NativePart, Part, Tape
 
-__all__ = ["Program"]
+__all__ = ["Program", "differs"]
 
 
 class Program:
@@ -145,7 +145,7 @@ def _described(step: Step, cast: set[int], training: bool, penalties: bool) -> A
     if penalties and layer.has_activity_penalty():
         return None
     if layer.casts_inputs:
-        if any(_differs(tensor, layer) for tensor in step.node.parents()):
+        if any(differs(tensor, layer) for tensor in step.node.parents()):
             return None
     elif not cast.isdisjoint(step.reads()):
         return None
@@ -153,7 +153,7 @@ def _described(step: Step, cast: set[int], training: bool, penalties: bool) -> A
     return None if op is None else (*op, training and layer.has_trainable_weights())
 
 
-def _differs(tensor: SymbolicTensor, layer: Layer) -> bool:
+def differs(tensor: SymbolicTensor, layer: Layer) -> bool:
     """Whether the layer would have to cast what another one makes; data come as they are read."""
     is_made = tensor.node is not None and tensor.node.inputs is not None
     return is_made and tensor.dtype != layer.dtype

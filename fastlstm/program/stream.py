@@ -7,6 +7,7 @@ states that it left behind.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,68 +19,82 @@ from fastlstm.layers.base import Layer, told_by_class
 from fastlstm.layers.input import InputLayer
 from fastlstm.layers.lstm import LSTM
 from fastlstm.layers.structure import as_list
-from fastlstm.layers.symbolic import SymbolicTensor
 from fastlstm.models.graph import Graph, Step
+from fastlstm.program.program import differs
 
 __all__ = ["Stream", "stream_of", "stream_of_layer"]
 
 
-def stream_of(graph: Graph, label: str, batch_size: int) -> Stream:
+def stream_of(
+    graph: Graph,
+    label: str,
+    batch_size: int,
+    *,
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    names_outputs: bool = False,
+) -> Stream:
     """A stream of so many rows through a graph whose inputs are sequences.
 
-    Raises ``ValueError`` for layers that need the whole sequence, by their names.
+    `inputs` and `outputs` are their names; outputs are returned by them if `names_outputs`. Raises
+    ``ValueError`` for layers that need the whole sequence, by their names.
     """
     check_positive_int(f"{label}: stream: `batch_size`", batch_size)
-    return Stream(lambda: _recipe_of(graph, label), label, batch_size)
+    return Stream(
+        lambda: _recipe_of(graph, label, inputs, outputs, names_outputs), label, batch_size
+    )
 
 
 def stream_of_layer(layer: Layer, batch_size: int) -> Stream:
     """A stream of so many rows through one layer that has been built."""
     if not layer.built:
         raise ValueError(f"{layer.label} is not built yet: call it or `build` it before `stream`.")
-    source = InputLayer(batch_shape=(None, None, layer.weights[0].shape[0]))
-    outputs = layer(source.output)
+    source = InputLayer(batch_shape=(None, None, layer.weights[0].shape[0]), name="x")
+    outputs = as_list(layer(source.output))
     # The graph keeps its node; the layer need not know of a use that is no model's.
-    layer._nodes.pop()
-    return stream_of(Graph([source.output], as_list(outputs), layer.label), layer.label, batch_size)
+    layer._nodes.remove(outputs[0].node)
+    graph = Graph([source.output], outputs, layer.label)
+    names = ["output", "h", "c"][: len(outputs)]
+    return stream_of(graph, layer.label, batch_size, inputs=["x"], outputs=names)
 
 
-def _recipe_of(graph: Graph, label: str) -> Recipe:
+def _recipe_of(
+    graph: Graph, label: str, inputs: Sequence[str], outputs: Sequence[str], names_outputs: bool
+) -> Recipe:
     tensors = graph.tensors
-    has_time: dict[int, bool] = {}
-    for slot in graph.input_slots:
-        if len(tensors[slot].shape) < 2:
-            raise ValueError(
-                f"{label}: stream: the inputs must be sequences (B, T, ...), got an input of shape "
-                f"{tensors[slot].shape}."
-            )
-        has_time[slot] = True
+    has_time = dict.fromkeys(graph.input_slots, True)
     builder = _Builder(graph.slot_count)
     for step in graph.steps:
         found = _checked(step, label, [has_time[slot] for slot in step.reads()])
-        has_time.update(dict.fromkeys(as_list(step.outputs), found))
+        output, *states = as_list(step.outputs)
+        has_time.update({output: found, **dict.fromkeys(states, False)})
         builder.add(step)
+    dtypes = [
+        _dtype_of_input(graph, slot, f"{label}: stream: the input {name!r}")
+        for slot, name in zip(graph.input_slots, inputs, strict=True)
+    ]
     made = {slot for step in graph.steps for slot in as_list(step.outputs)}
-    outputs = graph.output_slots
-    if len(set(outputs)) != len(outputs) or not made.issuperset(outputs):
+    output_slots = graph.output_slots
+    if len(set(output_slots)) != len(output_slots) or not made.issuperset(output_slots):
         raise ValueError(f"{label}: stream: every output must be that of a layer, and come once.")
     return Recipe(
         builder.nodes,
         builder.slots,
         [
-            (slot, _name_of(tensors[slot]), _dtype_of(graph, slot), tuple(tensors[slot].shape[2:]))
-            for slot in graph.input_slots
+            (slot, name, dtype, tuple(tensors[slot].shape[2:]))
+            for slot, name, dtype in zip(graph.input_slots, inputs, dtypes, strict=True)
         ],
         [
             (
                 slot,
-                _name_of(tensors[slot]),
+                name,
                 np.dtype(tensors[slot].dtype),
                 tuple(tensors[slot].shape[2 if has_time[slot] else 1 :]),
             )
-            for slot in outputs
+            for slot, name in zip(output_slots, outputs, strict=True)
         ],
         builder.states,
+        names_outputs,
     )
 
 
@@ -95,6 +110,11 @@ def _checked(step: Step, label: str, has_time: list[bool]) -> bool:
         raise ValueError(
             f"{label}: stream: {layer.label} brings a sequence together with what has no time axis."
         )
+    if layer.casts_inputs and any(differs(tensor, layer) for tensor in step.node.parents()):
+        raise ValueError(
+            f"{label}: stream: {layer.label} computes in {layer.dtype}, and reads what a layer of "
+            f"another type makes: give them one `dtype`."
+        )
     rank = len(step.node.parents()[0].shape)
     found = told_by_class(layer, "time_after", has_time[0], rank)
     if found is None or told_by_class(layer, "op", False, True) is None:
@@ -105,15 +125,20 @@ def _checked(step: Step, label: str, has_time: list[bool]) -> bool:
     return found
 
 
-def _name_of(tensor: SymbolicTensor) -> str:
-    assert tensor.node is not None
-    return tensor.node.layer.name
-
-
-def _dtype_of(graph: Graph, slot: int) -> np.dtype:
-    """What the readers of an input want it in."""
-    reader = next(step.layer for step in graph.steps if slot in step.reads())
-    return np.dtype(reader.dtype if reader.casts_inputs else np.intp)
+def _dtype_of_input(graph: Graph, slot: int, what: str) -> np.dtype:
+    """What the readers of an input want it in; raises for what is no sequence."""
+    shape = graph.tensors[slot].shape
+    readers = [step.layer for step in graph.steps if slot in step.reads()]
+    dtypes = {np.dtype(each.dtype if each.casts_inputs else np.intp) for each in readers}
+    if len(dtypes) != 1:
+        found = ", ".join(sorted(map(str, dtypes))) or "none: no layer reads it"
+        raise ValueError(f"{what} must be read in one type, got {found}.")
+    # Integers are looked up, real numbers are features: the last axis of all.
+    if len(shape) < (2 if dtypes == {np.dtype(np.intp)} else 3):
+        raise ValueError(f"{what} must be a sequence (B, T, ...), got one of shape {shape}.")
+    if None in shape[2:]:
+        raise ValueError(f"{what} must have known sizes but for B and T, got shape {shape}.")
+    return dtypes.pop()
 
 
 class _Builder:
@@ -138,7 +163,7 @@ class _Builder:
             before = [self._new_slot() for _ in range(3)]
             after = [self._new_slot(), self._new_slot()]
             reads = [*reads, *before]
-            if layer.return_state:
+            if len(fills) > 1:
                 after = fills[1:]
             fills = [*fills[:1], *after]
             arguments = (*arguments[:-2], True, None)

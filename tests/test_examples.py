@@ -243,7 +243,9 @@ def test_generated_text_is_made_of_what_was_learned(tmp_path: Path) -> None:
 def test_generated_text_of_a_file(tmp_path: Path) -> None:
     text = tmp_path / "text.txt"
     text.write_text(150 * "abcdefgh\n")
-    printed = run("generate_text.py", str(text), "--prompt", "ab", "--epochs", "12")
+    printed = run(
+        "generate_text.py", str(text), *"--prompt ab --epochs 12 --temperature 0.2".split()
+    )
     assert "1,350 characters, 9 different" in printed
     assert "of unseen text" in printed
     texts = printed.split("The first of them:\n")[1:]

@@ -54,7 +54,7 @@ class Batcher:
 
     def __init__(self, model, places=256, most=64, wait=0.001):
         self.stream = model.stream(batch_size=places)
-        self.features, self.dtype = model.input_shape[-1], model.dtype
+        self.features, self.dtype = model.input_shape[-1], model.weights[0].value.dtype
         self.most, self.wait = most, wait
         self.rows, self.free = {}, list(range(places))
         self.requests, self.closed = [], False

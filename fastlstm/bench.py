@@ -54,11 +54,9 @@ def run(
 ) -> None:
     """Print the size of a saved model, its latencies, and what share of the bound they reach.
 
-    Raises ``OSError`` and ``ValueError`` for a file that cannot be read or has no built model.
+    Raises ``OSError`` and ``ValueError`` for a file that cannot be read or holds no model.
     """
     model = load_model(path)
-    if not model.built:
-        raise ValueError(f"{model.label} has no weights yet: build it before it is saved.")
     before = config.get_num_threads()
     config.set_num_threads(threads)
     try:
@@ -68,10 +66,12 @@ def run(
 
 
 def _report(model: Model, path: Path, batch_sizes: Sequence[int], steps: int, threads: int) -> None:
-    size = sum(weight.value.nbytes for weight in model.weights)
+    values = [weight.value for weight in model.weights]
+    size = sum(value.nbytes for value in values)
     print(f"{path.name}: {model.label}, {model.count_params():,} parameters")
     print(f"file {path.stat().st_size:,} bytes, weights {size:,} bytes")
-    machine = measured(size, model.dtype, threads)
+    widest = np.result_type(*values) if values else np.dtype(config.floatx())
+    machine = measured(size, widest, threads)
     print(
         f"{threads} {'thread' if threads == 1 else 'threads'}: at most "
         f"{machine.bandwidth / 1e9:.0f} GB/s, as one core reads {size:,} bytes again and again,\n"
@@ -102,7 +102,7 @@ def _report_steps(model: Model, batch_sizes: Sequence[int], machine: Machine) ->
 
 def _line(name: str, times: np.ndarray, bound: float) -> None:
     middle, late = np.percentile(times, [50, 99])
-    numbers = "".join(f"{1e6 * value:>9,.1f} us" for value in (middle, late, bound))
+    numbers = "".join(f"{1e6 * value:>9,.2f} us" for value in (middle, late, bound))
     print(f"{name:34}{numbers}{bound / middle:>8.0%}", flush=True)
 
 
@@ -124,7 +124,7 @@ def latencies(call: Callable[[], Any], seconds: float) -> np.ndarray:
 # ---- the bound -----------------------------------------------------------------------------------
 
 
-def measured(size: int, dtype: str, threads: int) -> Machine:
+def measured(size: int, dtype: np.dtype, threads: int) -> Machine:
     """The machine's best at reading a block of so many bytes, and at multiplying."""
     # NumPy's maximum of integers waits for nothing but its operands. What a call costs beside is
     # measured on a block of one element.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import fastlstm
@@ -85,6 +86,22 @@ def test_rows_of_an_embedding_are_not_multiplied(
     assert bench.work_of_sequence(model, 10).products == 10 * 7 * 16
     bench.run(saved(model, tmp_path), batch_sizes=(2,), steps=4)
     assert "predict_on_batch, B=2, T=4" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_bound_is_measured_in_the_precision_of_the_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str
+) -> None:
+    layers = [LSTM(4, dtype=dtype), Dense(2, dtype=dtype)]
+    found = []
+
+    def measured(*arguments: object) -> bench.Machine:
+        found.append(arguments)
+        return bench.Machine(1.0, 1.0)
+
+    monkeypatch.setattr(bench, "measured", measured)
+    bench.run(saved(Sequential([Input((None, 3)), *layers]), tmp_path), (1,), threads=2)
+    assert found == [(138 * np.dtype(dtype).itemsize, np.dtype(dtype), 2)]
 
 
 def test_the_bound_is_the_longer_of_reading_and_multiplying() -> None:

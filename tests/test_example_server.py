@@ -130,6 +130,20 @@ def test_each_client_gets_what_its_own_sequence_predicts(
     assert [sorted(rows) for rows in batches] == (STEPS - 1) * [list(range(PLACES))]
 
 
+def test_no_batch_is_larger_than_the_most(
+    server: Any, connect: Callable[[], Client], model: Sequential
+) -> None:
+    x = sequences(PLACES)
+    clients = [connect() for _ in x]
+    server.batcher.most, server.batcher.wait = 3, 0.05
+    found = together(
+        *(lambda k=k: [clients[k].step(f"{k}", values) for values in x[k]] for k in range(PLACES))
+    )
+    for k in range(PLACES):
+        np.testing.assert_array_equal(found[k], predicted(model, x[k]))
+    assert max(map(len, server.batcher.stream.rows)) == 3
+
+
 def test_who_comes_into_a_row_that_was_left_begins_anew(
     connect: Callable[[], Client], model: Sequential
 ) -> None:
@@ -150,12 +164,15 @@ def test_steps_of_one_client_on_two_connections_come_one_by_one(
 ) -> None:
     clients = [connect(), connect()]
     x = np.tile(sequences(1)[0, :1], (6, 1))
+    # With another one there the batcher waits until it has the requests of both connections.
+    clients[0].step("another", x[0])
+    server.batcher.wait = 0.3
     found = together(
         *(lambda c=c: [c.step("both", x[0]) for _ in range(3)] for c in clients),
     )
     expected = predicted(model, x)
     assert sorted(map(tuple, itertools.chain(*found))) == sorted(map(tuple, expected))
-    assert server.batcher.stream.rows == 6 * [[PLACES - 1]]
+    assert server.batcher.stream.rows[1:] == 6 * [[PLACES - 2]]
 
 
 @pytest.mark.parametrize(

@@ -244,7 +244,7 @@ def test_generated_text_of_a_file(tmp_path: Path) -> None:
     text = tmp_path / "text.txt"
     text.write_text(150 * "abcdefgh\n")
     printed = run(
-        "generate_text.py", str(text), *"--prompt ab --epochs 12 --temperature 0.2".split()
+        "generate_text.py", str(text), *["--prompt", "ab", "--epochs", "12", "--temperature", "0.2"]
     )
     assert "1,350 characters, 9 different" in printed
     assert "of unseen text" in printed

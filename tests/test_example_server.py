@@ -28,13 +28,14 @@ serve = load("serve_streams")
 
 
 class Recorded:
-    """A stream that remembers the rows of its steps, and can be made to fail."""
+    """A stream that remembers the rows of its steps, and can be made slow, or to fail."""
 
     def __init__(self, stream: Any) -> None:
-        self.stream, self.rows, self.fails = stream, [], False
+        self.stream, self.rows, self.fails, self.seconds = stream, [], False, 0.0
 
     def step(self, x: np.ndarray, rows: list[int]) -> np.ndarray:
         self.rows.append(rows)
+        time.sleep(self.seconds)
         if self.fails:
             raise FloatingPointError("made to fail")
         return self.stream.step(x, rows=rows)
@@ -135,13 +136,14 @@ def test_no_batch_is_larger_than_the_most(
 ) -> None:
     x = sequences(PLACES)
     clients = [connect() for _ in x]
-    server.batcher.most, server.batcher.wait = 3, 0.05
+    # While one steps, all the others ask.
+    server.batcher.most, server.batcher.stream.seconds = 1, 0.01
     found = together(
         *(lambda k=k: [clients[k].step(f"{k}", values) for values in x[k]] for k in range(PLACES))
     )
     for k in range(PLACES):
         np.testing.assert_array_equal(found[k], predicted(model, x[k]))
-    assert max(map(len, server.batcher.stream.rows)) == 3
+    assert {len(rows) for rows in server.batcher.stream.rows} == {1}
 
 
 def test_who_comes_into_a_row_that_was_left_begins_anew(

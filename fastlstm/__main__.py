@@ -1,4 +1,4 @@
-"""The command line: ``python -m fastlstm demo``, ``info`` and ``cflags``."""
+"""The command line: ``python -m fastlstm demo``, ``bench``, ``info`` and ``cflags``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from fastlstm import demo
+from fastlstm import bench, demo
 from fastlstm._version import __version__
 from fastlstm.config import compiler_flags, show_config
 
@@ -25,9 +25,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(shlex.join(compiler_flags()))
     else:
         try:
-            demo.run(options.output, options.epochs, options.seed)
-        except OSError as error:
-            print(f"fastlstm demo: {error}", file=sys.stderr)
+            if options.command == "demo":
+                demo.run(options.output, options.epochs, options.seed)
+            else:
+                bench.run(options.model, options.batch_sizes, options.steps, options.threads)
+        except (OSError, ValueError) as error:
+            print(f"fastlstm {options.command}: {error}", file=sys.stderr)
             return 1
     return 0
 
@@ -37,7 +40,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m fastlstm", description="The LSTM, fast on a CPU, under a Keras-shaped API."
     )
     parser.add_argument("--version", action="version", version=f"fastlstm {__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="{demo,info,cflags}")
+    commands = parser.add_subparsers(dest="command", metavar="{demo,bench,info,cflags}")
     run = commands.add_parser(
         "demo",
         help="train a forecaster of the yearly sunspot numbers and draw its forecasts",
@@ -58,6 +61,30 @@ def _parser() -> argparse.ArgumentParser:
         help="passes over the training years",
     )
     run.add_argument("--seed", type=_seed, default=0, metavar="N", help="same seed, same result")
+    measure = commands.add_parser(
+        "bench",
+        help="measure a saved model: size, latency per step and per batch, share of the bound",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    measure.add_argument("model", type=Path, metavar="MODEL.safetensors")
+    measure.add_argument(
+        "--batch-sizes",
+        type=_positive_int,
+        nargs="+",
+        default=list(bench.BATCH_SIZES),
+        metavar="N",
+        help="rows in a step, sequences in a batch",
+    )
+    measure.add_argument(
+        "--steps",
+        type=_positive_int,
+        default=bench.STEPS,
+        metavar="N",
+        help="length of the sequences of a batch, unless the model says it",
+    )
+    measure.add_argument(
+        "--threads", type=_positive_int, default=1, metavar="N", help="that passes may use"
+    )
     commands.add_parser("info", help="show version, instruction set, BLAS and threads")
     commands.add_parser(
         "cflags", help="show what a C compiler needs for fastlstm.h: cc program.c $(... cflags)"

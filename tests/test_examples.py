@@ -46,9 +46,10 @@ def parameters(printed: str) -> list[int]:
 
 
 def test_every_example_is_tested() -> None:
-    tests = Path(__file__).read_text()
+    files = (__file__, Path(__file__).with_name("test_example_server.py"))
+    tests = "".join(Path(file).read_text() for file in files)
     scripts = sorted(path.name for path in EXAMPLES.glob("*.py"))
-    assert len(scripts) == 12
+    assert len(scripts) == 16
     assert [name for name in scripts if f'run("{name}"' not in tests] == []
 
 
@@ -217,3 +218,102 @@ def test_estimators_of_scikit_learn() -> None:
     right = re.search(r"right for ([\d.]+)%", run("sklearn_classification.py"))
     assert right is not None
     assert float(right[1]) > 96
+
+
+def test_generated_text_is_made_of_what_was_learned(tmp_path: Path) -> None:
+    """Nearly without chance it says lines by heart; a model that was kept says the same ones."""
+    sonnet = load("generate_text").SONNET
+    model = tmp_path / "sonnet.safetensors"
+    arguments = ("--temperature", "0.2", "--length", "300", "--texts", "3", "--model", str(model))
+    first = run("generate_text.py", *arguments)
+    assert float(re.findall(r"loss ([\d.]+)", first)[-1]) < 0.3
+    texts = first.split("at once: ")[1:]
+    assert [text.split("\n")[1][:2] for text in texts] == ["So", "So"]
+    for text in texts:
+        words = re.findall(r"[\w']+", text.partition("The first of them:")[2])
+        known = [word in sonnet for word in words]
+        assert np.mean(known) > 0.8
+        assert any(line in text for line in sonnet.splitlines())
+    again = run("generate_text.py", *arguments)
+    assert "epoch" not in again
+    shorten = re.compile(r"[\d,]+ characters a second")
+    assert shorten.sub("", first).endswith(shorten.sub("", again))
+
+
+def test_generated_text_of_a_file(tmp_path: Path) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text(150 * "abcdefgh\n")
+    printed = run(
+        "generate_text.py", str(text), *["--prompt", "ab", "--epochs", "12", "--temperature", "0.2"]
+    )
+    assert "1,350 characters, 9 different" in printed
+    assert "of unseen text" in printed
+    texts = printed.split("The first of them:\n")[1:]
+    assert len(texts) == 2
+    assert all(text.startswith("abcdefgh\nabcdefgh\nabcdefgh\n") for text in texts)
+
+
+def test_temperature_sharpens_and_flattens() -> None:
+    draw, rng = load("generate_text").draw, np.random.default_rng(0)
+    p = np.array([0.5, 0.3, 0.2])
+    rows = np.tile(p, (20_000, 1))
+    for temperature in (0.5, 1.0, 2.0):
+        wanted = p ** (1 / temperature) / (p ** (1 / temperature)).sum()
+        counts = np.bincount(draw(rows, temperature, rng), minlength=3)
+        np.testing.assert_allclose(counts / len(rows), wanted, atol=0.02)
+
+
+def test_alarms_of_the_made_up_sensor(tmp_path: Path) -> None:
+    plot = tmp_path / "alarms.png"
+    printed = run("score_sensor.py", "--plot", str(plot))
+    alarms = [line for line in printed.splitlines() if line.startswith("alarm ")]
+    assert [line.split()[1][:10] for line in alarms] == ["2024-01-12", "2024-01-17", "2024-01-22"]
+    assert all(line.endswith("in an event") for line in alarms)
+    assert "3 of 3 events met by an alarm" in printed
+    if "no plot" not in printed:
+        assert plot.read_bytes().startswith(b"\x89PNG")
+
+
+def test_alarms_of_a_benchmark_file(tmp_path: Path) -> None:
+    example = load("score_sensor")
+    times, values, events = example.made_up_series()
+    stamps = [str(time).replace("T", " ") for time in times]
+    rows = [f"{time},{value}" for time, value in zip(stamps, values, strict=True)]
+    series, windows = tmp_path / "nab_made_up.csv", tmp_path / "combined_windows.json"
+    series.write_text("\n".join(["timestamp,value", *rows]) + "\n")
+    labels = [[str(moment).replace("T", " ") for moment in event] for event in events]
+    windows.write_text(json.dumps({"other/taxi.csv": [], "artificial/made_up.csv": labels}))
+
+    read_times, read_values, read_events = example.read_series(series, windows)
+    np.testing.assert_array_equal(read_times, times)
+    np.testing.assert_allclose(read_values, values)
+    assert read_events == events
+    arguments = [series, "--windows", windows, "--plot", tmp_path / "alarms.png"]
+    printed = run("score_sensor.py", *map(str, arguments))
+    assert "3 of 3 events met by an alarm" in printed
+
+
+def test_a_score_needs_no_value_that_comes_later() -> None:
+    """And each forecast is what the model predicts from all values up to then."""
+    example = load("score_sensor")
+    values = np.random.default_rng(0).normal(size=90).astype("float32")
+    model = example.forecaster(values, epochs=1)
+    scores, limits = example.score_live(model, values, normal=60, deviations=3)
+    for count in (61, 80):
+        shorter = example.score_live(model, values[:count], normal=60, deviations=3)
+        np.testing.assert_array_equal(shorter, (scores[:count], limits[:count]))
+    changes = model.predict(values[None, :, None], verbose=0)[0, :, 0]
+    expected, score = values[0], 0.0
+    for value, change, found in zip(values, changes, scores, strict=True):
+        score = example.smoothed(score, abs(value - expected))
+        assert found == pytest.approx(score, rel=1e-6)
+        expected = value + change
+
+
+def test_without_matplotlib_there_is_no_plot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    path = tmp_path / "alarms.png"
+    assert not load("score_sensor").draw(path, [], [], [], [], [], [])
+    assert not path.exists()

@@ -23,6 +23,7 @@ from fastlstm._core.program cimport (
 )
 from fastlstm._core.versions cimport are_as_seen, versions_of
 from fastlstm._core.watch cimport pass_watch
+from fastlstm._core.arguments import resized
 
 
 cdef class DenseOp(Op):
@@ -57,8 +58,13 @@ cdef class DenseOp(Op):
         """Take the weights as they are now."""
         # In this order: what changes in the meantime, or is interrupted, is seen next time.
         cdef list seen = versions_of(self.used)
-        self.plan = self.plan_for(self.activation)
-        self.seen = seen
+        cdef DensePlan plan = self.plan_for(self.activation)
+        if self.plan is not None and (
+            plan.features != self.plan.features or plan.units != self.plan.units
+            or plan.is_double != self.plan.is_double
+        ):
+            raise resized("dense")
+        self.plan, self.seen = plan, seen
         return 0
 
     cdef list bind(self, list inputs, bint training):

@@ -17,6 +17,7 @@ from fastlstm._core.program cimport (
 from fastlstm._core.versions cimport are_as_seen, versions_of
 from fastlstm._core.watch cimport pass_watch
 from fastlstm._core.arrays cimport data_of
+from fastlstm._core.arguments import resized
 
 
 cdef Value own_value(Kind kind, Py_ssize_t first, Py_ssize_t second=-1, Py_ssize_t third=-1):
@@ -132,8 +133,13 @@ cdef class LSTMOp(Op):
         """Take the weights as they are now."""
         # In this order: what changes in the meantime, or is interrupted, is seen next time.
         cdef list seen = versions_of(self.used)
-        self.plan = self.plan_for(self.settings)
-        self.seen = seen
+        cdef LSTMWeights plan = self.plan_for(self.settings)
+        if self.plan is not None and (
+            plan.features != self.plan.features or plan.units != self.plan.units
+            or plan.is_double != self.plan.is_double
+        ):
+            raise resized("lstm")
+        self.plan, self.seen = plan, seen
         return 0
 
     cdef list bind(self, list inputs, bint training):

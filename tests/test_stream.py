@@ -775,6 +775,25 @@ def test_new_weights_count_from_the_next_step_on():
         )
 
 
+@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize(
+    "change", [lambda w: np.ones((9, 80), w.dtype), lambda w: w.astype("float64")]
+)
+def test_weights_of_another_shape_or_type_are_refused(number, change):
+    model = randomized(last_step())
+    x = data_for(model)
+    stream = advanced(model)
+    want = stream.states
+    kernel = model.layers[1 + number].kernel
+    before = kernel.numpy()
+    kernel.rebind(change(before))
+    with pytest.raises(ValueError, match=r"resized|must"):
+        stream.step(at(x, 2))
+    assert_states(stream, want)
+    kernel.rebind(before)
+    assert stream.step(at(x, 2)).shape == (ROWS, 3)
+
+
 def test_training_between_steps_counts():
     model = randomized(last_step())
     model.compile("adam", "mse")
@@ -810,7 +829,7 @@ def test_settings_that_change_count_from_the_next_step_on(name, value):
     ("name", "value", "message"),
     [
         ("go_backwards", True, "reads backwards"),
-        ("return_sequences", True, "its layers have changed|another type or shape"),
+        ("return_sequences", True, r"its layers have changed|another type or shape"),
         ("call", Own.call, "does not say"),
     ],
 )

@@ -402,7 +402,7 @@ cdef class Run:
         cdef pass_watch *watch
         cdef Value value
         cdef BackwardPlan plan
-        cdef Py_ssize_t k, count = len(self._output_slots)
+        cdef Py_ssize_t k
         cdef list given = [slots[slot] for slot in self._output_slots]
         given += [slots[slot] for slot in self._input_slots]
         cdef list is_dz = [slot in dz for slot in self._output_slots]

@@ -20,6 +20,7 @@ from fastlstm._core.plan cimport forget_packed
 from fastlstm._core.versions cimport are_as_seen, are_values_of, versions_of
 from fastlstm._core.watch cimport pass_watch
 from fastlstm._core.arrays cimport data_of
+from fastlstm._core.arguments import resized
 
 
 cdef Value own_value(Kind kind, Py_ssize_t first, Py_ssize_t second=-1, Py_ssize_t third=-1):
@@ -122,14 +123,20 @@ cdef class LSTMOp(Op):
         """Take the weights as they are now."""
         # In this order: what changes in the meantime, or is interrupted, is seen next time.
         cdef list seen = versions_of(self.used)
+        cdef LSTMWeights plan = self.plan
         # In training they change at every step, and the layer has no use for what was packed.
-        if self.has_own_plan and self.plan is not None and are_values_of(
-            self.weights, (self.plan.kernel, self.plan.recurrent_kernel, self.plan.bias)
+        if self.has_own_plan and plan is not None and are_values_of(
+            self.weights, (plan.kernel, plan.recurrent_kernel, plan.bias)
         ):
-            forget_packed(self.plan)
+            forget_packed(plan)
         else:
-            self.plan = self.plan_for(self.settings, self.has_own_plan)
-        self.seen = seen
+            plan = self.plan_for(self.settings, self.has_own_plan)
+        if self.plan is not None and (
+            plan.features != self.plan.features or plan.units != self.plan.units
+            or plan.is_double != self.plan.is_double
+        ):
+            raise resized("lstm")
+        self.plan, self.seen = plan, seen
         return 0
 
     cdef list bind(self, list inputs, bint training):

@@ -31,7 +31,7 @@ def test_programs_print_what_readme_says() -> None:
             exec(compile(program, str(README), "exec"), namespace)
         assert [line.rstrip() for line in printed.getvalue().splitlines()] == expected.splitlines()
         programs += 1
-    assert programs == 3
+    assert programs == 4
 
 
 def test_files_that_readme_names_exist() -> None:

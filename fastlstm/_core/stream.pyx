@@ -157,6 +157,8 @@ cdef class Stream:
     cdef dict _steps
     cdef Steps _all
     cdef list _states
+    # One for each row, zeros between calls.
+    cdef object _marks
     cdef PyThread_type_lock _lock
 
     def __cinit__(self, describe, str label not None, Py_ssize_t batch_size):
@@ -166,6 +168,7 @@ cdef class Stream:
         self._describe, self._label, self.batch_size = describe, label, batch_size
         self._settings = version_of_settings()
         self._compile(describe())
+        self._marks = np.zeros(batch_size, np.uint8)
         self._states = [
             np.zeros((batch_size, size) if size else (batch_size,), dtype)
             for _, _, _, dtype, size in self._recipe.states
@@ -275,7 +278,8 @@ cdef class Stream:
         steps = self._steps.get(count)
         if steps is None:
             if len(self._steps) >= 64:
-                self._steps.clear()
+                # The oldest.
+                del self._steps[next(iter(self._steps))]
             steps = self._steps[count] = Steps(self._recipe, count)
         return steps
 
@@ -285,12 +289,27 @@ cdef class Stream:
             raise TypeError(
                 f"{self._label}: `rows` must be a list of integers, got {rows!r}.")
         places = places.astype(np.intp)
-        if places.size and not 0 <= places.min() <= places.max() < self.batch_size:
-            raise IndexError(
-                f"{self._label}: `rows` must be from 0 to {self.batch_size - 1}, got {rows!r}.")
-        if np.unique(places).size != places.size:
+        if not self._are_rows(places):
+            if not 0 <= places.min() <= places.max() < self.batch_size:
+                raise IndexError(
+                    f"{self._label}: `rows` must be from 0 to {self.batch_size - 1}, got {rows!r}.")
             raise ValueError(f"{self._label}: `rows` names a row twice: {rows!r}.")
         return places
+
+    cdef bint _are_rows(self, Py_ssize_t[::1] places) except -1:
+        """Whether they are rows, and each once."""
+        cdef Py_ssize_t k, row, count = places.shape[0]
+        cdef unsigned char *marks = <unsigned char *>data_of(self._marks)
+        cdef bint fits = True
+        for k in range(count):
+            row = places[k]
+            if not 0 <= row < self.batch_size or marks[row]:
+                fits, count = False, k
+                break
+            marks[row] = 1
+        for k in range(count):
+            marks[places[k]] = 0
+        return fits
 
     # ---- arrays that come and go -------------------------------------------------------------
 

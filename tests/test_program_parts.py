@@ -12,6 +12,7 @@ import pytest
 from fastlstm.layers import (
     LSTM,
     Activation,
+    Add,
     Bidirectional,
     Dense,
     Dropout,
@@ -601,3 +602,20 @@ def test_predicting_beside_training_disturbs_neither():
     assert not in_threads([fit, predict, predict])
     assert found == want
     np.testing.assert_array_equal(model.predict(x), model(x.astype("float32")))
+
+
+def test_the_gradient_of_an_output_goes_through_to_layers_that_are_called():
+    def train(plainly, patch):
+        set_random_seed(4)
+        source = Input((3, 2))
+        hidden = Dense(2, activity_regularizer="l2")(source)
+        model = Model(source, Add()([hidden, source]))
+        model.compile("sgd", "mse")
+        if plainly:
+            patch.setattr(program, "describe", lambda graph, **use: [None] * len(graph.steps))
+        model.train_on_batch(normal(4, 3, 2), normal(4, 3, 2, seed=1))
+        return model.get_weights()
+
+    with pytest.MonkeyPatch.context() as patch:
+        for found, want in zip(train(False, patch), train(True, patch), strict=True):
+            np.testing.assert_array_equal(found, want)

@@ -18,7 +18,6 @@ import fastlstm
 from fastlstm.layers import Context
 from fastlstm.layers.structure import as_list
 from fastlstm.losses import Loss, MeanSquaredError
-from fastlstm.models.objective import Objective
 from fastlstm.program import program
 
 slow = [HealthCheck.too_slow, HealthCheck.data_too_large]
@@ -48,30 +47,6 @@ def model_of(recipe):
     model = build(recipe, fastlstm)
     randomize(model, recipe.seed)
     return model, data_for(recipe, [tensor.shape for tensor in model.outputs])
-
-
-def differentiate_plainly(objective, batch, outputs, masks, fused):
-    """`Objective.differentiate` by its definition."""
-    values, gradients = [], []
-    for loss, share, y, p, weight, mask, is_fused in zip(
-        objective.losses,
-        objective.loss_weights,
-        batch.y,
-        outputs,
-        batch.sample_weight,
-        masks,
-        fused,
-        strict=True,
-    ):
-        if loss is None:
-            values.append(None)
-            gradients.append(None)
-            continue
-        derivative = loss.value_and_dz if is_fused else loss.value_and_gradient
-        value, gradient = derivative(y, p, weight, mask)
-        values.append(value)
-        gradients.append(gradient * gradient.dtype.type(share))
-    return objective._add_up(values, batch.size), gradients
 
 
 def remembering_gradients(model):
@@ -113,12 +88,11 @@ def call_every_layer(graph, **use):
 
 @settings(profile)
 @given(recipes())
-def test_training_the_fast_way_is_training_the_plain_way(recipe):
+def test_training_by_a_program_is_training_by_calling_every_layer(recipe):
     fast, data = model_of(recipe)
     losses, gradients = train(fast, data, STEPS)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(program, "describe", call_every_layer)
-        patch.setattr(Objective, "differentiate", differentiate_plainly)
         plain, _ = model_of(recipe)
         plain_losses, plain_gradients = train(plain, data, STEPS)
     assert losses == plain_losses
@@ -129,7 +103,7 @@ def test_training_the_fast_way_is_training_the_plain_way(recipe):
 
 @settings(profile)
 @given(recipes())
-def test_predictions_the_fast_way_are_those_with_contexts(recipe):
+def test_predictions_by_a_program_are_those_of_calling_every_layer(recipe):
     fast, data = model_of(recipe)
     plain, _ = model_of(recipe)
     for _ in range(2):  # what is stateful goes on from there

@@ -455,10 +455,10 @@ cdef class Run:
                 if dy is not None:
                     add_gradient(gradients, calls, value, dy)
         plan.leaving = []
-        for value in self._inputs:
+        for value, known_dy in zip(self._inputs, plan.arriving[len(self._outputs):], strict=True):
             dy = gradients.get(value)
             # What came as it goes is no news.
-            plan.leaving.append(None if dy is None or dy.is_external else dy)
+            plan.leaving.append(None if dy is known_dy else dy)
         plan.calls = Calls(calls)
         return plan
 

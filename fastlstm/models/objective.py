@@ -83,9 +83,12 @@ class Objective:
 
     def evaluate(self, batch: Batch, outputs: Sequence[np.ndarray], masks: Sequence[Any]) -> float:
         """The weighted sum of the losses of one batch, taken into account."""
+        self._require_targets(batch)
         values = [
             None if loss is None else loss(y, p, sample_weight=w, mask=m)
-            for loss, y, p, w, m in self._rows(batch, outputs, masks)
+            for loss, y, p, w, m in zip(
+                self.losses, batch.y, outputs, batch.sample_weight, masks, strict=True
+            )
         ]
         return self._add_up(values, batch.size)
 
@@ -97,28 +100,20 @@ class Objective:
         fused: Sequence[bool],
     ) -> tuple[float, list[np.ndarray | None]]:
         """As `evaluate`, and the gradients of the outputs or, where `fused`, dz."""
-        alone = self.losses[0]
-        if len(outputs) == 1 and alone is not None and batch.y[0] is not None:
-            # What almost every model has, without the lists that several outputs need.
-            share = self.loss_weights[0]
-            value, gradient = _derivative(alone, fused[0])(
-                batch.y[0], outputs[0], batch.sample_weight[0], masks[0]
-            )
-            if share != 1:
-                value, gradient = share * value, gradient * gradient.dtype.type(share)
-            return value, [gradient]
+        self._require_targets(batch)
         values: list[float | None] = []
         gradients: list[np.ndarray | None] = []
-        rows = self._rows(batch, outputs, masks)
-        shares = zip(self.loss_weights, fused, strict=True)
-        for (loss, y, p, w, m), (share, is_fused) in zip(rows, shares, strict=True):
-            if loss is None:
-                values.append(None)
-                gradients.append(None)
-                continue
-            value, gradient = _derivative(loss, is_fused)(y, p, w, m)
+        for k, loss in enumerate(self.losses):
+            value = gradient = None
+            if loss is not None:
+                derivative = loss.value_and_dz if fused[k] else loss.value_and_gradient
+                value, gradient = derivative(
+                    batch.y[k], outputs[k], batch.sample_weight[k], masks[k]
+                )
+                if self.loss_weights[k] != 1:
+                    gradient = gradient * gradient.dtype.type(self.loss_weights[k])
             values.append(value)
-            gradients.append(gradient if share == 1 else gradient * gradient.dtype.type(share))
+            gradients.append(gradient)
         return self._add_up(values, batch.size), gradients
 
     def fused(self, graph: Graph) -> list[bool]:
@@ -129,11 +124,10 @@ class Objective:
             found.append(activation is not None and activation == graph.last_activation(k))
         return found
 
-    def _rows(self, batch: Batch, outputs: Sequence[Any], masks: Sequence[Any]) -> Any:
+    def _require_targets(self, batch: Batch) -> None:
         for name, loss, target in zip(self.names, self.losses, batch.y, strict=True):
             if loss is not None and target is None:
                 raise ValueError(f"The output {name!r} has a loss, but no targets came for it.")
-        return zip(self.losses, batch.y, outputs, batch.sample_weight, masks, strict=True)
 
     def _add_up(self, values: Sequence[float | None], size: int) -> float:
         total = 0.0
@@ -201,10 +195,6 @@ class Objective:
             for name, metric, _ in row:
                 found[name] = metric.result()
         return found
-
-
-def _derivative(loss: losses.Loss, fused: bool) -> Any:
-    return loss.value_and_dz if fused else loss.value_and_gradient
 
 
 def penalty(weights: Sequence[Weight]) -> float:

@@ -139,23 +139,27 @@ STACKS = [
 ]
 
 
-def stack_of(shape, dtype, backwards):
-    """A model that gives out the last sequence and the states of every layer."""
+def stack_of(shape, dtype, backwards=None, is_begun=False):
+    """A model that gives out the last sequence and the states of every layer.
+
+    `backwards` is the number of a layer; with `is_begun` each begins where the one before ended.
+    """
     layers, _, steps, features, units = shape
     source = y = Input((steps, features), dtype=dtype)
-    if not backwards:
+    if not is_begun:
         y = Masking(dtype=dtype)(y)
     states = []
     for number in range(layers):
+        starts = states[-2:] if is_begun else None
         y, *new = LSTM(
             units,
             return_sequences=True,
             return_state=True,
             bias_initializer="normal",
-            go_backwards=backwards and number == 0,
+            go_backwards=number == backwards,
             zero_output_for_mask=number % 2 == 1,
             dtype=dtype,
-        )(y)
+        )(y, initial_state=starts or None)
         states += new
     return Model(source, [y, *states])
 
@@ -163,7 +167,7 @@ def stack_of(shape, dtype, backwards):
 @pytest.mark.parametrize("shape", STACKS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("share", [1.0, 0.7])
-@pytest.mark.parametrize("backwards", [False, True])
+@pytest.mark.parametrize("backwards", [None, 0, 1])
 def test_layers_side_by_side_are_as_one_after_the_other(
     packed_isa, caches, use_threads, shape, dtype, share, backwards
 ):
@@ -179,8 +183,17 @@ def test_layers_side_by_side_are_as_one_after_the_other(
             np.testing.assert_array_equal(found, wanted, err_msg=f"{threads}")
 
 
+def test_a_layer_that_begins_where_another_ended_waits_for_it(packed_isa, caches, use_threads):
+    caches((1 << 15, 1 << 24, 1 << 26))
+    model = stack_of(STACKS[2], "float32", is_begun=True)
+    x = np.random.default_rng(0).normal(size=STACKS[2][1:4]).astype("float32")
+    use_threads(2, 0)
+    for found, wanted in zip(model.predict(x), model(x), strict=True):
+        np.testing.assert_array_equal(found, wanted)
+
+
 def test_layers_that_could_be_side_by_side_over_blas(over_blas, set_threads):
-    model = stack_of(STACKS[1], "float32", False)
+    model = stack_of(STACKS[1], "float32")
     x = np.random.default_rng(0).normal(size=STACKS[1][1:4]).astype("float32")
     set_threads(2)
     for found, wanted in zip(model.predict(x), model(x), strict=True):

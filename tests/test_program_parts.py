@@ -9,22 +9,29 @@ import weakref
 import numpy as np
 import pytest
 
+from fastlstm.callbacks import LambdaCallback
 from fastlstm.layers import (
     LSTM,
     Activation,
     Add,
     Bidirectional,
+    Concatenate,
     Dense,
     Dropout,
+    Embedding,
     Flatten,
     Input,
+    Lambda,
     Layer,
+    LayerNormalization,
     Masking,
     RepeatVector,
     Reshape,
     TimeDistributed,
 )
+from fastlstm.layers.base import reset_names
 from fastlstm.models import Model, Sequential
+from fastlstm.optimizers import SGD
 from fastlstm.program import parts, program
 from fastlstm.utils import set_random_seed
 
@@ -619,3 +626,179 @@ def test_the_gradient_of_an_output_goes_through_to_layers_that_are_called():
     with pytest.MonkeyPatch.context() as patch:
         for found, want in zip(train(False, patch), train(True, patch), strict=True):
             np.testing.assert_array_equal(found, want)
+
+
+@pytest.mark.parametrize("n", [2**40, 2**61 + 1, 2**62 + 1])
+def test_what_no_memory_could_hold_is_refused(n):
+    model = Sequential([Input((3,)), RepeatVector(n), LSTM(2)])
+    with pytest.raises(MemoryError):
+        model.predict(normal(2, 3))
+
+
+def both_ways(run):
+    """What a program does, and what calling every layer does: values, or the error's words."""
+    found = []
+    for plainly in (False, True):
+        with pytest.MonkeyPatch.context() as patch:
+            if plainly:
+                patch.setattr(program, "describe", lambda graph, **use: [None] * len(graph.steps))
+            set_random_seed(4)
+            reset_names()
+            try:
+                found.append(run())
+            except (ValueError, TypeError) as error:
+                found.append(str(error))
+    return found
+
+
+def assert_both_the_same(run):
+    found, want = both_ways(run)
+    if isinstance(want, str):
+        assert found == want
+        return
+    for ours, theirs in zip(found, want, strict=True):
+        assert np.asarray(ours).dtype == np.asarray(theirs).dtype
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("steps", [(5, 4), (2, 200)])
+def test_what_concatenate_refuses_at_run_time_is_refused(steps):
+    def run():
+        sources = [Input((None, 3)), Input((None, 3))]
+        model = Model(sources, Concatenate()([Dense(3)(source) for source in sources]))
+        return [model.predict([normal(2, n, 3) for n in steps])]
+
+    assert_both_the_same(run)
+    assert isinstance(both_ways(run)[0], str)
+
+
+@pytest.mark.parametrize("width", [3, 8, 50000])
+def test_rows_of_another_width_than_declared_are_no_rows_to_normalize(width):
+    def run():
+        wide = Lambda(lambda x: np.repeat(x[..., :1], width, -1), lambda shape: (*shape[:-1], 8))
+        model = Sequential([Input((4, 2)), wide, LayerNormalization()])
+        model.build()
+        return [model.predict(normal(2, 4, 2))]
+
+    assert_both_the_same(run)
+
+
+def test_masks_of_one_step_are_broadcast_as_by_layers():
+    def run():
+        source = Input((40, 3))
+        first = Lambda(lambda x: x + 1, mask=lambda x, mask: x[:, :1, 0] > 0)
+        second = Lambda(lambda x: x - 1, mask=lambda x, mask: x[:, :1, 1] > 0)
+        y = LSTM(3)(Concatenate()([first(source), second(source)]))
+        return [Model(source, y).predict(normal(6, 40, 3))]
+
+    assert_both_the_same(run)
+
+
+def test_a_called_layer_that_is_unfrozen_trains_again():
+    class Scale(Layer):
+        def build(self, input_shape):
+            self.factor = self.add_weight((input_shape[-1],), "ones", name="factor")
+
+        def call(self, inputs):
+            return inputs * self.factor.value
+
+        def backward(self, context, dy):
+            context.add_gradient(self.factor, (dy * context.inputs).sum(axis=(0, 1)))
+            return dy * self.factor.value
+
+    model = Sequential([Input((4, 3)), Scale(), LSTM(3, recurrent_dropout=0.2), Dense(2)])
+    model.compile("sgd", "mse")
+    x, y = normal(6, 4, 3), normal(6, 2, seed=1)
+    for layer in model.layers[:2]:
+        layer.trainable = False
+    model.train_on_batch(x, y)
+    frozen = [layer.get_weights() for layer in model.layers]
+    for layer in model.layers[:2]:
+        layer.trainable = True
+    model.train_on_batch(x, y)
+    for layer, before in zip(model.layers, frozen, strict=True):
+        for weight, old in zip(layer.get_weights(), before, strict=True):
+            assert (weight != old).any(), layer.name
+
+
+@pytest.mark.parametrize("change", ["optimizer", "compile"])
+def test_an_optimizer_that_comes_in_the_middle_of_fit_trains(change):
+    def run():
+        model = Sequential([Input((4, 3)), LSTM(3), Dense(2)])
+        model.compile(SGD(0.5), "mse")
+
+        def swap(batch, logs):
+            if batch == 1 and change == "optimizer":
+                model.optimizer = SGD(0.1)
+            elif batch == 1:
+                model.compile(SGD(0.1), "mse")
+
+        model.fit(
+            *(normal(8, 4, 3), normal(8, 2, seed=1), 2),
+            verbose=0,
+            shuffle=False,
+            callbacks=[LambdaCallback(on_train_batch_begin=swap)],
+        )
+        assert model.optimizer.iterations == 3
+        return model.get_weights()
+
+    assert_both_the_same(run)
+
+
+def test_what_a_layer_refuses_besides_is_refused():
+    class FewRows(Dense):
+        def check_inputs(self, input_shape):
+            super().check_inputs(input_shape)
+            if (input_shape[0] or 0) > 3:
+                raise ValueError("at most 3 rows")
+
+    def run():
+        model = Sequential([Input((3,)), FewRows(2)])
+        return [model.predict(normal(5, 3))]
+
+    assert_both_the_same(run)
+
+
+@pytest.mark.parametrize("setting", ["noise_shape", "axis"])
+def test_settings_that_ops_are_made_of_count_at_once(setting):
+    def run():
+        model = Sequential([Input((4, 3)), Dropout(0.5, seed=1), LayerNormalization(), Dense(2)])
+        model.compile("sgd", "mse")
+        x, y = normal(4, 4, 3), normal(4, 4, 2, seed=1)
+        losses = [model.train_on_batch(x, y)]
+        if setting == "noise_shape":
+            model.layers[0].noise_shape = (None, 1, None)
+        else:
+            model.layers[1].axis = (2,)
+        return [*losses, model.train_on_batch(x, y)]
+
+    assert_both_the_same(run)
+
+
+def test_integers_that_an_embedding_reads_stay_as_they_came_for_others():
+    class Half(Layer):
+        casts_inputs = False
+
+        def call(self, inputs):
+            return inputs / 2 if inputs.dtype.kind == "f" else inputs // 2
+
+        def compute_output_shape(self, input_shape):
+            return input_shape
+
+    def run():
+        source = Input((4,))
+        model = Model(source, [Embedding(5, 2)(source), Half()(source), source])
+        return model.predict(np.array([[0.0, 1.0, 2.0, 3.0]]))
+
+    assert_both_the_same(run)
+
+
+def test_a_run_that_was_tried_in_vain_keeps_no_array():
+    model = Sequential([Input((None, 3)), LSTM(2)])
+    model.predict(normal(2, 3, 3).astype("float32"))
+    large = normal(2, 50, 3).astype("float32")
+    alive = weakref.ref(large)
+    model.predict(large)
+    del large
+    gc.collect()
+    assert alive() is None

@@ -716,7 +716,7 @@ FAULTS = [
         "fastlstm/_core/program.pyx",
         "add_to(self.total.kind, self.total.size, self.total.data, self.term.data)",
         "pass",
-        "program",
+        "program_parts",
     ),
     Fault(
         "the gradient of a shared weight is that of one place",
@@ -744,14 +744,14 @@ FAULTS = [
         "fastlstm/_core/program_lstm.pyx",
         "shown[b * steps + s] = counts if shows_valid else seen",
         "shown[b * steps + s] = counts if shows_valid else 1",
-        "masks",
+        "stream",
     ),
     Fault(
         "layers side by side although one turns the steps around",
         "fastlstm/_core/program_lstm.pyx",
         "and not later.f.base.go_backwards and later.is_double == op.is_double",
         "and later.is_double == op.is_double",
-        "program_parts",
+        "determinism",
     ),
     Fault(
         "masked losses averaged over all steps",

@@ -88,6 +88,8 @@ cdef class Op:
     # With the GIL before each run: weights, memory, numbers to draw.
     cdef int prepare(self, pass_watch *watch) except -1
     cdef void forward(self) noexcept nogil
+    # Between runs: give back memory that every run fills anew.
+    cdef int rest(self) except -1
     # One op that does what this one and the next do, forward, or None.
     cdef Op joined(self, Op later)
     # Plan for gradients of the outputs, None where none arrives: those of the inputs, None where

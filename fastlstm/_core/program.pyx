@@ -14,6 +14,9 @@ from fastlstm._core import arguments
 cdef object empty = np.empty, ndarray = np.ndarray
 cdef tuple DTYPES = (arguments.FLOAT32, arguments.FLOAT64, np.dtype(np.intp), np.dtype(np.bool_))
 
+# So many doubles have less than 2^63 bytes.
+cdef Py_ssize_t MOST_ELEMENTS = <Py_ssize_t>1 << 59
+
 # ---- values --------------------------------------------------------------------------------------
 
 cdef size_t bytes_of(Value value) noexcept nogil:
@@ -31,6 +34,9 @@ cdef Value value_of(Kind kind, int rank, const Py_ssize_t *shape):
     value.kind, value.rank, value.size = kind, rank, 1
     for axis in range(rank):
         value.shape[axis] = shape[axis]
+        if shape[axis] > 0 and value.size > MOST_ELEMENTS // shape[axis]:
+            raise MemoryError(
+                f"There is no memory for an array of shape {[shape[k] for k in range(rank)]}.")
         value.size *= shape[axis]
     return value
 
@@ -111,12 +117,11 @@ cdef bint use_array(Value value, object array) except -1:
     """Have `value` be the contents of an array, if that has its type and shape."""
     cdef Located found
     cdef int axis
-    value.array = array
     if value.kind <= DOUBLES and locate(array, value.kind == DOUBLES, value.rank, &found):
         for axis in range(value.rank):
             if found.shape[axis] != value.shape[axis]:
                 return False
-        value.data = found.data
+        value.data, value.array = found.data, array
         return True
     if type(array) is not ndarray or array.dtype != DTYPES[<int>value.kind] or (
         array.shape != shape_of(value)
@@ -157,7 +162,12 @@ cdef class Gradient:
         self.weight, self.kind, self.size = weight, kind, size
 
     cdef int prepare(self, dict gradients, object targets) except -1:
-        target = None if self.weight is None else targets.get(self.weight)
+        target = None
+        if self.weight is not None and self.weight.trainable:
+            target = targets.get(self.weight)
+            if target is None:
+                # One that the optimizer does not know: it says so.
+                target = empty(self.weight.shape, DTYPES[<int>self.kind])
         known = None if target is None else gradients.get(self.weight)
         self.data = self.sum = NULL
         if target is not None:
@@ -195,6 +205,9 @@ cdef class Op:
 
     cdef Op joined(self, Op later):
         return None
+
+    cdef int rest(self) except -1:
+        return 0
 
     cdef list bind_backward(self, list arriving):
         raise NotImplementedError
@@ -463,8 +476,10 @@ cdef class Run:
         return plan
 
     def release(self) -> None:
-        """Forget the arrays of the last run."""
+        """Forget the arrays of the last run, and what only that needed."""
         cdef Value value
+        for op in [*self._ops, *self._forward.ops]:
+            (<Op>op).rest()
         for value in [*self._inputs, *self._leaving]:
             value.array = None
             if value.mask is not None:

@@ -116,6 +116,13 @@ cdef class DenseOp(Op):
     cdef void forward(self) noexcept nogil:
         compute_forward(self.engine, &self.f, self.is_double)
 
+    cdef int rest(self) except -1:
+        if self.has_own_plan:
+            forget_packed(self.plan)
+            self.is_ready = False
+            self.kept = self.kept_backward = None
+        return 0
+
     cdef list bind_backward(self, list arriving):
         self.dy, self.dx = arriving[0], wanted_like(self.x)
         self.dkernel = Gradient(

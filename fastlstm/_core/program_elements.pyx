@@ -17,6 +17,7 @@ from fastlstm._core.sequence_ops cimport (
     add_rows, fill_masked, first_out_of_range, mask_of_indices, steps_that_count, take_rows,
 )
 from fastlstm._core.watch cimport pass_watch
+from fastlstm._core.arguments import resized
 
 
 cdef class EmbeddingOp(Op):
@@ -64,6 +65,10 @@ cdef class EmbeddingOp(Op):
                 f"(`input_dim` - 1), got {(<const Py_ssize_t *>self.x.data)[place]}.")
         # Whoever assigns to the weight meanwhile moves it, or writes to this array.
         self.held = self.table.value
+        if self.held.shape != (self.count, self.width) or self.held.dtype.itemsize != (
+            8 if self.y.kind == DOUBLES else 4
+        ):
+            raise resized("embedding")
         self.rows = <const char *>data_of(self.held)
         return 0
 
@@ -150,6 +155,7 @@ cdef class DropoutOp(Op):
     draw : function of a shape and a dtype that returns factors
         As many as elements, or in a shape of (B, 1, F) over (B, T, F).
     shape_for : function of the inputs' shape that returns that of the factors
+    noise_shape : what it depends on besides
     """
 
     cdef object draw, shape_for, drawn, shape, dtype
@@ -157,7 +163,7 @@ cdef class DropoutOp(Op):
     cdef Py_ssize_t batch, steps, width
     cdef const void *factors
 
-    def __init__(self, draw, shape_for):
+    def __init__(self, draw, shape_for, noise_shape):
         self.draw, self.shape_for = draw, shape_for
 
     cdef list bind(self, list inputs, bint training):
@@ -312,11 +318,13 @@ cdef class NormalizationOp(Op):
     Parameters
     ----------
     axes_for : function of a rank that returns the axes
+    axis : what it depends on besides
     gamma, beta : Weight or None
     epsilon : float
     """
 
     cdef object axes_for, gamma, beta
+    cdef tuple sizes
     cdef list held
     cdef double epsilon
     cdef bint keeps
@@ -326,7 +334,7 @@ cdef class NormalizationOp(Op):
     cdef Py_ssize_t rows, n
     cdef Gradient dgamma, dbeta
 
-    def __init__(self, axes_for, gamma, beta, double epsilon):
+    def __init__(self, axes_for, axis, gamma, beta, double epsilon):
         self.axes_for, self.gamma, self.beta, self.epsilon = axes_for, gamma, beta, epsilon
 
     cdef list bind(self, list inputs, bint training):
@@ -336,9 +344,12 @@ cdef class NormalizationOp(Op):
         axes = self.axes_for(self.x.rank)
         if self.x.kind > DOUBLES or axes != tuple(range(self.x.rank - len(axes), self.x.rank)):
             return None
+        self.sizes = shape_of(self.x)[self.x.rank - len(axes):]
         self.n = 1
         for axis in axes:
             self.n *= self.x.shape[axis]
+        if not self._fit():
+            return None
         self.rows = rows[0] = self.x.size // self.n
         self.y = value_like(self.x)
         self.y.mask = self.x.mask
@@ -348,7 +359,18 @@ cdef class NormalizationOp(Op):
             give_memory(self.inverse)
         return [self.y]
 
+    cdef bint _fit(self) except -1:
+        """Whether the weights are those of such rows."""
+        for weight in (self.gamma, self.beta):
+            if weight is not None and (weight.shape != self.sizes or weight.dtype.itemsize != (
+                8 if self.x.kind == DOUBLES else 4
+            )):
+                return False
+        return True
+
     cdef int prepare(self, pass_watch *watch) except -1:
+        if not self._fit():
+            raise resized("layer_normalization")
         self.held = [None if weight is None else weight.value for weight in (self.gamma, self.beta)]
         self.scale, self.shift = data_of(self.held[0]), data_of(self.held[1])
         return 0

@@ -279,6 +279,12 @@ cdef class LSTMOp(Op):
     cdef Op joined(self, Op later):
         return joined_lstms([self], later)
 
+    cdef int rest(self) except -1:
+        if self.has_own_plan:
+            forget_packed(self.plan)
+            self.kept = self.kept_backward = None
+        return 0
+
     # ---- backward ----------------------------------------------------------------------------
 
     cdef list bind_backward(self, list arriving):
@@ -353,7 +359,7 @@ cdef class LSTMOp(Op):
 cdef bint reads_from(LSTMOp later, LSTMOp op):
     """Whether an LSTM can go on with what another one gives out while that is still at work."""
     return (
-        op.sequences and later.x is op.y and later.draw is None
+        op.sequences and later.x is op.y and later.h0 is None and later.draw is None
         and not later.f.base.go_backwards and later.is_double == op.is_double
     )
 
@@ -392,6 +398,10 @@ cdef class StackOp(Op):
 
     cdef Op joined(self, Op later):
         return joined_lstms(self.members, later)
+
+    cdef int rest(self) except -1:
+        self.kept = None
+        return 0
 
     cdef int prepare(self, pass_watch *watch) except -1:
         cdef LSTMOp op
@@ -562,6 +572,11 @@ cdef class BidirectionalOp(Op):
             else:
                 merge_rows(self.mode, self.width, y + row * self.width,
                            y_back + mirrored(row, self.steps) * self.width, merged + row * wide)
+
+    cdef int rest(self) except -1:
+        self.kept = None
+        self.first.rest()
+        return self.second.rest()
 
     # ---- backward ----------------------------------------------------------------------------
 

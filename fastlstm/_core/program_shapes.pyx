@@ -152,6 +152,17 @@ cdef class PermuteOp(Op):
                     <char *>self.dx.data)
 
 
+cdef bint are_alike(Value value, Value other, int but) noexcept:
+    """Whether all sizes are equal, but that of one axis."""
+    cdef int axis
+    if value.rank != other.rank:
+        return False
+    for axis in range(value.rank):
+        if axis != but and value.shape[axis] != other.shape[axis]:
+            return False
+    return True
+
+
 cdef class ConcatenateOp(Op):
     """Arrays side by side along an axis."""
 
@@ -179,7 +190,7 @@ cdef class ConcatenateOp(Op):
         self.y.shape[axis] = 0
         for k in range(self.count):
             each = inputs[k]
-            if each.rank != first.rank or each.kind != first.kind:
+            if each.kind != first.kind or not are_alike(each, first, axis):
                 return None
             self.y.shape[axis] += each.shape[axis]
             self.widths[k] = bytes_of(each) // self.outer
@@ -188,7 +199,8 @@ cdef class ConcatenateOp(Op):
         if any([mask is not None for mask in self.input_masks]):
             # What counts in no input counts nowhere; an input without a mask counts everywhere.
             if axis != first.rank - 1 or any(
-                [mask is not None and (<Value>mask).rank != axis for mask in self.input_masks]
+                [mask is not None and shape_of(mask) != shape_of(first)[:axis]
+                 for mask in self.input_masks]
             ):
                 return None
             self.y.mask = mask_like(self.y)

@@ -137,6 +137,7 @@ _PACKAGE = __name__.partition(".")[0]
 # What a layer computes by.
 _COMPUTING = (
     "__call__",
+    "check_inputs",
     "call",
     "call_with_mask",
     "compute_mask",

@@ -125,7 +125,7 @@ class Dropout(Layer):
         """The inputs as they are where nothing is dropped."""
         if not (training and self.rate):
             return ReshapeOp, (None, True)
-        return DropoutOp, (self._draw, self._shape_of_factors)
+        return DropoutOp, (self._draw, self._shape_of_factors, self.noise_shape)
 
     def time_after(self, has_time: bool, rank: int) -> bool:
         """Each step by itself."""

@@ -154,7 +154,7 @@ class LayerNormalization(Layer):
 
     def op(self, training: bool, streaming: bool = False) -> tuple[Any, ...] | None:
         """Over the last axes."""
-        return NormalizationOp, (self._axes, self.gamma, self.beta, self.epsilon)
+        return NormalizationOp, (self._axes, self.axis, self.gamma, self.beta, self.epsilon)
 
     def time_after(self, has_time: bool, rank: int) -> bool:
         """Each step by itself, unless it normalizes over time."""

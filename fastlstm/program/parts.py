@@ -19,6 +19,7 @@ __all__ = ["CalledPart", "NativePart", "Part", "Tape"]
 # larger ones do not notice, and blocks of memory are kept for whoever asks next.
 MOST_IDLE_BYTES = 1 << 24
 MOST_IDLE_RUNS = 8
+MOST_REFUSED = 64
 
 
 class Tape:
@@ -156,12 +157,12 @@ class NativePart:
             if slot not in made
         ]
         self._idle: list[Run] = []
+        # Shapes and types of arrays that ops do not take.
+        self._refused: set[Any] = set()
 
     def forward(self, values: list[Any], masks: list[Any], tape: Tape) -> None:
         """All ops; the record is the run, or a list of contexts where layers were called."""
-        for slot, entry in self._entries:
-            values[slot] = entry(values[slot])
-        run = self._ran(values, masks)
+        run = self._entered(values, masks) if self._entries else self._ran(values, masks)
         if run is None:
             inner = Tape(tape.keeps, tape.has_contexts)
             inner.gradients, inner.penalties = tape.gradients, tape.penalties
@@ -171,6 +172,16 @@ class NativePart:
         elif not tape.keeps:
             self._give_back(run)
         tape.records.append(run)
+
+    def _entered(self, values: list[Any], masks: list[Any]) -> Any:
+        """As `_ran`, on data as the ops read them, which others do not see."""
+        own = list(values)
+        for slot, entry in self._entries:
+            own[slot] = entry(own[slot])
+        run = self._ran(own, masks)
+        for slot, _ in self._plan[3] if run is not None else ():
+            values[slot] = own[slot]
+        return run
 
     def _ran(self, values: list[Any], masks: list[Any]) -> Any:
         """A run that has been run; None where no op takes what the slots hold."""
@@ -184,9 +195,15 @@ class NativePart:
             self._idle.insert(0, run)
         if any(getattr(values[slot], "dtype", None) not in dtypes for slot, dtypes in self._casts):
             return None
+        signature = tuple(_signature(of[slot]) for of in (values, masks) for slot in self._inputs)
+        if signature in self._refused:
+            return None
         try:
             run = Run(*self._plan, values, masks)
         except NotImplementedError:
+            if len(self._refused) >= MOST_REFUSED:
+                self._refused.clear()
+            self._refused.add(signature)
             return None
         run.forward(values, masks)
         return run
@@ -214,3 +231,8 @@ class NativePart:
             return
         record.backward(gradients, dz, tape.gradients, targets)
         self._give_back(record)
+
+
+def _signature(array: Any) -> Any:
+    """What makes two arrays alike for a plan."""
+    return None if array is None else (np.shape(array), getattr(array, "dtype", None))

@@ -7,7 +7,7 @@ A native part is one call of the core, which runs all of its ops on memory that 
 (`fastlstm._core.program`). Any other layer, one of a user's own among them, is called as it is
 called on arrays. What is not there is left out at compile time: masks, dropout outside of training,
 gradients that lead nowhere. The graph's own `run` and `backward` call every layer; a program gives
-the same bits.
+the same bits, but where gradients in several real types meet: it casts each before it adds it.
 """
 
 from __future__ import annotations
@@ -47,6 +47,14 @@ class Program:
         self.nodes = describe(graph, training=training, penalties=penalties)
         self.wanted = graph.wanted(False) if training else [False] * graph.slot_count
         self.parts = self._parts()
+        self._has_penalties = self._finds_penalties()
+
+    def _finds_penalties(self) -> bool:
+        """Whether a layer that is called adds to the loss."""
+        called = zip(self.graph.steps, self.nodes, strict=True)
+        return self.penalties and any(
+            step.layer.has_activity_penalty() for step, node in called if node is None
+        )
 
     def _parts(self) -> list[Part]:
         """Neighbours that are native in one part, every other step alone."""
@@ -74,7 +82,9 @@ class Program:
             return True
         # Which weights train is not a setting of a layer alone.
         nodes = describe(self.graph, training=self.training, penalties=self.penalties)
-        if nodes != self.nodes:
+        if nodes != self.nodes or self._finds_penalties() != self._has_penalties:
+            return False
+        if self.training and self.graph.wanted(False) != self.wanted:
             return False
         self._settings_version = version
         return True
@@ -90,7 +100,7 @@ class Program:
         masks: list[Any] = [None] * len(self.wanted)
         for slot, value in zip(self.graph.input_slots, inputs, strict=True):
             values[slot] = value
-        tape = Tape(keep, keep or self.penalties)
+        tape = Tape(keep, keep or self._has_penalties)
         for part in self.parts:
             part.forward(values, masks, tape)
         slots = self.graph.output_slots

@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import gc
+import os
 import pickle
 import signal
 import threading
@@ -1107,3 +1108,27 @@ def test_steps_do_not_grow_the_process():
         stream.step(x, out=out)
         stream.step(x[: 1 + k % 4], rows=range(1 + k % 4))
     assert resident() - before < 2_000_000
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_child_forked_in_a_step_may_use_the_stream():
+    model = randomized(stack())
+    stream = model.stream(ROWS)
+    x = normal(ROWS, FEATURES)
+    want = model.stream(ROWS).step(x)
+
+    class Forking:
+        """Read in the middle of a step."""
+
+        child = None
+
+        def __array__(self, *arguments, **keywords):
+            if Forking.child is None:
+                Forking.child = os.fork()
+                if Forking.child == 0:
+                    os._exit(0 if (stream.step(x) == want).all() else 1)
+            return x
+
+    stream.step(Forking())
+    _, status = os.waitpid(Forking.child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0

@@ -644,8 +644,8 @@ FAULTS = [
     Fault(
         "sample weights ignored in training",
         "fastlstm/models/objective.py",
-        "batch.y[0], outputs[0], batch.sample_weight[0], masks[0]",
-        "batch.y[0], outputs[0], None, masks[0]",
+        "batch.y[k], outputs[k], batch.sample_weight[k], masks[k]",
+        "batch.y[k], outputs[k], None, masks[k]",
         "models_training",
     ),
     Fault(

@@ -178,7 +178,7 @@ def evaluate(NativeLoss native not None, y_true, y_pred, sample_weight, mask, *,
     divisor = divisor_of(
         native.reduction, batch.loss.rows, &batch.weights if batch.is_weighted else NULL)
     if native.reduction == REDUCTION_NONE:
-        losses = empty(y_pred.shape[:-1], y_pred.dtype)
+        losses = empty(y_pred.shape[:y_pred.ndim - 1], y_pred.dtype)
     if gradient:
         dy = empty_like(y_pred)
     batch.loss.losses, batch.loss.gradient = data_of(losses), data_of(dy)

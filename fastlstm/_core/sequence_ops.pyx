@@ -248,7 +248,7 @@ cdef _checked_indices(indices, Py_ssize_t limit):
 def counting_steps(x, double value):
     """Where any feature of x (..., F) is not `value` in the precision of x: bool (...)."""
     x = arguments.real_array(x, "`x`")
-    counts = np.empty(x.shape[:-1], np.bool_)
+    counts = np.empty(x.shape[:x.ndim - 1], np.bool_)
     cdef bint is_double = x.dtype == FLOAT64
     cdef const void *data = data_of(x)
     cdef unsigned char *result = <unsigned char *>data_of(counts)
@@ -265,8 +265,8 @@ def masked(x, counts, double fill=0.0):
     """x (..., F) where the steps count (...), and `fill` elsewhere."""
     x = arguments.real_array(x, "`x`")
     counts = np.ascontiguousarray(counts, np.bool_)
-    if counts.shape != x.shape[:-1]:
-        raise ValueError(f"The mask must have shape {x.shape[:-1]}, got {counts.shape}.")
+    if counts.shape != x.shape[:x.ndim - 1]:
+        raise ValueError(f"The mask must have shape {x.shape[:x.ndim - 1]}, got {counts.shape}.")
     y = np.empty_like(x)
     cdef bint is_double = x.dtype == FLOAT64
     cdef const void *data = data_of(x)

@@ -5,6 +5,9 @@ from libc.string cimport memcpy
 from collections.abc import Mapping
 from math import prod
 
+import os
+import weakref
+
 import numpy as np
 
 from fastlstm._core.arrays cimport Located, data_of, locate
@@ -160,11 +163,13 @@ cdef class Stream:
     # One for each row, zeros between calls.
     cdef object _marks
     cdef PyThread_type_lock _lock
+    cdef object __weakref__
 
     def __cinit__(self, describe, str label not None, Py_ssize_t batch_size):
         self._lock = PyThread_allocate_lock()
         if self._lock == NULL:
             raise MemoryError("There is no memory for a stream.")
+        _streams.add(self)
         self._describe, self._label, self.batch_size = describe, label, batch_size
         self._settings = version_of_settings()
         self._compile(describe())
@@ -173,6 +178,10 @@ cdef class Stream:
             np.zeros((batch_size, size) if size else (batch_size,), dtype)
             for _, _, _, dtype, size in self._recipe.states
         ]
+
+    def _have_a_new_lock(self):
+        """In a forked child, where no thread is left that would give the old one back."""
+        self._lock = PyThread_allocate_lock()
 
     def __dealloc__(self):
         if self._lock != NULL:
@@ -481,7 +490,7 @@ cdef class Stream:
         finally:
             PyThread_release_lock(self._lock)
 
-    def copy(self) -> "Stream":
+    def copy(self) -> Stream:
         """Another stream of the same model that goes on from the same states."""
         twin = Stream(self._describe, self._label, self.batch_size)
         twin.states = self.states
@@ -492,3 +501,15 @@ cdef class Stream:
 
     def __repr__(self):
         return f"<Stream of {self._label}, batch_size={self.batch_size}>"
+
+
+cdef object _streams = weakref.WeakSet()
+
+
+def _have_new_locks():
+    for stream in list(_streams):
+        stream._have_a_new_lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_have_new_locks)

@@ -3,7 +3,9 @@
 A buffer is asked for and released at once: whoever holds the array keeps its data in place.
 """
 
-from cpython.buffer cimport PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport (
+    PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer,
+)
 from cpython.exc cimport PyErr_Clear
 from libc.string cimport memcmp
 
@@ -28,7 +30,7 @@ cdef bint has_type(const Py_buffer *view, char code) noexcept:
     return view.format[0] == code
 
 
-cdef bint locate_typed(object value, char code, int rank, Located *found) except -1:
+cdef bint locate_by(int flags, object value, char code, int rank, Located *found) except -1:
     """Whether `value` is a C-contiguous, aligned array of that type and rank, and where it is.
 
     A `rank` of -1 is any from 1 to MOST_RANK. What is not found is nowhere, and of rank 0.
@@ -39,7 +41,7 @@ cdef bint locate_typed(object value, char code, int rank, Located *found) except
     found.data, found.rank = NULL, 0
     if type(value) is not ndarray:
         return False
-    if try_buffer(value, &view, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT) != 0:
+    if try_buffer(value, &view, flags) != 0:
         PyErr_Clear()
         return False
     fits = has_type(&view, code) and (
@@ -53,9 +55,18 @@ cdef bint locate_typed(object value, char code, int rank, Located *found) except
     return fits
 
 
+cdef bint locate_typed(object value, char code, int rank, Located *found) except -1:
+    return locate_by(PyBUF_C_CONTIGUOUS | PyBUF_FORMAT, value, code, rank, found)
+
+
 cdef bint locate(object value, bint is_double, int rank, Located *found) except -1:
     """`locate_typed` for a real type."""
     return locate_typed(value, c"d" if is_double else c"f", rank, found)
+
+
+cdef bint locate_writeable(object value, bint is_double, int rank, Located *found) except -1:
+    return locate_by(PyBUF_C_CONTIGUOUS | PyBUF_FORMAT | PyBUF_WRITABLE, value,
+                     c"d" if is_double else c"f", rank, found)
 
 
 cdef object located(object value, bint is_double, int rank, Located *found, str what,

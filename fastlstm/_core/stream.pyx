@@ -10,7 +10,7 @@ import weakref
 
 import numpy as np
 
-from fastlstm._core.arrays cimport Located, data_of, locate
+from fastlstm._core.arrays cimport Located, data_of, locate, locate_writeable
 from fastlstm._core.program cimport (
     DOUBLES, MOST_SHAPE, Calls, Kind, Op, Value, bound_ops, bytes_of,
     call_forward, give_memory, value_of,
@@ -64,12 +64,14 @@ cdef class Steps:
     """
 
     cdef Calls calls
-    cdef list inputs, outputs, before, after
+    cdef list inputs, outputs, shapes, before, after
 
     def __init__(self, Recipe recipe, Py_ssize_t rows):
         cdef list values = [None] * recipe.slots
         cdef Value value
         self.inputs, self.outputs, self.before, self.after = [], [], [], []
+        # Of the arrays of outputs, which have no time axis.
+        self.shapes = [(rows, *shape) for _, _, _, shape in recipe.outputs]
         for slot, _, dtype, shape in recipe.inputs:
             value = value_with(dtype, (rows, 1, *shape))
             value.is_external = True
@@ -375,31 +377,33 @@ cdef class Stream:
     cdef list _take_outputs(self, Steps steps, out, Py_ssize_t count):
         cdef Value value
         cdef Py_ssize_t k
+        cdef tuple shape
         cdef list given = None, found = []
         if out is not None:
             given = self._in_order(out, self._recipe.outputs, "`out`")
         for k in range(len(steps.outputs)):
-            value = steps.outputs[k]
-            _, _, dtype, shape = self._recipe.outputs[k]
+            value, shape = steps.outputs[k], steps.shapes[k]
             if given is None:
-                array = empty((count, *shape), dtype)
+                array = empty(shape, DTYPES[<int>value.kind])
                 value.data = data_of(array)
             else:
                 array = given[k]
-                self._use_out(steps, k, array, (count, *shape), dtype)
+                self._use_out(steps, k, array, shape)
             found.append(array)
         return found
 
-    cdef int _use_out(self, Steps steps, Py_ssize_t k, array, tuple shape, dtype) except -1:
+    cdef int _use_out(self, Steps steps, Py_ssize_t k, array, tuple shape) except -1:
         """Have an array of the caller's be where the k-th output goes."""
         cdef Value value = steps.outputs[k]
-        if type(array) is not np.ndarray or array.shape != shape or array.dtype != dtype or not (
-            array.flags.c_contiguous and array.flags.writeable and array.flags.aligned
-        ):
+        cdef Located found
+        if value.kind > DOUBLES or not locate_writeable(
+            array, value.kind == DOUBLES, <int>len(shape), &found
+        ) or array.shape != shape:
             raise ValueError(
-                f"{self._label}: step: `out` must be an array of shape {shape} and type {dtype}, "
-                f"in C order and writeable, got {arguments.described(array)}.")
-        value.data = data_of(array)
+                f"{self._label}: step: `out` must be an array of shape {shape} and type "
+                f"{DTYPES[<int>value.kind]}, in C order and writeable, "
+                f"got {arguments.described(array)}.")
+        value.data = found.data
         if overlaps(value, steps.inputs, len(steps.inputs)):
             raise ValueError(f"{self._label}: step: `out` must not overlap x: pass another array.")
         if overlaps(value, steps.outputs, k):

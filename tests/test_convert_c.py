@@ -59,6 +59,46 @@ def run(*command, text=""):
     ).stdout
 
 
+def documented(beginning):
+    """The command of the documentation that begins so, for this Python and this compiler."""
+    text = (EXAMPLES.parent.parent / "docs" / "c_programs.md").read_text(encoding="utf-8")
+    (line,) = re.findall(rf"^ *({re.escape(beginning)} .*)$", text, re.MULTILINE)
+    line = re.sub(r"\bcc\b", lambda _: shlex.join(COMPILER), line)
+    return line.replace("python -m", f"{shlex.quote(sys.executable)} -m")
+
+
+@needs_compiler
+@pytest.mark.skipif(os.name != "posix", reason="runs a shell")
+@pytest.mark.parametrize(
+    ("folder", "beginning"),
+    [
+        ("josé", "cc"),
+        ("jose\u0301", "cc"),
+        ("josé", "eval"),
+        ("José's own $HOME", "eval"),
+    ],
+)
+def test_the_documented_commands_build_from_packages_in_folders_of_any_name(
+    tmp_path, folder, beginning
+):
+    package = Path(fastlstm.__file__).parent
+    linked = tmp_path / folder / "fastlstm"
+    linked.mkdir(parents=True)
+    for path in package.iterdir():
+        (linked / path.name).symlink_to(path)
+    # The module that says where the header and the library lie: beside itself.
+    (linked / "config.py").unlink()
+    shutil.copy(package / "config.py", linked)
+    shutil.copy(EXAMPLES / "stream.c", tmp_path / "program.c")
+    environment = {**os.environ, "PYTHONPATH": str(linked.parent), "PYTHONDONTWRITEBYTECODE": "1"}
+    there = {"cwd": tmp_path, "env": environment, "check": True, "timeout": 100}
+    where = [sys.executable, "-c", "import fastlstm; print(ascii(fastlstm.get_include()))"]
+    found = subprocess.run(where, capture_output=True, text=True, **there)
+    assert found.stdout.strip() == ascii(str(linked / "_c" / "include"))
+    subprocess.run(["sh", "-c", documented(beginning)], **there)
+    assert (tmp_path / "program").is_file()
+
+
 @pytest.fixture(scope="module")
 def stream(tmp_path_factory):
     return built(EXAMPLES / "stream.c", tmp_path_factory.mktemp("c") / "stream", "-std=c11")

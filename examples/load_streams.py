@@ -88,11 +88,18 @@ def measure(address, clients, steps):
     return seconds, total
 
 
+def positive(text):
+    """The type of arguments that are counts."""
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {text}")
+    return int(text)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", nargs="?", metavar="MODEL.safetensors")
-    parser.add_argument("--clients", type=int, default=32)
-    parser.add_argument("--steps", type=int, default=100, help="of each client")
+    parser.add_argument("--clients", type=positive, default=32)
+    parser.add_argument("--steps", type=positive, default=100, help="of each client")
     options = parser.parse_args()
 
     model = [options.model] if options.model else []

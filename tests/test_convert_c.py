@@ -261,6 +261,40 @@ def test_the_example_tells_how_long_a_step_takes_and_refuses_what_is_no_model(st
         assert "model" in done.stderr
 
 
+@needs_compiler
+@pytest.mark.parametrize(
+    ("text", "steps"),
+    [
+        ("1 2\n3 4\n", 2),
+        ("1 2\n\n3 4", 2),
+        ("", 0),
+        ("1 2\n3", None),
+        ("1 two\n", None),
+        ("1 2\n3 4\n,", None),
+    ],
+)
+def test_the_example_refuses_input_that_is_no_steps(stream, tmp_path, text, steps):
+    path = tmp_path / "model.fastlstm"
+    convert.to_c(stack(2, LSTM(3), Dense(1)), path)
+    done = subprocess.run([stream, path], input=text, capture_output=True, text=True, check=False)
+    if steps is None:
+        assert done.returncode == 1
+        assert "the input must be numbers" in done.stderr
+    else:
+        assert (done.returncode, len(done.stdout.splitlines())) == (0, steps)
+
+
+@needs_compiler
+@pytest.mark.parametrize("steps", ["0", "-3", "", "ten", "10 ", "1e3", f"{10**30}"])
+def test_the_example_times_whole_numbers_of_steps(stream, tmp_path, steps):
+    path = tmp_path / "model.fastlstm"
+    convert.to_c(stack(2, LSTM(3), Dense(1)), path)
+    command = [stream, path, "--time", steps]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "STEPS" in done.stderr
+
+
 def symbols(option):
     """What the library's files ask each other or the C library for, or have for others."""
     if sys.platform != "linux" or shutil.which("nm") is None:
@@ -351,6 +385,26 @@ def test_models_that_are_not_built_and_other_names_are_refused():
     assert "must end in" in refusal(model, "model.bin")
     for name in ("two words.h", "3.h", "größe.h", ".h"):
         refusal(model, name)
+
+
+@pytest.mark.parametrize("name", ["stdint", "stdio", "stddef", "Math", "fastlstm"])
+def test_headers_that_would_hide_those_of_c_or_ours_are_refused(tmp_path, name):
+    message = refusal(stack(1, Dense(1)), tmp_path / f"{name}.h")
+    assert f"my_{name}.h" in message
+
+
+@needs_compiler
+def test_no_header_of_a_model_takes_another_for_itself(tmp_path):
+    names = ["amp", "Amp", "AMP", "fastlstm_amp"]
+    for k, name in enumerate(names):
+        folder = tmp_path / f"of_{k}"  # since to some systems they are one file
+        folder.mkdir()
+        convert.to_c(stack(1, Dense(1)), folder / f"{name}.h")
+    includes = "".join(f'#include "of_{k}/{name}.h"\n' for k, name in enumerate(names))
+    sizes = " + ".join(f"fastlstm_model_bytes({name}_model, sizeof {name}_model)" for name in names)
+    source = tmp_path / "program.c"
+    source.write_text(f"{includes}#include <fastlstm.h>\nint main(void) {{ return !({sizes}); }}\n")
+    run(built(source, tmp_path / "program", "-std=c11"))
 
 
 def test_the_folder_of_the_header():

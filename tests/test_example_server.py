@@ -20,9 +20,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_examples import EXAMPLES, load, run
+from test_examples import EXAMPLES, load, refused, run
 
-from fastlstm.layers import LSTM, Dense
+from fastlstm.layers import LSTM, Activation, Bidirectional, Dense, Input
 from fastlstm.models import Sequential
 
 FEATURES, PLACES, STEPS = 3, 4, 12
@@ -380,10 +380,49 @@ def test_numbers_that_make_no_sense_are_refused(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     option, value = arguments.split()
-    monkeypatch.setattr(sys, "argv", [script, f"{option}={value}"])
-    with pytest.raises(SystemExit):
-        load(script).main()
-    assert f"argument {option}: " in capsys.readouterr().err
+    said = refused(script, [f"{option}={value}"], monkeypatch, capsys)
+    assert f"argument {option}: " in said
+
+
+@pytest.mark.parametrize(
+    ("layers", "said"),
+    [
+        ([Bidirectional(LSTM(3), name="both")], "both"),
+        ([Activation("tanh")], "no weights"),
+        ([Dense(2)], "one sequence"),
+        (None, "No such file"),
+    ],
+)
+def test_models_that_cannot_be_served_are_refused(
+    layers: list[Any] | None,
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = tmp_path / "model.safetensors"
+    if layers:
+        shape = (2,) if "one sequence" in said else (None, 2)
+        Sequential([Input(shape), *layers]).save(path)
+    assert said in refused("serve_streams", [str(path)], monkeypatch, capsys)
+
+
+def test_a_port_that_is_taken_is_said_and_ends_the_batcher(
+    server: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = threading.active_count()
+    arguments = ["--port", str(server.server_port), "--places", "1"]
+    assert "in use" in refused("serve_streams", arguments, monkeypatch, capsys)
+    assert threading.active_count() == before
+
+
+def test_load_with_a_client_that_fails_ends_at_once(
+    server: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    address = "{}:{}".format(*server.server_address)
+    with pytest.raises(SystemExit, match=r"Some clients have failed\."):
+        load("load_streams").measure(address, PLACES + 1, 3)
+    assert "There is no free place." in capsys.readouterr().err
 
 
 def test_an_error_in_a_step_reaches_all_who_wait_and_the_server_goes_on(

@@ -9,6 +9,7 @@ usage: serve_streams.py [MODEL.safetensors] [--port N] [--places N] [--most N] [
 Each client has a row of one stream, which keeps its states from step to step until it is deleted.
 When all places are taken, a new client gets the row of the one that has not stepped for longest, if
 that is --idle-s seconds; if it comes back, it begins anew.
+A connection that is silent for a minute is closed, which takes no place from its client.
 What comes while a step runs, or shortly after the first, goes into the next: the weights are read
 once for all of it. Errors are {"error": "..."} with a status of 4xx, or 503 without a free place.
 Without a model file the model has random weights. `load_streams.py` measures it.

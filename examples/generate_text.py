@@ -104,6 +104,8 @@ def trained_model(options):
     if options.model and options.model.exists():
         return fastlstm.load_model(options.model), json.loads(beside(options.model).read_text())
     text = options.text.read_text(encoding="utf-8") if options.text else SONNET
+    if len(text) - len(text) // 20 < 2 * STEPS:  # a window wherever the first begins
+        raise ValueError(f"the text has {len(text)} characters, too few to learn from")
     alphabet = "".join(sorted(set(text)))
     code_of = {character: code for code, character in enumerate(alphabet)}
     codes = np.array([code_of[character] for character in text])
@@ -138,7 +140,10 @@ def main():
         parser.error("--temperature must be above 0")
 
     set_random_seed(options.seed)
-    model, alphabet = trained_model(options)
+    try:
+        model, alphabet = trained_model(options)
+    except (OSError, ValueError) as error:  # of the files
+        parser.error(str(error))
     if not options.prompt or set(options.prompt) - set(alphabet):
         parser.error(f"--prompt must be made of {alphabet!r}")
     prompt = [alphabet.index(character) for character in options.prompt]

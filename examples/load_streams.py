@@ -49,17 +49,22 @@ def ask(connection, method, path, content=None):
 
 def client(address, name, values, start, seconds):
     """Ask for a step with each row of values, and put the seconds that each takes into an array."""
-    connection = http.client.HTTPConnection(address)
     requests = [{"client": name, "values": row} for row in values.tolist()]
-    for request in requests[:WARM_UP]:
-        ask(connection, "POST", "/step", request)
-    start.wait()
-    for place, request in enumerate(requests[WARM_UP:]):
-        begin = time.perf_counter()
-        ask(connection, "POST", "/step", request)
-        seconds[place] = time.perf_counter() - begin
-    ask(connection, "DELETE", f"/client/{name}")
-    connection.close()
+    try:
+        with contextlib.closing(http.client.HTTPConnection(address)) as connection:
+            for request in requests[:WARM_UP]:
+                ask(connection, "POST", "/step", request)
+            start.wait()
+            for place, request in enumerate(requests[WARM_UP:]):
+                begin = time.perf_counter()
+                ask(connection, "POST", "/step", request)
+                seconds[place] = time.perf_counter() - begin
+            ask(connection, "DELETE", f"/client/{name}")
+    except threading.BrokenBarrierError:
+        pass  # another one has failed
+    except (OSError, RuntimeError, http.client.HTTPException) as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        start.abort()  # nobody must wait for this one
 
 
 def measure(address, clients, steps):
@@ -78,7 +83,8 @@ def measure(address, clients, steps):
     ]
     for thread in threads:
         thread.start()
-    start.wait(timeout=60)
+    with contextlib.suppress(threading.BrokenBarrierError):
+        start.wait(timeout=60)
     begin = time.perf_counter()
     for thread in threads:
         thread.join()
@@ -88,11 +94,18 @@ def measure(address, clients, steps):
     return seconds, total
 
 
+def positive(text):
+    """The type of arguments that are counts."""
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {text}")
+    return int(text)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", nargs="?", metavar="MODEL.safetensors")
-    parser.add_argument("--clients", type=int, default=32)
-    parser.add_argument("--steps", type=int, default=100, help="of each client")
+    parser.add_argument("--clients", type=positive, default=32)
+    parser.add_argument("--steps", type=positive, default=100, help="of each client")
     options = parser.parse_args()
 
     model = [options.model] if options.model else []

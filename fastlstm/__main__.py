@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -22,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     elif options.command == "info":
         show_config()
     elif options.command == "cflags":
-        print(shlex.join(compiler_flags()))
+        print(" ".join(map(_quoted, compiler_flags())))
     else:
         try:
             if options.command == "demo":
@@ -90,6 +91,16 @@ def _parser() -> argparse.ArgumentParser:
         "cflags", help="show what a C compiler needs for fastlstm.h: cc program.c $(... cflags)"
     )
     return parser
+
+
+def _quoted(flag: str) -> str:
+    """A flag as a shell reads it, in quotes only where it must be.
+
+    Quotes do not work in what ``$(...)`` puts into a command, so the letters that `shlex.quote`
+    puts into quotes for not being ASCII go without.
+    """
+    special = re.search(r"[^\w@%+=:,./\u0080-\U0010ffff-]", flag, re.ASCII)
+    return shlex.quote(flag) if special else flag
 
 
 def _positive_int(text: str) -> int:

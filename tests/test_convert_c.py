@@ -59,6 +59,46 @@ def run(*command, text=""):
     ).stdout
 
 
+def documented(beginning):
+    """The command of the documentation that begins so, for this Python and this compiler."""
+    text = (EXAMPLES.parent.parent / "docs" / "c_programs.md").read_text(encoding="utf-8")
+    (line,) = re.findall(rf"^ *({re.escape(beginning)} .*)$", text, re.MULTILINE)
+    line = re.sub(r"\bcc\b", lambda _: shlex.join(COMPILER), line)
+    return line.replace("python -m", f"{shlex.quote(sys.executable)} -m")
+
+
+@needs_compiler
+@pytest.mark.skipif(os.name != "posix", reason="runs a shell")
+@pytest.mark.parametrize(
+    ("folder", "beginning"),
+    [
+        ("josé", "cc"),
+        ("jose\u0301", "cc"),
+        ("josé", "eval"),
+        ("José's own $HOME", "eval"),
+    ],
+)
+def test_the_documented_commands_build_from_packages_in_folders_of_any_name(
+    tmp_path, folder, beginning
+):
+    package = Path(fastlstm.__file__).parent
+    linked = tmp_path / folder / "fastlstm"
+    linked.mkdir(parents=True)
+    for path in package.iterdir():
+        (linked / path.name).symlink_to(path)
+    # The module that says where the header and the library lie: beside itself.
+    (linked / "config.py").unlink()
+    shutil.copy(package / "config.py", linked)
+    shutil.copy(EXAMPLES / "stream.c", tmp_path / "program.c")
+    environment = {**os.environ, "PYTHONPATH": str(linked.parent), "PYTHONDONTWRITEBYTECODE": "1"}
+    there = {"cwd": tmp_path, "env": environment, "check": True, "timeout": 100}
+    where = [sys.executable, "-c", "import fastlstm; print(ascii(fastlstm.get_include()))"]
+    found = subprocess.run(where, capture_output=True, text=True, **there)
+    assert found.stdout.strip() == ascii(str(linked / "_c" / "include"))
+    subprocess.run(["sh", "-c", documented(beginning)], **there)
+    assert (tmp_path / "program").is_file()
+
+
 @pytest.fixture(scope="module")
 def stream(tmp_path_factory):
     return built(EXAMPLES / "stream.c", tmp_path_factory.mktemp("c") / "stream", "-std=c11")
@@ -221,6 +261,40 @@ def test_the_example_tells_how_long_a_step_takes_and_refuses_what_is_no_model(st
         assert "model" in done.stderr
 
 
+@needs_compiler
+@pytest.mark.parametrize(
+    ("text", "steps"),
+    [
+        ("1 2\n3 4\n", 2),
+        ("1 2\n\n3 4", 2),
+        ("", 0),
+        ("1 2\n3", None),
+        ("1 two\n", None),
+        ("1 2\n3 4\n,", None),
+    ],
+)
+def test_the_example_refuses_input_that_is_no_steps(stream, tmp_path, text, steps):
+    path = tmp_path / "model.fastlstm"
+    convert.to_c(stack(2, LSTM(3), Dense(1)), path)
+    done = subprocess.run([stream, path], input=text, capture_output=True, text=True, check=False)
+    if steps is None:
+        assert done.returncode == 1
+        assert "the input must be numbers" in done.stderr
+    else:
+        assert (done.returncode, len(done.stdout.splitlines())) == (0, steps)
+
+
+@needs_compiler
+@pytest.mark.parametrize("steps", ["0", "-3", "", "ten", "10 ", "1e3", f"{10**30}"])
+def test_the_example_times_whole_numbers_of_steps(stream, tmp_path, steps):
+    path = tmp_path / "model.fastlstm"
+    convert.to_c(stack(2, LSTM(3), Dense(1)), path)
+    command = [stream, path, "--time", steps]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "STEPS" in done.stderr
+
+
 def symbols(option):
     """What the library's files ask each other or the C library for, or have for others."""
     if sys.platform != "linux" or shutil.which("nm") is None:
@@ -311,6 +385,26 @@ def test_models_that_are_not_built_and_other_names_are_refused():
     assert "must end in" in refusal(model, "model.bin")
     for name in ("two words.h", "3.h", "größe.h", ".h"):
         refusal(model, name)
+
+
+@pytest.mark.parametrize("name", ["stdint", "stdio", "stddef", "Math", "fastlstm"])
+def test_headers_that_would_hide_those_of_c_or_ours_are_refused(tmp_path, name):
+    message = refusal(stack(1, Dense(1)), tmp_path / f"{name}.h")
+    assert f"my_{name}.h" in message
+
+
+@needs_compiler
+def test_no_header_of_a_model_takes_another_for_itself(tmp_path):
+    names = ["amp", "Amp", "AMP", "fastlstm_amp"]
+    for k, name in enumerate(names):
+        folder = tmp_path / f"of_{k}"  # since to some systems they are one file
+        folder.mkdir()
+        convert.to_c(stack(1, Dense(1)), folder / f"{name}.h")
+    includes = "".join(f'#include "of_{k}/{name}.h"\n' for k, name in enumerate(names))
+    sizes = " + ".join(f"fastlstm_model_bytes({name}_model, sizeof {name}_model)" for name in names)
+    source = tmp_path / "program.c"
+    source.write_text(f"{includes}#include <fastlstm.h>\nint main(void) {{ return !({sizes}); }}\n")
+    run(built(source, tmp_path / "program", "-std=c11"))
 
 
 def test_the_folder_of_the_header():

@@ -7,6 +7,8 @@ import itertools
 import json
 import os
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -18,9 +20,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_examples import EXAMPLES, load, run
+from test_examples import EXAMPLES, load, refused, run
 
-from fastlstm.layers import LSTM, Dense
+from fastlstm.layers import LSTM, Activation, Bidirectional, Dense, Input
 from fastlstm.models import Sequential
 
 FEATURES, PLACES, STEPS = 3, 4, 12
@@ -161,6 +163,35 @@ def test_who_comes_into_a_row_that_was_left_begins_anew(
     np.testing.assert_array_equal(client.step("client 3", x[3, 1]), predicted(model, x[3, :2])[1])
 
 
+def test_who_has_not_stepped_for_longest_makes_place_for_new_ones(
+    server: Any, connect: Callable[[], Client], model: Sequential
+) -> None:
+    client = connect()
+    x = sequences(PLACES + 1)
+    for k in (2, 0, 3, 1, 2):
+        client.step(f"{k}", x[k, 0])
+    server.batcher.idle = 0
+    found = np.stack([client.step("late", values) for values in x[-1]])
+    np.testing.assert_array_equal(found, predicted(model, x[-1]))
+    for k in (1, 3):
+        np.testing.assert_array_equal(client.step(f"{k}", x[k, 1]), predicted(model, x[k, :2])[1])
+    assert list(server.batcher.rows) == ["2", "late", "1", "3"]
+
+
+def test_nobody_waits_for_clients_that_have_hung_up(
+    server: Any, connect: Callable[[], Client]
+) -> None:
+    clients = [connect() for _ in range(PLACES)]
+    for k, client in enumerate(clients):
+        client.step(f"{k}", np.ones(FEATURES))
+    server.batcher.wait = 30
+    for client in clients[1:]:
+        client.connection.close()
+    start = time.monotonic()
+    clients[0].step("0", np.ones(FEATURES))
+    assert time.monotonic() - start < 15
+
+
 def test_steps_of_one_client_on_two_connections_come_one_by_one(
     server: Any, connect: Callable[[], Client], model: Sequential
 ) -> None:
@@ -220,25 +251,178 @@ def test_bad_requests_are_refused_and_change_nothing(
     assert not np.array_equal(client.step("a", np.ones(FEATURES)), before)
 
 
+@pytest.mark.parametrize("method", ["POST", "GET", "DELETE"])
 @pytest.mark.parametrize(
-    ("head", "status"),
+    ("heads", "status"),
     [
-        ("Transfer-Encoding: chunked", 411),
-        ("Content-Length: -1", 411),
-        (f"Content-Length: {1 << 30}", 413),
+        (["Transfer-Encoding: chunked"], 411),
+        (["Content-Length: -1"], 411),
+        (["Content-Length: two"], 411),
+        (["Content-Length: \u00b2"], 411),
+        (["Content-Length: "], 411),
+        (["Content-Length: 2", "Content-Length: 3"], 411),
+        (["Content-Length: 2", "Content-Length: 2"], 411),
+        ([f"Content-Length: {1 << 30}"], 413),
+        ([f"Content-Length: {(1 << 20) + 1}"], 413),
+        ([f"Content-Length: {5000 * '9'}"], 413),
     ],
 )
 def test_a_body_of_no_or_too_great_length_is_not_read(
-    connect: Callable[[], Client], head: str, status: int
+    connect: Callable[[], Client], method: str, heads: list[str], status: int
 ) -> None:
-    connection = connect().connection
-    connection.putrequest("POST", "/step")
-    connection.putheader(*head.split(": "))
+    assert refused_unread(connect().connection, method, heads) == status
+
+
+def test_a_step_without_a_length_is_refused(connect: Callable[[], Client]) -> None:
+    assert refused_unread(connect().connection, "POST", []) == 411
+
+
+def refused_unread(connection: http.client.HTTPConnection, method: str, heads: list[str]) -> int:
+    """The status of the answer, after which the connection is closed."""
+    connection.putrequest(method, "/model" if method == "GET" else "/step")
+    for head in heads:
+        connection.putheader(*head.split(": "))
     connection.endheaders()
-    answer = connection.getresponse()
-    assert answer.status == status
-    assert "error" in json.loads(answer.read())
-    assert answer.headers["Connection"] == "close"
+    with connection.sock.dup() as sock:  # the connection closes its own
+        answer = connection.getresponse()
+        assert "error" in json.loads(answer.read())
+        assert answer.headers["Connection"] == "close"
+        assert sock.recv(1) == b""
+    return answer.status
+
+
+STEP = json.dumps({"client": "a", "values": FEATURES * [1]}).encode()
+
+
+@pytest.fixture
+def line(server: Any) -> Iterator[socket.socket]:
+    """A bare connection."""
+    with socket.create_connection(server.server_address, timeout=20) as sock:
+        yield sock
+
+
+def head(*more: str) -> bytes:
+    lines = ("POST /step HTTP/1.1", "Host: here", f"Content-Length: {len(STEP)}", *more, "", "")
+    return "\r\n".join(lines).encode()
+
+
+def test_who_asks_whether_to_send_the_body_is_told_to(line: socket.socket) -> None:
+    line.sendall(head("Expect: 100-continue"))
+    assert line.recv(1000) == b"HTTP/1.1 100 Continue\r\n\r\n"
+    line.sendall(STEP)
+    assert line.recv(1000).startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize("sent", [b"", b"POST /st", head(), head() + STEP[:-1]])
+def test_connections_that_say_nothing_for_long_are_closed(
+    server: Any, monkeypatch: pytest.MonkeyPatch, sent: bytes
+) -> None:
+    assert serve.Handler.timeout == serve.LONGEST_SILENCE
+    monkeypatch.setattr(serve.Handler, "timeout", 0.05)
+    with socket.create_connection(server.server_address, timeout=20) as line:
+        line.sendall(sent)
+        assert line.recv(1000) == b""
+
+
+def test_clients_that_vanish_are_nothing_to_tell_of(
+    server: Any, line: socket.socket, capfd: pytest.CaptureFixture[str]
+) -> None:
+    server.batcher.stream.seconds = 0.1
+    line.sendall(head() + STEP + head())
+    while not server.batcher.stream.rows:
+        time.sleep(0.001)
+    line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    line.close()  # with a reset
+    while server.batcher.connections:
+        time.sleep(0.001)
+    time.sleep(0.05)  # what would be said comes after that
+    assert capfd.readouterr().err == ""
+
+
+def test_the_server_ends_when_all_answers_have_gone_out(
+    server: Any, line: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send = serve.Handler._send
+
+    def slowly(*arguments: Any) -> None:
+        time.sleep(0.2)
+        send(*arguments)
+
+    monkeypatch.setattr(serve.Handler, "_send", slowly)
+    line.sendall(head() + STEP)
+    while not server.batcher.stream.rows:
+        time.sleep(0.001)
+    server.shutdown()
+    server.server_close()
+    line.setblocking(False)
+    assert line.recv(1000).startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments"),
+    [
+        ("serve_streams", "--most 0"),
+        ("serve_streams", "--places 0"),
+        ("serve_streams", "--places many"),
+        ("serve_streams", "--wait-ms -0.1"),
+        ("serve_streams", "--wait-ms nan"),
+        ("serve_streams", "--wait-ms 1e300"),
+        ("serve_streams", "--idle-s -1"),
+        ("serve_streams", "--port 65536"),
+        ("load_streams", "--clients 0"),
+        ("load_streams", "--steps 0"),
+    ],
+)
+def test_numbers_that_make_no_sense_are_refused(
+    script: str,
+    arguments: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    option, value = arguments.split()
+    said = refused(script, [f"{option}={value}"], monkeypatch, capsys)
+    assert f"argument {option}: " in said
+
+
+@pytest.mark.parametrize(
+    ("layers", "said"),
+    [
+        ([Bidirectional(LSTM(3), name="both")], "both"),
+        ([Activation("tanh")], "no weights"),
+        ([Dense(2)], "one sequence"),
+        (None, "No such file"),
+    ],
+)
+def test_models_that_cannot_be_served_are_refused(
+    layers: list[Any] | None,
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = tmp_path / "model.safetensors"
+    if layers:
+        shape = (2,) if "one sequence" in said else (None, 2)
+        Sequential([Input(shape), *layers]).save(path)
+    assert said in refused("serve_streams", [str(path)], monkeypatch, capsys)
+
+
+def test_a_port_that_is_taken_is_said_and_ends_the_batcher(
+    server: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = threading.active_count()
+    arguments = ["--port", str(server.server_port), "--places", "1"]
+    assert "in use" in refused("serve_streams", arguments, monkeypatch, capsys)
+    assert threading.active_count() == before
+
+
+def test_load_with_a_client_that_fails_ends_at_once(
+    server: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    address = "{}:{}".format(*server.server_address)
+    with pytest.raises(SystemExit, match=r"Some clients have failed\."):
+        load("load_streams").measure(address, PLACES + 1, 3)
+    assert "There is no free place." in capsys.readouterr().err
 
 
 def test_an_error_in_a_step_reaches_all_who_wait_and_the_server_goes_on(
@@ -256,10 +440,8 @@ def test_an_error_in_a_step_reaches_all_who_wait_and_the_server_goes_on(
 
 def test_closing_answers_what_was_asked_and_nothing_after(model: Sequential) -> None:
     batcher = serve.Batcher(model, places=2, wait=0)
-    with ThreadPoolExecutor(1) as pool:
-        for name in ("a", "b"):
-            batcher.ask(name, np.ones(FEATURES, "float32"))
-        batcher.wait = 30  # for b, who does not come
+    with ThreadPoolExecutor(1) as pool, batcher.connected(), batcher.connected():
+        batcher.wait = 30  # for the other connection, which does not ask
         waiting = pool.submit(batcher.ask, "a", np.ones(FEATURES, "float32"))
         while not batcher.requests:
             time.sleep(0.001)

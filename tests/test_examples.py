@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -251,6 +252,52 @@ def test_generated_text_of_a_file(tmp_path: Path) -> None:
     texts = printed.split("The first of them:\n")[1:]
     assert len(texts) == 2
     assert all(text.startswith("abcdefgh\nabcdefgh\nabcdefgh\n") for text in texts)
+
+
+def refused(
+    script: str,
+    arguments: Sequence[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> str:
+    """What the script says about arguments that it does not take."""
+    monkeypatch.setattr(sys, "argv", [script, *arguments])
+    with pytest.raises(SystemExit) as ended:
+        load(script).main()
+    assert ended.value.code == 2
+    return capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("length", [0, 1, 64, 127, 133])
+def test_texts_too_short_to_learn_from_are_refused(
+    length: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text(("abcdefg\n" * 20)[:length])
+    said = refused("generate_text", [str(text)], monkeypatch, capsys)
+    assert f"the text has {length} characters" in said
+
+
+def test_the_shortest_text_gives_a_window_wherever_the_first_begins() -> None:
+    example = load("generate_text")
+    for first in range(example.STEPS):
+        assert len(example.windows(np.arange(2 * example.STEPS), first)[0]) >= 1
+
+
+def test_a_model_without_its_characters_or_of_other_bytes_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = tmp_path / "sonnet.safetensors"
+    arguments = ["--model", str(model)]
+    load("generate_text").build_model(3, 4).save(model)
+    said = refused("generate_text", arguments, monkeypatch, capsys)
+    assert "sonnet.characters.json" in said
+    model.write_bytes(b"x")
+    said = refused("generate_text", arguments, monkeypatch, capsys)
+    assert "no safetensors file" in said
 
 
 def test_temperature_sharpens_and_flattens() -> None:

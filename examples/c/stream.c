@@ -9,6 +9,7 @@
  * The second form steps over zeros and prints how long a step takes.
  */
 #define _POSIX_C_SOURCE 199309L /* clock_gettime */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -64,9 +65,13 @@ static void run(fastlstm_model *model)
     double *const x = allocated(inputs * sizeof(double));
     double *const y = allocated(outputs * sizeof(double));
     for (;;) {
-        for (size_t i = 0; i < inputs; i++)
-            if (scanf("%lf", &x[i]) != 1)
+        for (size_t i = 0; i < inputs; i++) {
+            const int found = scanf("%lf", &x[i]);
+            if (found == EOF && i == 0 && !ferror(stdin))
                 return;
+            if (found != 1)
+                give_up("the input must be numbers, as many for each step as the model reads");
+        }
         fastlstm_step_double(model, x, y);
         for (size_t i = 0; i < outputs; i++)
             printf("%.17g%c", y[i], i + 1 < outputs ? ' ' : '\n');
@@ -98,6 +103,16 @@ static void measure(fastlstm_model *model, long steps)
     printf("%.0f ns a step\n", 1e9 * best);
 }
 
+static long whole_number(const char *text)
+{
+    char *end;
+    errno = 0;
+    const long number = strtol(text, &end, 10);
+    if (end == text || *end || errno || number < 1)
+        give_up("STEPS must be a whole number, at least 1");
+    return number;
+}
+
 int main(int count, char **arguments)
 {
     const int is_measured = count == 4 && !strcmp(arguments[2], "--time");
@@ -105,7 +120,7 @@ int main(int count, char **arguments)
         give_up("usage: stream MODEL.fastlstm [--time STEPS]");
     fastlstm_model *const model = load(arguments[1]);
     if (is_measured)
-        measure(model, atol(arguments[3]));
+        measure(model, whole_number(arguments[3]));
     else
         run(model);
     return 0;

@@ -27,6 +27,12 @@ _LSTM, _DENSE, _ACTIVATION = 1, 2, 3
 _MOST_SIZE, _MOST_LAYERS = 1 << 24, 1 << 16
 
 _FILE, _C_HEADER = ".fastlstm", ".h"
+# Headers that a program would no longer find behind one of the same name: ours, and those of C23.
+_TAKEN = (
+    "fastlstm assert complex ctype errno fenv float inttypes iso646 limits locale math setjmp "
+    "signal stdalign stdarg stdatomic stdbit stdbool stdckdint stddef stdint stdio stdlib "
+    "stdnoreturn string tgmath threads time uchar wchar wctype"
+)
 
 
 class _Record(NamedTuple):
@@ -55,8 +61,9 @@ def to_c(model: Model, path: str | bytes | os.PathLike[str]) -> None:
     Raises
     ------
     ValueError
-        For a `path` with another ending, for a model that is not built, and for layers and options
-        that a step in C does not have, all of them at once, by name.
+        For a `path` with another ending, for a header that is named like one of C, such as
+        ``math.h``, or as no array could be, for a model that is not built, and for layers and
+        options that a step in C does not have, all of them at once, by name.
     OSError
         For a file that cannot be written.
 
@@ -98,6 +105,11 @@ def _checked_name(path: str | bytes | os.PathLike[str]) -> str | None:
             f"to_c: a C header names an array after itself, so the name of `path` before "
             f"{_C_HEADER!r} must be letters, digits and underscores and begin with no digit, got "
             f"{file.name!r}."
+        )
+    if file.stem.lower() in _TAKEN.split():
+        raise ValueError(
+            f"to_c: `path` must not have the name of a header that C programs include, got "
+            f"{file.name!r}; call it {f'my_{file.name}'!r}, for example."
         )
     return f"{file.stem}_model"
 
@@ -203,8 +215,9 @@ def _c_header(model: Model, name: str, data: bytes) -> bytes:
     return "\n".join(
         [
             f"/* Written by fastlstm {__version__} for fastlstm.h: {layers}. */",
-            f"#ifndef {name.upper()}_H",
-            f"#define {name.upper()}_H",
+            # Not in capitals: amp.h and Amp.h are two models.
+            f"#ifndef FASTLSTM_{name}_H",
+            f"#define FASTLSTM_{name}_H",
             "",
             "#include <stdint.h>",
             "",

@@ -202,8 +202,8 @@ enum { FORWARD_ROWS = 96 };
 
 /* Rows of a backward block: as many as leave dz and the inputs in second-level cache, but not so
  * few that loading and storing the weight gradients once a block weighs, and with many weights,
- * which come from further away, all of them: 16,50,256,10000 takes 1.5 times as long in blocks of
- * 48 rows. Sums begin with blocks, so this is the same on every machine. */
+ * which come from further away, all of them, so that they come once. Sums begin with blocks, so
+ * this is the same on every machine. */
 enum {
     LEAST_BACKWARD_ROWS = 48,
     MOST_BACKWARD_ROWS = 256,

@@ -802,3 +802,19 @@ def test_a_run_that_was_tried_in_vain_keeps_no_array():
     del large
     gc.collect()
     assert alive() is None
+
+
+@pytest.mark.parametrize("sequences", [False, True])
+@pytest.mark.parametrize("zeros", [False, True])
+def test_outputs_before_the_first_step_that_counts_are_zero_whatever_the_states(sequences, zeros):
+    def run():
+        source, h, c = Input((6, 3)), Input((4,)), Input((4,))
+        layer = LSTM(4, return_sequences=sequences, zero_output_for_mask=zeros, return_state=True)
+        model = Model([source, h, c], layer(Masking()(source), initial_state=[h, c]))
+        x = normal(5, 6, 3) * (np.arange(6) >= np.arange(5)[:, None])[..., None]
+        x[4] = 0
+        return model.predict([x, normal(5, 4), normal(5, 4, seed=1)])
+
+    assert_both_the_same(run)
+    y = both_ways(run)[0][0]
+    assert not (y[1, 0] if sequences else y[4]).any()

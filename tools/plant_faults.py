@@ -744,7 +744,7 @@ FAULTS = [
         "fastlstm/_core/program_lstm.pyx",
         "shown[b * steps + s] = counts if shows_valid else seen",
         "shown[b * steps + s] = counts if shows_valid else 1",
-        "stream",
+        "program_parts",
     ),
     Fault(
         "layers side by side although one turns the steps around",

@@ -735,8 +735,8 @@ FAULTS = [
     Fault(
         "a stream steps other rows",
         "fastlstm/_core/stream.pyx",
-        "memcpy(states + places[row] * size, <char *>value.data + row * size, size)",
-        "memcpy(states + row * size, <char *>value.data + row * size, size)",
+        "states + places[row] * size, size,",
+        "states + row * size, size,",
         "stream",
     ),
     Fault(

@@ -8,7 +8,7 @@
  *     #include <fastlstm.h>
  *     #include "amp.h"
  *
- *     void *memory = malloc(fastlstm_model_bytes(amp_model, sizeof amp_model));
+ *     // memory: fastlstm_model_bytes(amp_model, sizeof amp_model) bytes of your own
  *     fastlstm_model *model = fastlstm_model_init(memory, amp_model, sizeof amp_model);
  *     for (;;)
  *         fastlstm_step(model, x, y);
@@ -33,7 +33,7 @@ typedef struct fastlstm_model fastlstm_model;
 
 /* How many bytes of memory the model in `flat` (size bytes) takes on this CPU, or 0 where that is
  * no such model, or damaged, or of a later version of the format, or not at a multiple of 8, as
- * what malloc returns and the array of a header are. Any bytes may be given; files that were made
+ * memory for doubles and the array of a header are. Any bytes may be given; files that were made
  * to do harm are told by their sizes. */
 size_t fastlstm_model_bytes(const void *flat, size_t size);
 

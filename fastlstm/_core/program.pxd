@@ -59,6 +59,10 @@ cdef int places_of(list values, void **places) except -1
 cdef void any_counts(void **masks, int count, Value found) noexcept nogil
 
 
+# total += term, for a real kind.
+cdef void add_to(Kind kind, Py_ssize_t size, void *total, const void *term) noexcept nogil
+
+
 cdef class Gradient:
     """Where a pass writes the gradient of a weight (or of none), and where it then belongs."""
 

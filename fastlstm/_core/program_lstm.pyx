@@ -13,8 +13,8 @@ from fastlstm._core.lstm_passes cimport (
 from fastlstm._core.lstm_weights cimport LSTMWeights
 from fastlstm._core.passes cimport lstm_backward, lstm_forward
 from fastlstm._core.program cimport (
-    DOUBLES, FLAGS, FLOATS, Gradient, Kind, Op, Value, bytes_of, give_memory, value_like, value_of,
-    wanted_like,
+    DOUBLES, FLAGS, FLOATS, Gradient, Kind, Op, Value, add_to, bytes_of, give_memory, value_like,
+    value_of, wanted_like,
 )
 from fastlstm._core.plan cimport forget_packed
 from fastlstm._core.versions cimport are_as_seen, are_values_of, versions_of
@@ -68,17 +68,6 @@ cdef void drop(Value x, Value factors, Value y) noexcept nogil:
     else:
         multiply_steps(<const float *>x.data, <const float *>factors.data, x.shape[0],
                        x.shape[1], x.shape[2], <float *>y.data)
-
-
-cdef void add_arrays(Kind kind, Py_ssize_t size, const void *a, const void *b,
-                     void *total) noexcept nogil:
-    cdef Py_ssize_t k
-    if kind == FLOATS:
-        for k in range(size):
-            (<float *>total)[k] = (<const float *>a)[k] + (<const float *>b)[k]
-    else:
-        for k in range(size):
-            (<double *>total)[k] = (<const double *>a)[k] + (<const double *>b)[k]
 
 
 cdef class LSTMOp(Op):
@@ -351,7 +340,7 @@ cdef class LSTMOp(Op):
             zero_hidden(<const unsigned char *>self.shown.data, self.f.base.batch,
                         self.f.base.steps, size // self.f.base.batch, <char *>self.dh.data)
         if self.dh_in is not None:
-            add_arrays(self.dh.kind, self.dh.size, self.dh_in.data, self.dh.data, self.dh.data)
+            add_to(self.dh.kind, self.dh.size, self.dh.data, self.dh_in.data)
 
 
 # ---- one behind the other ------------------------------------------------------------------------
@@ -492,7 +481,7 @@ cdef class BidirectionalOp(Op):
     cdef int mode
     cdef bint is_pair
     cdef Py_ssize_t rows, width, steps
-    cdef Value merged, apart, dmerged, dapart, dfirst, dsecond, dx
+    cdef Value merged, apart, dmerged, dapart, dfirst, dsecond
     cdef tuple kept
 
     def __init__(self, first, second, merge_mode):
@@ -585,7 +574,7 @@ cdef class BidirectionalOp(Op):
         cdef list states = arriving[merged:]
         cdef Py_ssize_t half = len(states) // 2
         self.dmerged, self.dapart = arriving[0], arriving[1] if self.mode == APART else None
-        self.dfirst = self.dsecond = self.dx = None
+        self.dfirst = self.dsecond = None
         if self.dmerged is not None:
             self.dfirst = value_like(self.first.output)
             give_memory(self.dfirst)
@@ -594,10 +583,8 @@ cdef class BidirectionalOp(Op):
             give_memory(self.dsecond)
         leaving = self.first.bind_backward([self.dfirst, *states[:half]])
         leaving_back = self.second.bind_backward([self.dsecond, *states[half:]])
-        if leaving[0] is not None:
-            self.dx = value_like(leaving[0])
-            give_memory(self.dx)
-        return [self.dx, *leaving[1:], *leaving_back[1:]]
+        # The first one's dx takes that of the second as well.
+        return [*leaving, *leaving_back[1:]]
 
     cdef int prepare_backward(self, dict gradients, object targets, pass_watch *watch) except -1:
         self.first.prepare_backward(gradients, targets, watch)
@@ -611,9 +598,8 @@ cdef class BidirectionalOp(Op):
             self._unmerge(<const float *>self.first.output.data)
         self.first.backward()
         self.second.backward()
-        if self.dx is not None:
-            add_arrays(self.dx.kind, self.dx.size, self.first.dx.data, self.second.dx.data,
-                       self.dx.data)
+        if self.first.dx is not None:
+            add_to(self.first.dx.kind, self.first.dx.size, self.first.dx.data, self.second.dx.data)
 
     cdef void _unmerge(self, const real *y) noexcept nogil:
         cdef const real *y_back = <const real *>self.second.output.data

@@ -100,6 +100,10 @@ cdef class Steps:
         self.calls.work = sum([(<Op>op).work() for op in ops])
 
 
+cdef inline void copy_one_way(char *value, char *state, size_t size, bint into_value) noexcept:
+    memcpy(value if into_value else state, state if into_value else value, size)
+
+
 cdef Value value_with(object dtype, tuple shape):
     cdef Py_ssize_t sizes[MOST_SHAPE]
     cdef int axis
@@ -269,14 +273,14 @@ cdef class Stream:
             steps = self._steps_for(count)
         _kept = self._take_inputs(steps, x, count)
         found = self._take_outputs(steps, out, count)
-        self._gather(steps, places)
+        self._copy_states(steps.before, places, True)
         watch = begin_watch(&memory, steps.calls.work)
         for op in steps.calls.ops:
             (<Op>op).prepare(watch)
         with nogil:
             call_forward(steps.calls, watch)
         end_watch(watch)
-        self._scatter(steps, places)
+        self._copy_states(steps.after, places, False)
         if self._recipe.names_outputs:
             return {name: array for (_, name, *_), array in zip(self._recipe.outputs, found)}
         return found[0] if len(found) == 1 else found
@@ -412,38 +416,22 @@ cdef class Stream:
 
     # ---- states ------------------------------------------------------------------------------
 
-    cdef int _gather(self, Steps steps, Py_ssize_t[::1] places) except -1:
-        """Copy the states of the rows of a step to where it begins."""
+    cdef int _copy_states(self, list values, Py_ssize_t[::1] places, bint into_values) except -1:
+        """Copy the states of the rows of a step to where it begins, or those after it back."""
         cdef Value value
         cdef Py_ssize_t k, row
         cdef char *states
         cdef size_t size
-        for k in range(len(steps.before)):
-            value = steps.before[k]
+        for k in range(len(values)):
+            value = values[k]
             states = <char *>data_of(self._states[k])
             if places is None:
-                memcpy(value.data, states, bytes_of(value))
+                copy_one_way(<char *>value.data, states, bytes_of(value), into_values)
                 continue
             size = bytes_of(value) // places.shape[0]
             for row in range(places.shape[0]):
-                memcpy(<char *>value.data + row * size, states + places[row] * size, size)
-        return 0
-
-    cdef int _scatter(self, Steps steps, Py_ssize_t[::1] places) except -1:
-        """Copy the states after a step back."""
-        cdef Value value
-        cdef Py_ssize_t k, row
-        cdef char *states
-        cdef size_t size
-        for k in range(len(steps.after)):
-            value = steps.after[k]
-            states = <char *>data_of(self._states[k])
-            if places is None:
-                memcpy(states, value.data, bytes_of(value))
-                continue
-            size = bytes_of(value) // places.shape[0]
-            for row in range(places.shape[0]):
-                memcpy(states + places[row] * size, <char *>value.data + row * size, size)
+                copy_one_way(<char *>value.data + row * size, states + places[row] * size, size,
+                             into_values)
         return 0
 
     def reset(self, rows=None) -> None:

@@ -231,7 +231,8 @@ class Trainer:
         self.optimizer.apply(gradients)
 
     def _test(self, batch: Batch, objective: Objective) -> None:
-        outputs, masks, tape = self._programs["evaluate"].run(batch.x)
+        program = self._compile_program("evaluate", penalties=True)
+        outputs, masks, tape = program.run(batch.x)
         loss = objective.evaluate(batch, outputs, masks)
         loss += sum(tape.penalties) + penalty(self._regularized)
         objective.update(loss, batch, outputs, masks)
@@ -257,7 +258,6 @@ class Trainer:
         """Collect what follows from the settings of the layers: these may be set at any time."""
         trainable = self.trainable_weights  # type: ignore[attr-defined]
         self._regularized = [w for w in trainable if w.regularizer is not None]
-        self._compile_program("evaluate", penalties=True)
         if training:
             assert self.optimizer is not None
             assert self._objective is not None

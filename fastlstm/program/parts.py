@@ -58,8 +58,8 @@ class Part(Protocol):
     gradients in the slots, and to those of weights on the tape.
     """
 
-    def forward(self, values: list[Any], masks: list[Any], tape: Tape) -> None:
-        """Append one record to the tape."""
+    def forward(self, values: list[Any], masks: list[Any], tape: Tape) -> Any:
+        """The record, which `backward` gets."""
 
     def backward(
         self,
@@ -80,14 +80,14 @@ class CalledPart:
         self._graph, self._step, self._all_wanted, self._training = graph, step, wanted, training
         self._wants_input_gradient = any(wanted[slot] for slot in step.reads())
 
-    def forward(self, values: list[Any], masks: list[Any], tape: Tape) -> None:
-        """The layer's outputs; the record is the context, if there are any."""
+    def forward(self, values: list[Any], masks: list[Any], tape: Tape) -> Context | None:
+        """Call the layer; the record is its context, if there are any."""
         own = None
         if tape.has_contexts:
             own = tape.new_context()
             own.wants_input_gradient = self._wants_input_gradient
         self._graph.call(self._step, values, masks, training=self._training, context=own)
-        tape.records.append(own)
+        return own
 
     def backward(
         self,
@@ -131,9 +131,14 @@ class NativePart:
         own = {slot: number for number, slot in enumerate([*self._inputs, *made])}
         self._plan = (
             [
-                (make, arguments, [own[s] for s in step.reads()], fills, trains)
+                (
+                    make,
+                    arguments,
+                    [own[slot] for slot in step.reads()],
+                    [own[slot] for slot in as_list(step.outputs)],
+                    trains,
+                )
                 for (make, arguments, trains), step in zip(nodes, steps, strict=True)
-                for fills in [[own[s] for s in as_list(step.outputs)]]
             ],
             len(own),
             self._inputs,
@@ -150,7 +155,7 @@ class NativePart:
         ]
         # What the layers that read a slot would cast it to.
         self._casts = [
-            (slot, {np.dtype(step.layer.dtype)})
+            (slot, np.dtype(step.layer.dtype))
             for step in steps
             if step.layer.casts_inputs
             for slot in step.reads()
@@ -160,18 +165,14 @@ class NativePart:
         # Shapes and types of arrays that ops do not take.
         self._refused: set[Any] = set()
 
-    def forward(self, values: list[Any], masks: list[Any], tape: Tape) -> None:
-        """All ops; the record is the run, or a list of contexts where layers were called."""
+    def forward(self, values: list[Any], masks: list[Any], tape: Tape) -> Any:
+        """Run all ops; the record is the run, or a list of contexts where layers were called."""
         run = self._entered(values, masks) if self._entries else self._ran(values, masks)
         if run is None:
-            inner = Tape(tape.keeps, tape.has_contexts)
-            inner.gradients, inner.penalties = tape.gradients, tape.penalties
-            for call in self._calls:
-                call.forward(values, masks, inner)
-            run = inner.records
-        elif not tape.keeps:
+            return [call.forward(values, masks, tape) for call in self._calls]
+        if not tape.keeps:
             self._give_back(run)
-        tape.records.append(run)
+        return run
 
     def _entered(self, values: list[Any], masks: list[Any]) -> Any:
         """As `_ran`, on data as the ops read them, which others do not see."""
@@ -193,7 +194,7 @@ class NativePart:
             if run.forward(values, masks):
                 return run
             self._idle.insert(0, run)
-        if any(getattr(values[slot], "dtype", None) not in dtypes for slot, dtypes in self._casts):
+        if any(getattr(values[slot], "dtype", None) != dtype for slot, dtype in self._casts):
             return None
         signature = tuple(_signature(of[slot]) for of in (values, masks) for slot in self._inputs)
         if signature in self._refused:

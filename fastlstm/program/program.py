@@ -102,7 +102,7 @@ class Program:
             values[slot] = value
         tape = Tape(keep, keep or self._has_penalties)
         for part in self.parts:
-            part.forward(values, masks, tape)
+            tape.records.append(part.forward(values, masks, tape))
         slots = self.graph.output_slots
         return [values[slot] for slot in slots], [masks[slot] for slot in slots], tape
 
